@@ -1,0 +1,5 @@
+"""`python -m forge`: the same as `git-forge`."""
+
+from forge.cli import main
+
+main()

@@ -1,0 +1,181 @@
+"""The command line: a group that imports a verb only when it is called, and the one error boundary."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from forge import __version__
+from forge.errors import ExitCode, ForgeError
+
+# verb: what it does, in the order of use. The module of a verb is forge.commands.VERB.
+VERBS = {
+    "init": "Make the current git repository a model repository.",
+    "install": "Set up this clone: filter, diff and merge drivers, hooks.",
+    "uninstall": "Take out what install has set up.",
+    "train": "Train an adapter on private data into a contribution.",
+    "distill": "Distil private data into a contribution's small dataset.",
+    "add": "Take in a contribution that was trained elsewhere.",
+    "commit": "Fold the contributions into the forge item and commit both.",
+    "push": "Verify, then push.",
+    "log": "List the versions of the model.",
+    "show": "Show one version of the model.",
+    "status": "Show contributions and forge item in the work tree.",
+    "diff": "Compare two versions of the model.",
+    "evaluate": "Measure a version of the model on real images.",
+    "predict": "Label images with a version of the model.",
+    "export": "Write a version of the model as a PEFT folder or a checkpoint.",
+    "verify": "Check that a version of the model is what it says.",
+}
+# What git and its hooks call; not listed.
+PLUMBING = ("filter-process", "textconv", "merge-driver", "hook")
+SELF_SETTING_UP = ("init", "install", "uninstall")
+
+
+class LazyGroup(click.Group):
+    """A click group over the tables above; the module of a verb is imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS and cmd_name not in PLUMBING:
+            return None
+        module = importlib.import_module(f"forge.commands.{cmd_name.replace('-', '_')}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Plain git does the rest: git merge, git revert, git log, git diff. On a verb: git forge VERB -h",
+)
+@click.version_option(__version__, "--version", prog_name="git forge", message="%(prog)s %(version)s")
+@click.pass_context
+def group(context: click.Context) -> None:
+    """Build one CLIP model out of many contributors' adapters, with plain git."""
+    verb = context.invoked_subcommand
+    asks_for_help = not {"-h", "--help"}.isdisjoint(context.args)
+    if verb in VERBS and verb not in SELF_SETTING_UP and not asks_for_help:
+        _set_up_clone()
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run `git forge ARGUMENTS` and leave with its exit code; the only place that prints an error."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run `git forge ARGUMENTS`; the exit code (forge.errors.ExitCode). Every error ends here."""
+    try:
+        result = group.main(list(arguments), prog_name="git forge", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else ExitCode.OK
+    except ForgeError as error:
+        _debug()
+        _report(error.message, error.hint)
+        return error.exit_code
+    except click.UsageError as error:  # no arguments at all: click's message is the help text
+        _report_usage(error)
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        _report(error.format_message())
+        return ExitCode.FATAL
+    except (click.Abort, KeyboardInterrupt):
+        if not set(arguments[:1]) & set(PLUMBING):  # git, which called, says it itself
+            _say("interrupted; what was committed before is as it was\n")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader (a pager) has gone. Python would complain again when it flushes on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.NEGATIVE
+    except Exception as error:
+        _debug()
+        _report_unexpected(error)
+        return ExitCode.FATAL
+
+
+def _set_up_clone() -> None:
+    """A fresh clone has no filters and drivers: git never carries them over. Set them up and say so."""
+    from forge.repo import clone_setup
+    from forge.repo.git import find_repository
+
+    try:
+        repo = find_repository()
+    except ForgeError:
+        return  # the verb itself says what it needs
+    if (repo.top / "forge.toml").is_file():
+        message = clone_setup.ensure_installed(repo)
+        if message:
+            _say(f"{message}\n")
+
+
+def _report(message: str, hint: str | None = None) -> None:
+    lines = [f"error: {message}"]
+    if hint:
+        lines += [f"hint: {line}" for line in hint.splitlines()]
+    _say("\n".join(lines) + "\n")
+
+
+def _report_usage(error: click.UsageError) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        _say(error.format_message() + "\n")
+        return
+    _report(error.format_message())
+    if error.ctx is not None:
+        _say(f"{error.ctx.get_usage()}\nhint: see {error.ctx.command_path} -h\n")
+
+
+def _report_unexpected(error: Exception) -> None:
+    log = _crash_log("".join(traceback.format_exception(error)))
+    if isinstance(error, OSError) and error.strerror:  # a full disk, a forbidden folder: seldom our bug
+        where = f"{error.filename}: " if error.filename else ""
+        _report(f"{where}{error.strerror}", f"details are in {log}")
+    elif isinstance(error, MemoryError):
+        _report("out of memory", f"details are in {log}")
+    else:
+        _report(
+            f"this is a bug in git forge {__version__}: {type(error).__name__}: {error}",
+            f"please report it with the traceback in {log}",
+        )
+
+
+def _crash_log(text: str) -> Path | str:
+    from forge.repo.git import find_repository, state_dir
+
+    try:
+        log = state_dir(find_repository()) / "crash.log"
+        log.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except (ForgeError, OSError):
+        try:
+            with tempfile.NamedTemporaryFile(
+                "w", prefix="git-forge-", suffix=".log", delete=False, encoding="utf-8", errors="replace"
+            ) as file:
+                file.write(text)
+            return Path(file.name)
+        except OSError:
+            return "no file (nowhere to write); set FORGE_DEBUG=1 to see it"
+    return log
+
+
+def _debug() -> None:
+    if os.environ.get("FORGE_DEBUG"):
+        traceback.print_exc()
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True, nl=False)

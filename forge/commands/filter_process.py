@@ -1,0 +1,17 @@
+"""git forge filter-process: what git runs for `filter=forge` (filter.forge.process)."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.command("filter-process")
+def command() -> None:
+    """Serve git's long-running filter protocol on standard input and output."""
+    from forge.repo.filter_process import serve
+
+    # Standard output carries the protocol and nothing else: a stray print must not corrupt it.
+    replies, sys.stdout = sys.stdout, sys.stderr
+    serve(sys.stdin.buffer, replies.buffer, sys.stderr)

@@ -1,0 +1,101 @@
+"""What people see: progress on standard error, tables and JSON on standard output.
+
+rich is imported only where a terminal is there to show it on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+from forge.text import aligned, printable
+
+
+class Advance(Protocol):
+    """Says that `steps` more are done; `fields` are figures to show, such as loss=0.31."""
+
+    def __call__(self, steps: int = 1, **fields: object) -> None: ...
+
+
+@contextmanager
+def progress(label: str, total: int | None = None) -> Iterator[Advance]:
+    """A progress bar on standard error for the time of the block; nothing where that is not a terminal."""
+    if not sys.stderr.isatty():
+        yield _silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(printable(label), total=total, figures="")
+
+        def advance(steps: int = 1, **fields: object) -> None:
+            if fields:
+                bars.update(task, advance=steps, figures=_figures(fields))
+            else:
+                bars.update(task, advance=steps)
+
+        yield advance
+
+
+def track(iterable: Iterable[T], total: int | None = None, label: str = "") -> Iterator[T]:
+    """The items of `iterable`, with a progress bar."""
+    with progress(label, total) as advance:
+        for item in iterable:
+            yield item
+            advance()
+
+
+def print_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    right: Collection[int] = (),
+    title: str | None = None,
+) -> None:
+    """A table on standard output: with rich on a terminal, else plain aligned text without colours.
+
+    right: indices of the columns to align right (numbers).
+    """
+    if not sys.stdout.isatty():
+        heading = f"{printable(title)}\n" if title else ""
+        sys.stdout.write(heading + aligned(headers, rows, right))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=printable(title) if title else None, title_justify="left")
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="right" if index in right else "left")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))  # Text: names may hold rich's markup
+    Console(highlight=False).print(table)
+
+
+def emit_json(value: object) -> None:
+    """`value` as indented JSON on standard output, for scripts."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text + "\n")
+
+
+def _figures(fields: dict[str, object]) -> str:
+    shown = (f"{value:.4g}" if isinstance(value, float) else printable(value) for value in fields.values())
+    return "  ".join(f"{name} {value}" for name, value in zip(fields, shown, strict=True))
+
+
+def _silent(steps: int = 1, **fields: object) -> None:
+    pass

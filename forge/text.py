@@ -1,0 +1,48 @@
+"""Plain text: aligned columns and untrusted strings, for terminals, pipes and textconv alike."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Sequence
+
+
+def printable(value: object) -> str:
+    """`value` as one line that no terminal obeys: control characters are shown escaped.
+
+    Labels, names and metadata come from other people's files; an escape sequence in them must not act.
+    """
+    text = value if isinstance(value, str) else str(value)
+    if text.isprintable():
+        return text
+    return "".join(_shown(character) for character in text)
+
+
+def aligned(headers: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[int] = ()) -> str:
+    """Rows as columns two spaces apart, without trailing spaces; ends in a newline.
+
+    right: indices of the columns to align right (numbers).
+    """
+    table = [[printable(cell) for cell in row] for row in [headers, *rows]]
+    widths = [max(map(_width, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in table:
+        cells = [
+            " " * (width - _width(cell)) + cell if index in right else cell + " " * (width - _width(cell))
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip() + "\n")
+    return "".join(lines)
+
+
+def _shown(character: str) -> str:
+    # Format characters (Cf) include the bidirectional overrides, which reorder what is read.
+    hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return character.encode("unicode_escape", "backslashreplace").decode() if hidden else character
+
+
+def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    marks = sum(unicodedata.combining(character) > 0 for character in text)
+    return len(text) + wide - marks
