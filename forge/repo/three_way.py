@@ -1,0 +1,169 @@
+"""Three-way merge of recipes: which contributions the merged model has, and their coefficients.
+
+Pure functions of (ancestor, ours, theirs): no git, no files, no search. Contributions are a set keyed by
+name; what a side did to one is judged by the ids of its blobs alone, because coefficients change at every
+merge. Who searches the two scales calls plan_merge once and combine for every pair that it tries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forge.errors import MergeConflict
+from forge.repo.recipe import Base, Entry, ForgeItem, identity
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """A merge without its coefficients.
+
+    ours: the contributions that ours brings, with ours' coefficients (theirs' changes of those are dropped).
+    theirs: those that are new or replaced in theirs, with theirs' coefficients.
+    removed: the names of those that ours has and the merged model has not, because theirs took them out.
+    All three are sorted by name, and no name is in two of them.
+    """
+
+    base: Base
+    strategy: str
+    ours: tuple[Entry, ...]
+    theirs: tuple[Entry, ...]
+    removed: tuple[str, ...]
+
+
+def plan_merge(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -> MergePlan:
+    """What a merge takes from which side; `ancestor` is None where the sides have none in common.
+
+    Raises MergeConflict where the sides changed the base, the strategy or one contribution differently.
+    """
+    strategy = _merge_strategy(ancestor, ours, theirs)
+    base = _merge_base(ancestor, ours, theirs)
+    from_ours: list[Entry] = []
+    from_theirs: list[Entry] = []
+    removed: list[str] = []
+    for name in sorted({*ours.names, *theirs.names}):
+        before = ancestor.entry(name) if ancestor else None
+        mine, other = ours.entry(name), theirs.entry(name)
+        if _same(mine, other) or _same(before, other):
+            if mine:
+                from_ours.append(mine)
+        elif _same(before, mine):
+            if other:
+                from_theirs.append(other)
+            else:
+                removed.append(name)
+        else:
+            raise _contribution_conflict(name, before, mine, other)
+    _refuse_names_of_one_folder([*from_ours, *from_theirs])
+    return MergePlan(base, strategy, tuple(from_ours), tuple(from_theirs), tuple(removed))
+
+
+def combine(plan: MergePlan, ours_scale: float, theirs_scale: float) -> tuple[Entry, ...]:
+    """The contributions of the merged model, sorted by name.
+
+    The recursion of MedForge (2025), Eq. 3 and 4, unrolled: c_k <- w_i c_k for what ours has, and w'_i c_k
+    for what theirs brings (c_k = 1 for a contribution that nobody has merged yet, so its c becomes w'_i).
+    """
+    scaled = [(entry, ours_scale) for entry in plan.ours] + [(entry, theirs_scale) for entry in plan.theirs]
+    return tuple(
+        Entry(entry.name, entry.adapter, entry.config, entry.distilled, scale * entry.coefficient)
+        for entry, scale in sorted(scaled, key=lambda pair: pair[0].name)
+    )
+
+
+def union(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -> ForgeItem:
+    """A recipe that stands for both sides where git makes a virtual ancestor of a criss-cross merge.
+
+    As plan_merge, but nothing conflicts: ours wins, and a contribution that one side took out and the other
+    changed stays. No coefficient is searched: only the blobs of an ancestor count.
+    """
+    entries: dict[str, Entry] = {}
+    for name in sorted({*ours.names, *theirs.names}):
+        before = ancestor.entry(name) if ancestor else None
+        mine, other = ours.entry(name), theirs.entry(name)
+        if _same(before, mine):
+            chosen = other
+        elif _same(before, other):
+            chosen = mine
+        else:
+            chosen = mine or other
+        if chosen and name.lower() not in entries:
+            entries[name.lower()] = mine if mine and _same(mine, chosen) else chosen
+    kept_base = ancestor is not None and ours.base == ancestor.base
+    kept_strategy = ancestor is not None and ours.strategy == ancestor.strategy
+    return ForgeItem(
+        base=theirs.base if kept_base else ours.base,
+        strategy=theirs.strategy if kept_strategy else ours.strategy,
+        contributions=tuple(entries.values()),
+    )
+
+
+def _same(one: Entry | None, other: Entry | None) -> bool:
+    """Both absent, or the same contribution; coefficients do not count."""
+    if one is None or other is None:
+        return one is other
+    return identity(one) == identity(other)
+
+
+def _merge_strategy(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -> str:
+    if ours.strategy == theirs.strategy:
+        return ours.strategy
+    if ancestor and theirs.strategy == ancestor.strategy:
+        return ours.strategy
+    if ancestor and ours.strategy == ancestor.strategy:
+        return theirs.strategy
+    raise MergeConflict(
+        f"the two sides use different strategies: ours {ours.strategy!r}, theirs {theirs.strategy!r}",
+        hint="run `git merge --abort`, set the same [merge] strategy in forge.toml of one of the branches, "
+        "run `git forge commit` there, and merge again",
+    )
+
+
+def _merge_base(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -> Base:
+    mine, other = ours.base, theirs.base
+    before = ancestor.base if ancestor else None
+    if mine.fingerprint == other.fingerprint:
+        # The same weights under two references, such as two paths: whoever changed it last is right.
+        return other if mine == before else mine
+    if before and other.fingerprint == before.fingerprint:
+        return mine
+    if before and mine.fingerprint == before.fingerprint:
+        return other
+    raise MergeConflict(
+        "the two sides are built on different base models: "
+        f"ours on {mine.reference} ({mine.fingerprint}), theirs on {other.reference} ({other.fingerprint})",
+        hint="an adapter works on the base it was trained on only: run `git merge --abort`, "
+        "and train theirs again on the base that forge.toml names on this branch",
+    )
+
+
+def _contribution_conflict(
+    name: str, before: Entry | None, mine: Entry | None, other: Entry | None
+) -> MergeConflict:
+    folder = f"contributions/{name}"
+    take = f"take the other's version (`git checkout OTHER-BRANCH -- {folder}`)"
+    if mine is None or other is None:
+        doer, changer = ("ours", "theirs") if mine is None else ("theirs", "ours")
+        what = f"contribution {name!r} was removed in {doer} and replaced in {changer}"
+        settle = f"{take} or remove it there too (`git rm -r {folder}`)"
+    else:
+        done = "added" if before is None else "replaced"
+        what = f"contribution {name!r} was {done} differently in ours and in theirs"
+        settle = f"{take} or rename it (`git mv {folder} contributions/NEW-NAME`)"
+    return MergeConflict(
+        f"{folder}: {what}",
+        hint=f"run `git merge --abort`; then on one of the two branches {settle}, "
+        "run `git forge commit` there, and merge again",
+    )
+
+
+def _refuse_names_of_one_folder(entries: list[Entry]) -> None:
+    seen: dict[str, str] = {}
+    for entry in entries:
+        other = seen.setdefault(entry.name.lower(), entry.name)
+        if other != entry.name:
+            raise MergeConflict(
+                f"contributions/{entry.name} and contributions/{other} differ only in upper and lower case, "
+                "and are one folder on many machines",
+                hint=f"run `git merge --abort`, rename one of them (`git mv contributions/{entry.name} "
+                "contributions/NEW-NAME`), run `git forge commit` there, and merge again",
+            )

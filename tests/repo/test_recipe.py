@@ -1,0 +1,317 @@
+"""The forge item: canonical bytes, digest, refusals, and the collision of any two edits in a text merge."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forge.errors import ForgeError
+from forge.repo import recipe
+from forge.repo.recipe import Base, Entry, ForgeItem, Search, TaskScore, from_json, to_json
+
+BASE = Base("embedded", "sha256:" + "0" * 64)
+SEARCH = Search("Shiwa", 0, 40, 0.5, 1.5, 0.05, {"theirs": 0.7, "ours": 0.9}, 0.81, 0.52)
+SCORE = TaskScore("breast", ("benign", "malignant"), 40, 0.95, 0.291, 0.5, 0.693)
+ITEM = ForgeItem(
+    BASE,
+    "mixture",
+    (Entry("lung", "a" * 40, "b" * 40, "c" * 40, 0.5), Entry("breast", "1" * 40, "2" * 40, "3" * 40, 0.25)),
+    SEARCH,
+    (SCORE,),
+)
+
+GOLDEN = """\
+{
+  "digest": "sha256:%s",
+  "base": {
+    "fingerprint": "sha256:0000000000000000000000000000000000000000000000000000000000000000",
+    "reference": "embedded"
+  },
+  "contributions": {
+    "breast": {
+      "adapter": "1111111111111111111111111111111111111111",
+      "coefficient": 0.25,
+      "config": "2222222222222222222222222222222222222222",
+      "distilled": "3333333333333333333333333333333333333333"
+    },
+    "lung": {
+      "adapter": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+      "coefficient": 0.5,
+      "config": "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+      "distilled": "cccccccccccccccccccccccccccccccccccccccc"
+    }
+  },
+  "format": 1,
+  "scores": {
+    "breast": {
+      "accuracy": 0.95,
+      "accuracy_before": 0.5,
+      "cross_entropy": 0.291,
+      "cross_entropy_before": 0.693,
+      "images": 40,
+      "labels": [
+        "benign",
+        "malignant"
+      ]
+    }
+  },
+  "search": {
+    "bounds": 1.5,
+    "evaluations": 40,
+    "l1": 0.05,
+    "objective_after": 0.52,
+    "objective_before": 0.81,
+    "optimizer": "Shiwa",
+    "scales": {
+      "ours": 0.9,
+      "theirs": 0.7
+    },
+    "seed": 0,
+    "start": 0.5
+  },
+  "strategy": "mixture"
+}
+"""
+
+
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,7}", fullmatch=True)
+numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
+shares = st.floats(0, 1)
+blob_ids = st.integers(0, 2**160 - 1).map(lambda number: f"{number:040x}")
+texts = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=12)
+entries = st.builds(Entry, names, blob_ids, blob_ids, blob_ids, numbers)
+searches = st.builds(
+    Search, texts, st.integers(0, 9), st.integers(0, 99), numbers, numbers, numbers,
+    st.dictionaries(names, numbers, max_size=2), st.none() | numbers, numbers,
+)  # fmt: skip
+scores = st.builds(
+    TaskScore, texts, st.lists(texts, max_size=3).map(tuple), st.integers(0, 99), shares, numbers,
+    st.none() | shares, st.none() | numbers,
+)  # fmt: skip
+items = st.builds(
+    ForgeItem,
+    st.builds(Base, texts, texts),
+    st.sampled_from(recipe.STRATEGIES),
+    st.lists(entries, max_size=3, unique_by=lambda entry: entry.name.lower()).map(tuple),
+    st.none() | searches,
+    st.lists(scores, max_size=2, unique_by=lambda score: score.task).map(tuple),
+)
+
+
+def with_digest(document: dict[str, Any]) -> str:
+    """A forge item of any content whose digest is right: what a careful attacker would write."""
+    body = {key: value for key, value in document.items() if key != "digest"}
+    text = json.dumps(body, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    value = "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return json.dumps({"digest": value, **body}, ensure_ascii=False)
+
+
+def test_canonical_text() -> None:
+    text = to_json(ITEM)
+    assert text == GOLDEN % text[22 : 22 + 64]
+    assert from_json(text) == ITEM
+    assert from_json(text.encode()) == ITEM
+
+
+def test_digest_is_that_of_the_other_lines() -> None:
+    lines = to_json(ITEM).splitlines(keepends=True)
+    rest = "".join([lines[0], *lines[2:]]).encode()
+    assert lines[1] == f'  "digest": "sha256:{hashlib.sha256(rest).hexdigest()}",\n'
+    assert recipe.digest(ITEM) in lines[1]
+
+
+def test_empty_item() -> None:
+    item = recipe.empty(BASE, "fusion")
+    assert item.contributions == () and item.scores == () and item.search is None
+    assert from_json(to_json(item)) == item
+
+
+def test_identity_ignores_the_coefficient() -> None:
+    entry = ITEM.contributions[0]
+    assert recipe.identity(entry) == recipe.identity(replace(entry, coefficient=9.0))
+    assert recipe.identity(entry) != recipe.identity(replace(entry, config="f" * 40))
+
+
+def test_lookups_and_hash() -> None:
+    assert ITEM.names == ("breast", "lung")
+    assert ITEM.entry("lung") == ITEM.contributions[1] and ITEM.entry("colon") is None
+    assert ITEM.score("breast") == SCORE and ITEM.score("colon") is None
+    assert hash(ITEM) == hash(from_json(to_json(ITEM)))
+
+
+@given(items)
+def test_round_trip(item: ForgeItem) -> None:
+    text = to_json(item)
+    assert from_json(text) == item
+    assert to_json(from_json(text)) == text
+
+
+@given(items, st.randoms())
+def test_order_of_construction_does_not_matter(item: ForgeItem, random: Any) -> None:
+    shuffled = random.sample(item.contributions, len(item.contributions))
+    assert to_json(replace(item, contributions=tuple(shuffled))) == to_json(item)
+
+
+@given(numbers)
+def test_coefficients_have_six_decimals(number: float) -> None:
+    coefficient = Entry("x", "a" * 40, "b" * 40, "c" * 40, number).coefficient
+    assert coefficient == round(number, 6)
+    assert math.copysign(1, coefficient) == 1 or coefficient < 0
+
+
+def merge_as_text(folder: Path, ancestor: str, ours: str, theirs: str) -> tuple[int, str]:
+    """git's own text merge, without our driver: (number of conflicts, merged text)."""
+    for name, text in (("ancestor", ancestor), ("ours", ours), ("theirs", theirs)):
+        (folder / name).write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        ["git", "merge-file", "-p", "ours", "ancestor", "theirs"],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(items, st.sampled_from(["all", "coefficient", "score", "strategy"]), items, items)
+def test_any_two_edits_collide_in_a_text_merge(
+    tmp_path: Path, ancestor: ForgeItem, kind: str, ours: ForgeItem, theirs: ForgeItem
+) -> None:
+    if kind == "coefficient":  # small edits far from each other, which a text merge would blend
+        first, last = Entry("00-1", *["1" * 40] * 3, 1.0), Entry("zz-1", *["2" * 40] * 3, 1.0)
+        ours = replace(ancestor, contributions=(*ancestor.contributions, last))
+        theirs = replace(ancestor, contributions=(*ancestor.contributions, first))
+    elif kind == "score":
+        ours = replace(ancestor, scores=(*ancestor.scores, TaskScore("a task of ours", (), 1, 1.0, 0.0)))
+        theirs = replace(ancestor, search=None)
+    elif kind == "strategy":
+        ours = replace(ancestor, strategy="fusion")
+    before, mine, other = to_json(ancestor), to_json(ours), to_json(theirs)
+    conflicts, merged = merge_as_text(tmp_path, before, mine, other)
+    if mine == other or before in (mine, other):
+        assert conflicts == 0
+    else:
+        assert conflicts > 0
+        with pytest.raises(ForgeError, match="merge conflict"):
+            from_json(merged)
+
+
+def test_blended_by_a_favouring_text_merge_is_refused(tmp_path: Path) -> None:
+    """`git merge -Xours` without the driver leaves no conflict markers; the digest still tells."""
+    ours = replace(ITEM, base=Base("elsewhere", BASE.fingerprint))
+    theirs = replace(ITEM, strategy="fusion")
+    merge_as_text(tmp_path, to_json(ITEM), to_json(ours), to_json(theirs))
+    command = ["git", "merge-file", "-p", "--ours", "ours", "ancestor", "theirs"]
+    merged = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
+    assert b"fusion" in merged and b"elsewhere" in merged
+    with pytest.raises(ForgeError, match="merged as text"):
+        from_json(merged)
+
+
+def test_conflict_names_the_next_step() -> None:
+    text = "<<<<<<< HEAD\n" + to_json(ITEM)
+    with pytest.raises(ForgeError, match=r"^forge-item\.json: merge conflict") as caught:
+        from_json(text)
+    assert "git forge install" in str(caught.value.hint) and "git merge --abort" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not valid JSON"),
+        ("[]", "not a JSON object"),
+        ("{}", "names no format"),
+        (b"\xff\xfe", "UTF-8"),
+        (b"\x80\x04pickle", "UTF-8"),
+        ('{"format": true}', "names no format"),
+        ('{"format": 1}', "digest is missing"),
+        ('{"format": 1, "digest": 5}', "digest is missing"),
+        ('{"format": 2, "anything": []}', "written by a newer git forge"),
+        ('{"format": 1, "format": 1}', "'format' appears twice"),
+        ('{"format": NaN}', "NaN"),
+        ('{"format": -Infinity}', "-Infinity"),
+        ('{"format": 1, "x": 1e999}', "1e999"),
+        ("[" * 100_000, "nested too deeply"),
+        ("1" * 5000, "not valid JSON"),
+        (" " * (recipe.MAX_BYTES + 1), "larger than"),
+        (to_json(ITEM).replace("0.25", "0.35"), "edited by hand"),
+        (to_json(ITEM).replace("mixture", "fusion"), "edited by hand"),
+        (with_digest(json.loads(to_json(ITEM).replace("0.25", "0.25000001"))), "edited by hand"),
+    ],
+)
+def test_refused_text(text: str | bytes, message: str) -> None:
+    with pytest.raises(ForgeError, match=message) as caught:
+        from_json(text, source="main:forge-item.json")
+    assert caught.value.message.startswith("main:forge-item.json: ")
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> str:
+    document = json.loads(to_json(ITEM))
+    change(document)
+    return with_digest(document)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(extra=1), "unknown key 'extra' in the forge item"),
+        (lambda d: d.pop("base"), "'base' is missing"),
+        (lambda d: d.update(base=[]), "base must be a JSON object"),
+        (lambda d: d["base"].update(reference=""), "reference must be text"),
+        (lambda d: d["base"].update(fingerprint="a\x1b[2J"), "control character"),
+        (lambda d: d["base"].update(reference="\ud800"), "control character"),
+        (lambda d: d["base"].update(reference="a\u202eb"), "control character"),
+        (lambda d: d["base"].update(reference="a" * 5000), "longer than"),
+        (lambda d: d.update(strategy="soup"), "unknown strategy 'soup'"),
+        (lambda d: d.update(strategy=[]), "unknown strategy"),
+        (lambda d: d["contributions"].update({"../x": d["contributions"]["lung"]}), "cannot be the name"),
+        (lambda d: d["contributions"].update({"Lung": d["contributions"]["lung"]}), "Lung and lung"),
+        (lambda d: d["contributions"]["lung"].pop("config"), "'config' is missing in contribution 'lung'"),
+        (lambda d: d["contributions"]["lung"].update(adapter="--upload-pack=x"), "not the id of a git blob"),
+        (lambda d: d["contributions"]["lung"].update(distilled=None), "not the id of a git blob"),
+        (lambda d: d["contributions"]["lung"].update(coefficient="1"), "must be a number"),
+        (lambda d: d["contributions"]["lung"].update(coefficient=True), "must be a number"),
+        (lambda d: d["contributions"]["lung"].update(coefficient=10**400), "not a finite number"),
+        (lambda d: d["search"].update(seed=-1), "seed must be a whole number"),
+        (lambda d: d["search"].update(evaluations=1.5), "evaluations must be a whole number"),
+        (lambda d: d["search"].update(scales=[]), "scales must be a JSON object"),
+        (lambda d: d["search"].update(objective_before="x"), "objective_before must be a number"),
+        (lambda d: d["scores"]["breast"].update(accuracy=1.01), "between 0 and 1"),
+        (lambda d: d["scores"]["breast"].update(accuracy_before=-0.01), "between 0 and 1"),
+        (lambda d: d["scores"]["breast"].update(labels="benign"), "must be a list"),
+        (lambda d: d["scores"]["breast"].update(labels=[1]), "a label of the score of task 'breast'"),
+        (lambda d: d["scores"].update({"a\nb": d["scores"]["breast"]}), "control character"),
+    ],
+)
+def test_refused_content(change: Callable[[dict[str, Any]], object], message: str) -> None:
+    with pytest.raises(ForgeError, match=message):
+        from_json(edit(change))
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "-x", ".git", "a/b", "a\\b", "a b", "é", "a\n", "x" * 65, 3, None]
+)
+def test_refused_names(name: object) -> None:
+    with pytest.raises(ForgeError, match="cannot be the name"):
+        recipe.check_name(name)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_refused_numbers(number: float) -> None:
+    with pytest.raises(ForgeError, match="not a finite number"):
+        Entry("x", "a" * 40, "b" * 40, "c" * 40, number)
+
+
+def test_doubled_scores_are_refused() -> None:
+    with pytest.raises(ForgeError, match="same task: 'breast'"):
+        replace(ITEM, scores=(SCORE, SCORE))
