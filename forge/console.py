@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
-T = TypeVar("T")
-
 from forge.text import aligned, printable
+
+T = TypeVar("T")
 
 
 class Advance(Protocol):
