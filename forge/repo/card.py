@@ -1,0 +1,114 @@
+"""card.toml: what a contributor says about a contribution, in tables that people read and edit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from forge.errors import ForgeError
+from forge.repo.recipe import Base, check_text
+from forge.repo.toml_text import format_toml, parse_toml, take_table
+
+FILE_NAME = "card.toml"
+MAX_LABEL = 400  # characters; CLIP's text tower reads 77 tokens, which is less
+MAX_LABELS = 10_000
+
+SECTIONS = ("training", "distillation", "metrics", "privacy")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A contribution's card.
+
+    task and labels: what it classifies; the labels are the texts that CLIP compares with, in the order of
+    the class numbers. training and distillation: settings and seed. metrics: figures that the contributor
+    claims. privacy: what is released, with "epsilon" only if an "accountant" computed it. other: everything
+    else in the file, kept as it is.
+    """
+
+    task: str
+    labels: tuple[str, ...]
+    base: Base
+    training: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    distillation: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    metrics: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    privacy: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    other: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        check_text(self.task, "[task] name")
+        object.__setattr__(self, "labels", check_labels(self.labels, "[task] labels"))
+        _check_metrics(self.metrics)
+        if "epsilon" in self.privacy and not {"delta", "accountant"} <= self.privacy.keys():
+            raise ForgeError(
+                "[privacy] claims an epsilon without delta and accountant",
+                hint="name delta and the accountant that computed it, or leave epsilon out",
+            )
+
+
+def check_labels(labels: object, what: str) -> tuple[str, ...]:
+    """Labels that a task can be scored on: at least two texts, all different.
+
+    Two labels that differ in case or outer spaces only are the same text to CLIP's tokeniser.
+    """
+    if not isinstance(labels, Sequence) or isinstance(labels, str | bytes):
+        raise ForgeError(f"{what} must be a list of texts")
+    if not 2 <= len(labels) <= MAX_LABELS:
+        raise ForgeError(
+            f"{what}: {len(labels)} given, but a task has 2 to {MAX_LABELS} labels",
+            hint="a single label cannot be told from anything: name what it is not, too",
+        )
+    seen: dict[str, str] = {}
+    for label in labels:
+        check_text(label, f"each of {what}")
+        if len(label) > MAX_LABEL:
+            raise ForgeError(f"{what}: {label[:40]!r}... is longer than {MAX_LABEL} characters")
+        folded = " ".join(label.split()).casefold()
+        if folded in seen:
+            raise ForgeError(f"{what}: {label!r} is there twice", hint="give each class a text of its own")
+        seen[folded] = label
+    return tuple(labels)
+
+
+def read_card(text: str | bytes, source: str = FILE_NAME) -> Card:
+    """A card from the text of card.toml. Raises ForgeError naming `source`; unknown keys are kept."""
+    tables = parse_toml(text, source)
+    task, base = take_table(tables, "task", source), take_table(tables, "base", source)
+    for table, name, key in (
+        (task, "task", "name"),
+        (task, "task", "labels"),
+        (base, "base", "reference"),
+        (base, "base", "fingerprint"),
+    ):
+        if key not in table:
+            raise ForgeError(f"{source}: [{name}] has no {key}", hint=f"add `{key} = ...` below [{name}]")
+    sections = {name: take_table(tables, name, source) for name in SECTIONS}
+    other = {name: value for name, value in tables.items() if name not in ("task", "base", *SECTIONS)}
+    name, labels = task.pop("name"), task.pop("labels")
+    reference, fingerprint = base.pop("reference"), base.pop("fingerprint")
+    other |= {name: rest for name, rest in (("task", task), ("base", base)) if rest}
+    try:
+        return Card(name, labels, Base(reference, fingerprint), **sections, other=other)
+    except ForgeError as error:
+        raise ForgeError(f"{source}: {error.message}", hint=error.hint) from None
+
+
+def to_toml(card: Card) -> str:
+    """The text of card.toml; sections without content are left out."""
+    other = dict(card.other)
+    tables: dict[str, Any] = {name: value for name, value in other.items() if not isinstance(value, Mapping)}
+    tables["task"] = {"name": card.task, "labels": list(card.labels), **other.pop("task", {})}
+    base = {"reference": card.base.reference, "fingerprint": card.base.fingerprint}
+    tables["base"] = base | other.pop("base", {})
+    tables |= {name: dict(getattr(card, name)) for name in SECTIONS if getattr(card, name)}
+    return format_toml(tables | other)
+
+
+def _check_metrics(metrics: Mapping[str, Any], path: str = "[metrics]") -> None:
+    for key, value in metrics.items():
+        if isinstance(value, Mapping):
+            _check_metrics(value, f"{path} {key}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ForgeError(f"{path} {key} is not a finite number")

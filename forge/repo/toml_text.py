@@ -1,0 +1,69 @@
+"""Reading and writing the TOML files of a model repository, with errors that name the file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from forge.errors import ForgeError
+from forge.text import printable
+
+MAX_BYTES = 2**20
+
+_MARKER = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
+
+
+def parse_toml(text: str | bytes, source: str) -> dict[str, Any]:
+    """The tables of a TOML text; `source` names the file in the ForgeError of anything that is not one."""
+    if len(text) > MAX_BYTES:
+        raise ForgeError(f"{source}: larger than {MAX_BYTES // 2**20} MiB")
+    try:
+        plain = text.decode("utf-8") if isinstance(text, bytes) else text
+        if _MARKER.search(plain):
+            raise ForgeError(
+                f"{source}: merge conflict: the file holds conflict markers",
+                hint="edit the file to what it should be, `git add` it, and finish the merge",
+            )
+        return tomllib.loads(plain)
+    except UnicodeDecodeError:
+        raise ForgeError(f"{source}: not a text file in UTF-8") from None
+    except ValueError as error:
+        hint = "texts need quotes; see https://toml.io"
+        raise ForgeError(f"{source}: not valid TOML: {error}", hint=hint) from None
+    except RecursionError:
+        raise ForgeError(f"{source}: nested too deeply") from None
+
+
+def format_toml(tables: Mapping[str, Any]) -> str:
+    """TOML text of nested tables; None values are left out, because TOML has none."""
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(tables), multiline_strings=False)
+
+
+def take_table(tables: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
+    """A copy of the table [name], empty where there is none."""
+    table = tables.get(name, {})
+    if not isinstance(table, dict):
+        raise ForgeError(f"{source}: [{name}] must be a table", hint=f"write [{name}] on a line of its own")
+    return dict(table)
+
+
+def refuse_unknown(found: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    """Raise ForgeError for the first key of `found` that is not `known`, suggesting the nearest one."""
+    for key in found:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
+            raise ForgeError(f"{where}: unknown key {printable(key)!r}", hint=hint)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(inner) for inner in value if inner is not None]
+    return value

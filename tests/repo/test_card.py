@@ -1,0 +1,128 @@
+"""card.toml: round trip with unknown keys kept, and refusals that name the file."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forge.errors import ForgeError
+from forge.repo.card import Card, check_labels, read_card, to_toml
+from forge.repo.recipe import Base
+
+CARD = Card(
+    task="breast",
+    labels=("benign breast tissues", "malignant breast tumors"),
+    base=Base("embedded", "sha256:0"),
+    training={"seed": 0, "settings": {"rank": 16, "learning_rate": 0.01}},
+    metrics={"accuracy": 0.91, "test": {"auc": 0.92}},
+    privacy={"released": "an adapter and 40 distilled images"},
+)
+TEXT = """\
+[task]
+name = "breast"
+labels = [
+    "benign breast tissues",
+    "malignant breast tumors",
+]
+
+[base]
+reference = "embedded"
+fingerprint = "sha256:0"
+
+[training]
+seed = 0
+
+[training.settings]
+rank = 16
+learning_rate = 0.01
+
+[metrics]
+accuracy = 0.91
+
+[metrics.test]
+auc = 0.92
+
+[privacy]
+released = "an adapter and 40 distilled images"
+"""
+
+
+def test_text() -> None:
+    assert to_toml(CARD) == TEXT
+    assert read_card(TEXT) == CARD
+    assert read_card(TEXT.encode()) == CARD
+    assert hash(read_card(TEXT)) == hash(CARD)
+
+
+def test_unknown_keys_are_kept() -> None:
+    text = (
+        "version = 3\n"
+        + TEXT.replace("[base]", 'organ = "breast"\n\n[base]\nnote = "ours"')
+        + "\n[contact]\nmail = 'a@b'\n"
+    )
+    assert tomllib.loads(to_toml(read_card(text))) == tomllib.loads(text)
+
+
+def test_none_is_left_out() -> None:
+    card = replace(CARD, metrics={"auc": None, "accuracy": 0.5})
+    assert read_card(to_toml(card)).metrics == {"accuracy": 0.5}
+
+
+labels = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=9),
+    min_size=2, max_size=5, unique_by=str.casefold,
+)  # fmt: skip
+
+
+@given(labels, st.text(st.characters(codec="utf-8"), max_size=20))
+def test_any_text_survives(texts: list[str], note: str) -> None:
+    card = replace(CARD, labels=tuple(texts), training={"note": note})
+    assert read_card(to_toml(card)) == card
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ("benign", "must be a list of texts"),
+        (None, "must be a list of texts"),
+        ([], "0 given"),
+        (["one"], "1 given, but a task has 2 to"),
+        (["a", ""], "at least one visible character"),
+        (["a", " \t"], "at least one visible character"),
+        (["a", 3], "must be text"),
+        (["a", "a"], "'a' is there twice"),
+        (["benign tissue", " Benign  Tissue "], "is there twice"),
+        (["STRASSE", "straße"], "is there twice"),
+        (["a", "b" * 401], "longer than 400"),
+        (["a", "b\nc"], "control character"),
+    ],
+)
+def test_refused_labels(found: object, message: str) -> None:
+    with pytest.raises(ForgeError, match=message):
+        check_labels(found, "labels")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "breast"', "", r"\[task\] has no name"),
+        ('name = "breast"', "name = 3", r"\[task\] name must be text"),
+        ("labels =", "label =", r"\[task\] has no labels"),
+        ('    "malignant breast tumors",\n', "", "1 given"),
+        ('fingerprint = "sha256:0"', "", r"\[base\] has no fingerprint"),
+        ("accuracy = 0.91", "accuracy = nan", "accuracy is not a finite number"),
+        ("auc = 0.92", "auc = inf", "auc is not a finite number"),
+        ("released =", "epsilon = 3\nreleased =", "epsilon without delta and accountant"),
+        ("[privacy]", "[[privacy]]", r"\[privacy\] must be a table"),
+        ("[task]", "[task", "not valid TOML"),
+    ],
+)
+def test_refused(old: str, new: str, message: str) -> None:
+    assert old in TEXT
+    with pytest.raises(ForgeError, match=message) as caught:
+        read_card(TEXT.replace(old, new), "contributions/breast/card.toml")
+    assert caught.value.message.startswith("contributions/breast/card.toml: ")

@@ -1,0 +1,99 @@
+"""forge.toml: defaults, round trip, and refusals that name the key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from forge.errors import ForgeError
+from forge.repo.recipe import Base
+from forge.repo.settings import (
+    LimitSettings,
+    SearchSettings,
+    Settings,
+    load_settings,
+    read_settings,
+    to_toml,
+)
+
+MINIMAL = 'format = 1\n[base]\nreference = "embedded"\nfingerprint = "sha256:0"\n'
+SETTINGS = Settings(Base("embedded", "sha256:0"))
+
+
+def test_defaults_are_the_papers() -> None:
+    settings = read_settings(MINIMAL)
+    assert settings == SETTINGS
+    assert settings.strategy == "mixture"
+    assert settings.search == SearchSettings("Shiwa", 40, 0.5, 1.5, 0.05, 0)
+    assert settings.limits.file_bytes == 2**30
+
+
+def test_text() -> None:
+    assert to_toml(SETTINGS) == (
+        "format = 1\n\n"
+        '[base]\nreference = "embedded"\nfingerprint = "sha256:0"\n\n'
+        '[merge]\nstrategy = "mixture"\n\n'
+        '[search]\noptimizer = "Shiwa"\nevaluations = 40\nstart = 0.5\nbounds = 1.5\nl1 = 0.05\nseed = 0\n\n'
+        "[limits]\nfile_mebibytes = 1024\ndistilled_images = 100000\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SETTINGS,
+        replace(SETTINGS, base=Base('C:\\weird "path"', "sha256:1"), strategy="fusion"),
+        replace(SETTINGS, search=SearchSettings("OnePlusOne", 1, -1, 2, 0, 7), limits=LimitSettings(1, 2)),
+    ],
+)
+def test_round_trip(settings: Settings) -> None:
+    assert read_settings(to_toml(settings)) == settings
+    assert read_settings(to_toml(settings).encode()) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("", "the line `format = 1` is missing", "git checkout"),
+        ("format = true", "the line `format = 1` is missing", ""),
+        ("format = 2", "written by a newer git forge", "upgrade"),
+        ("format = 1\nbase = 3", r"\[base\] must be a table", ""),
+        ("format = 1", r"\[base\] has no reference", ""),
+        (MINIMAL.replace('"embedded"', "3"), "reference must be text", ""),
+        (MINIMAL.replace('"embedded"', '""'), "reference must be text", ""),
+        (MINIMAL.replace('"embedded"', "embedded"), "not valid TOML", "quotes"),
+        (MINIMAL + "<<<<<<< HEAD\n", "merge conflict", "git add"),
+        (MINIMAL + "[serch]\n", "unknown key 'serch'", "did you mean 'search'"),
+        (MINIMAL + "[search]\nevaluation = 3", r"\[search\]: unknown key 'evaluation'", "'evaluations'"),
+        (MINIMAL + "[merge]\nxyz = 3", r"\[merge\]: unknown key 'xyz'", "known are: strategy"),
+        (MINIMAL + '[merge]\nstrategy = "soup"', "unknown strategy 'soup'", "mixture, fusion"),
+        (MINIMAL + "[merge]\nstrategy = ['fusion']", "unknown strategy", ""),
+        (MINIMAL + "[search]\nevaluations = 0", "search.evaluations must be a whole number from 1", ""),
+        (MINIMAL + "[search]\nevaluations = true", "search.evaluations", ""),
+        (MINIMAL + "[search]\nseed = -1", "search.seed", ""),
+        (MINIMAL + "[search]\nbounds = 0", "search.bounds must be above 0", ""),
+        (MINIMAL + "[search]\nbounds = nan", "search.bounds must be a finite", ""),
+        (MINIMAL + "[search]\nstart = 2", "search.start = 2.0 lies outside", ""),
+        (MINIMAL + "[search]\nl1 = -0.1", "search.l1", ""),
+        (MINIMAL + "[search]\noptimizer = '../x'", "search.optimizer", ""),
+        (MINIMAL + "[limits]\nfile_mebibytes = 0", "limits.file_mebibytes", ""),
+        (b"\xff", "UTF-8", ""),
+        ("a = " + "[" * 100_000, "nested too deeply", ""),
+        ("#" * (2**20 + 1), "larger than 1 MiB", ""),
+    ],
+)
+def test_refused(text: str | bytes, message: str, hint: str) -> None:
+    with pytest.raises(ForgeError, match=message) as caught:
+        read_settings(text, "main:forge.toml")
+    assert caught.value.message.startswith("main:forge.toml: ")
+    assert hint in str(caught.value.hint)
+
+
+def test_load(tmp_path: Path) -> None:
+    with pytest.raises(ForgeError, match=r"no forge.toml in .*not a model repository") as caught:
+        load_settings(tmp_path)
+    assert "git forge init" in str(caught.value.hint)
+    (tmp_path / "forge.toml").write_text(MINIMAL)
+    assert load_settings(tmp_path) == SETTINGS
