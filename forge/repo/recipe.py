@@ -356,9 +356,7 @@ def _parse(text: str | bytes) -> dict[str, object]:
     if _MARKER.search(text):
         raise ForgeError("merge conflict: the file holds conflict markers", hint=_UNMERGED)
     try:
-        document = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
-        )
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
     except ValueError as error:
         raise ForgeError(f"not valid JSON: {error}", hint=_RESTORE) from None
     if not isinstance(document, dict):

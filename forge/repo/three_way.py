@@ -136,9 +136,7 @@ def _merge_base(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) 
     )
 
 
-def _contribution_conflict(
-    name: str, before: Entry | None, mine: Entry | None, other: Entry | None
-) -> MergeConflict:
+def _contribution_conflict(name: str, before: Entry | None, mine: Entry | None, other: Entry | None) -> MergeConflict:
     folder = f"contributions/{name}"
     take = f"take the other's version (`git checkout OTHER-BRANCH -- {folder}`)"
     if mine is None or other is None:

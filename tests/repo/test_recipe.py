@@ -298,9 +298,7 @@ def test_refused_content(change: Callable[[dict[str, Any]], object], message: st
         from_json(edit(change))
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "-x", ".git", "a/b", "a\\b", "a b", "é", "a\n", "x" * 65, 3, None]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", "-x", ".git", "a/b", "a\\b", "a b", "é", "a\n", "x" * 65, 3, None])
 def test_refused_names(name: object) -> None:
     with pytest.raises(ForgeError, match="cannot be the name"):
         recipe.check_name(name)

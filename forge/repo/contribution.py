@@ -1,0 +1,276 @@
+"""The light view of contributions/NAME in a revision, the index or the work tree: no weights, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from forge.errors import ForgeError
+from forge.repo.card import Card, read_card
+from forge.repo.git import Repository, hash_object, read_blob
+from forge.repo.payloads import (
+    AdapterConfig,
+    AdapterView,
+    DistilledView,
+    check_adapter,
+    check_adapter_config,
+    check_distilled,
+)
+from forge.repo.places import ListedFile, Place, described, find_item, list_files, read_file, read_settings_of
+from forge.repo.recipe import Base, Entry, ForgeItem, check_name
+from forge.repo.settings import LimitSettings
+
+FOLDER = "contributions"
+CONFIG_FILE = "adapter_config.json"
+ADAPTER_FILE = "adapter_model.safetensors"
+DISTILLED_FILE = "distilled.safetensors"
+CARD_FILE = "card.toml"
+FILES = (CONFIG_FILE, ADAPTER_FILE, DISTILLED_FILE, CARD_FILE)
+
+# The part of an Entry that is the id of this file's blob.
+ENTRY_PARTS = {"adapter": ADAPTER_FILE, "config": CONFIG_FILE, "distilled": DISTILLED_FILE}
+
+Listing = dict[str, ListedFile]
+
+_PLAIN_MODES = ("100644", "100755")
+_LFS = b"version https://git-lfs."
+
+
+@dataclass(frozen=True)
+class ContributionFiles:
+    """Which of FILES contributions/NAME has in a place, by blob id (as `git add` would store it)."""
+
+    name: str
+    place: Place
+    blobs: Mapping[str, str] = field(hash=False)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(file for file in FILES if file not in self.blobs)
+
+    def described(self, file: str) -> str:
+        """How a message names one of the files."""
+        return described(self.place, path_of(self.name, file))
+
+    def entry(self, coefficient: float) -> Entry:
+        """This contribution in a recipe. All of its files must be there."""
+        return Entry(
+            name=self.name,
+            adapter=self.blobs[ADAPTER_FILE],
+            config=self.blobs[CONFIG_FILE],
+            distilled=self.blobs[DISTILLED_FILE],
+            coefficient=coefficient,
+        )
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """A contribution whose files were checked and agree with each other."""
+
+    files: ContributionFiles
+    card: Card
+    config: AdapterConfig
+    adapter: AdapterView
+    distilled: DistilledView
+
+    @property
+    def name(self) -> str:
+        return self.files.name
+
+
+def path_of(name: str, file: str | None = None) -> str:
+    """Path of a contribution's folder, or of a file in it, from the top folder."""
+    folder = f"{FOLDER}/{check_name(name)}"
+    return folder if file is None else f"{folder}/{file}"
+
+
+def list_names(repo: Repository, place: Place) -> tuple[str, ...]:
+    """The names of all contributions in a place, sorted: the folders in contributions/.
+
+    Raises ForgeError for a folder that cannot be one, and for a link in place of a folder.
+    """
+    return tuple(_by_name(list_files(repo, place, FOLDER), place))
+
+
+def find_files(repo: Repository, name: str, place: Place) -> ContributionFiles:
+    """The files that contributions/NAME has. In the work tree, changed ones are hashed, never stored.
+
+    Raises ForgeError for a symbolic link or submodule in place of a file or folder.
+    """
+    return _files(repo, name, place, list_files(repo, place, path_of(name)))
+
+
+def find_all(repo: Repository, place: Place) -> dict[str, ContributionFiles]:
+    """As find_files, of every contribution by name."""
+    listed = _by_name(list_files(repo, place, FOLDER), place)
+    return {name: _files(repo, name, place, its_files) for name, its_files in listed.items()}
+
+
+def check_contribution(
+    repo: Repository,
+    name: str,
+    place: Place,
+    *,
+    base: Base | None = None,
+    limits: LimitSettings | None = None,
+) -> Contribution:
+    """Read and check a contribution: its files alone, against each other, and its card against `base`.
+
+    limits: those of forge.toml in the same place if not given. Raises ForgeError naming the file.
+    """
+    if limits is None:
+        limits = read_settings_of(repo, place).limits
+    files = find_files(repo, name, place)
+    if not files.blobs:
+        where = described(place, path_of(name))
+        raise ForgeError(f"no contribution in {where}", hint="make one with `git forge train` or `git forge add`")
+    if files.missing:
+        verb = "distill" if files.missing == (DISTILLED_FILE,) else "train"
+        raise ForgeError(
+            f"{files.described(files.missing[0])} is missing",
+            hint=f"make it with `git forge {verb} {name}`, or take it in with `git forge add {name}`",
+        )
+    card = read_card(_content(repo, files, CARD_FILE, limits), files.described(CARD_FILE))
+    config = check_adapter_config(_content(repo, files, CONFIG_FILE, limits), files.described(CONFIG_FILE))
+    weights = _content(repo, files, ADAPTER_FILE, limits)
+    adapter = check_adapter(weights, config, files.described(ADAPTER_FILE))
+    images = _content(repo, files, DISTILLED_FILE, limits)
+    distilled = check_distilled(images, files.described(DISTILLED_FILE), limits.distilled_images)
+    _check_agreement(files, card, distilled, base)
+    return Contribution(files, card, config, adapter, distilled)
+
+
+def pointers(repo: Repository, name: str) -> tuple[str, ...]:
+    """The payload files in the work tree that are git-lfs pointers instead of content, by path."""
+    found = []
+    for file in (ADAPTER_FILE, DISTILLED_FILE):
+        path = repo.top / path_of(name, file)
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as stream:
+                if stream.read(len(_LFS)) == _LFS:
+                    found.append(path_of(name, file))
+    return tuple(found)
+
+
+def disagreements(repo: Repository, place: Place) -> list[str]:
+    """What is wrong between the forge item, forge.toml and contributions/ of a place; empty if nothing is.
+
+    Light: ids are compared, no payload is read. One line each, in a fixed order.
+    """
+    try:
+        item = find_item(repo, place)
+        if item is None:
+            return ["there is no forge-item.json"]
+        problems = _settings_disagreements(repo, place, item)
+        listed = _by_name(list_files(repo, place, FOLDER), place)
+    except ForgeError as error:
+        return [error.message]
+    for name in sorted({*listed, *item.names}):
+        entry = item.entry(name)
+        if entry is None:
+            problems.append(f"{path_of(name)} is not in the forge item")
+        elif name not in listed:
+            problems.append(f"the forge item names {name}, but there is no {path_of(name)}")
+        else:
+            try:
+                files = _files(repo, name, place, listed[name])
+            except ForgeError as error:
+                problems.append(error.message)
+            else:
+                problems += _entry_disagreements(files, entry)
+    return problems
+
+
+def _by_name(listed: Listing, place: Place) -> dict[str, Listing]:
+    """What is listed in contributions/ by the name of the contribution, sorted; files beside them are not."""
+    found: dict[str, Listing] = {}
+    for path, file in sorted(listed.items()):
+        name, _, rest = path.removeprefix(f"{FOLDER}/").partition("/")
+        if not rest and file.mode not in _PLAIN_MODES:
+            raise _not_plain(described(place, path))
+        if rest:
+            try:
+                found.setdefault(check_name(name), {})[path] = file
+            except ForgeError as error:
+                where = described(place, f"{FOLDER}/")
+                raise ForgeError(f"{where}: {error.message}", hint=error.hint) from None
+    return dict(sorted(found.items()))
+
+
+def _files(repo: Repository, name: str, place: Place, listed: Listing) -> ContributionFiles:
+    folder = path_of(name)
+    if folder in listed:
+        raise _not_plain(described(place, folder))
+    blobs = {}
+    for file in FILES:
+        path = f"{folder}/{file}"
+        if any(other.startswith(f"{path}/") for other in listed):
+            raise _not_plain(described(place, path))
+        if path not in listed:
+            continue
+        if listed[path].mode not in _PLAIN_MODES:
+            raise _not_plain(described(place, path))
+        blob = listed[path].blob
+        blobs[file] = blob or hash_object(repo, repo.top / path, write=False, path=path)
+    return ContributionFiles(name, place, blobs)
+
+
+def _settings_disagreements(repo: Repository, place: Place, item: ForgeItem) -> list[str]:
+    settings = read_settings_of(repo, place)
+    problems = []
+    if settings.base.fingerprint != item.base.fingerprint:
+        problems.append(
+            f"forge.toml names the base {settings.base.reference} ({settings.base.fingerprint}), "
+            f"the forge item {item.base.reference} ({item.base.fingerprint})"
+        )
+    if settings.strategy != item.strategy:
+        problems.append(f"forge.toml names the strategy {settings.strategy}, the forge item {item.strategy}")
+    return problems
+
+
+def _entry_disagreements(files: ContributionFiles, entry: Entry) -> list[str]:
+    problems = []
+    for part, file in ENTRY_PARTS.items():
+        recorded, found = getattr(entry, part), files.blobs.get(file)
+        if found is None:
+            problems.append(f"{path_of(entry.name, file)} is missing")
+        elif found != recorded:
+            problems.append(f"{path_of(entry.name, file)} is {found[:10]}, but the forge item names {recorded[:10]}")
+    return problems
+
+
+def _content(repo: Repository, files: ContributionFiles, file: str, limits: LimitSettings) -> bytes:
+    if files.place is not None:
+        return read_blob(repo, files.blobs[file], limits.file_bytes)
+    content = read_file(repo, None, path_of(files.name, file), limits.file_bytes)
+    if content is None:  # taken away since it was listed
+        raise ForgeError(f"{files.described(file)} is missing")
+    return content
+
+
+def _check_agreement(files: ContributionFiles, card: Card, distilled: DistilledView, base: Base | None) -> None:
+    where = files.described(CARD_FILE)
+    if card.labels != distilled.labels:
+        raise ForgeError(
+            f"{where}: the labels differ from those of {DISTILLED_FILE}: "
+            f"{list(card.labels)} and {list(distilled.labels)}"[:600],
+            hint=f"correct the card, or distil again with `git forge distill {files.name}`",
+        )
+    if card.task != distilled.task:
+        raise ForgeError(
+            f"{where}: the task is {card.task!r}, that of {DISTILLED_FILE} is {distilled.task!r}",
+            hint=f"correct the card, or distil again with `git forge distill {files.name}`",
+        )
+    if base is not None and card.base.fingerprint != base.fingerprint:
+        raise ForgeError(
+            f"{where}: this adapter was trained on another base: {card.base.reference} "
+            f"({card.base.fingerprint}), not on {base.reference} ({base.fingerprint})",
+            hint=f"train it on this model's base with `git forge train {files.name}`",
+        )
+
+
+def _not_plain(where: str) -> ForgeError:
+    return ForgeError(
+        f"{where} is a link, a submodule or a folder where a plain file or folder must be",
+        hint="put the files themselves there",
+    )

@@ -1,0 +1,179 @@
+"""The three places where a model is found: a revision, the index, the work tree; read alike.
+
+A place is written as git writes it: a revision such as "main~2", ":" for the index, and None for the work
+tree. Paths are from the top folder, with "/".
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from forge.errors import ForgeError
+from forge.repo import git as git_side
+from forge.repo.git import Repository
+from forge.repo.recipe import FILE_NAME as ITEM_FILE
+from forge.repo.recipe import ForgeItem, from_json
+from forge.repo.settings import FILE_NAME as SETTINGS_FILE
+from forge.repo.settings import Settings, load_settings, not_a_model_repository, read_settings
+
+INDEX = ":"
+WORK_TREE = None
+Place = str | None
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file in a place: its mode as git has it ("100644"), and the id of its blob.
+
+    In the work tree the id is None for a file that differs from the index or is not in it.
+    """
+
+    mode: str
+    blob: str | None
+
+
+def described(place: Place, path: str) -> str:
+    """How a message names a path in a place: as git would take it."""
+    if place is None:
+        return path
+    return f":{path}" if place == INDEX else f"{place}:{path}"
+
+
+def resolve(repo: Repository, rev: str) -> str:
+    """The full id of the commit that `rev` names. Raises ForgeError where there is none."""
+    quiet = ("rev-parse", "--verify", "--quiet", "--end-of-options")
+    commit = git_side.git_text(repo, *quiet, f"{rev}^{{commit}}", check=False)
+    if commit:
+        return commit
+    if rev == "HEAD":
+        raise ForgeError("there is no commit yet", hint="make the first one, with `git forge init` or `git commit`")
+    raise ForgeError(f"unknown revision: {rev}", hint="list what there is: git log --oneline --all")
+
+
+def list_files(repo: Repository, place: Place, folder: str) -> dict[str, ListedFile]:
+    """The files below `folder`, by path.
+
+    Symbolic links and submodules are listed with their mode (120000, 160000), not followed. Raises
+    ForgeError for an unmerged file.
+    """
+    if place is None:
+        return _list_work_tree(repo, folder)
+    if place == INDEX:
+        return _list_index(repo, folder)
+    tree = f"{resolve(repo, place)}^{{tree}}"
+    output = git_side.git(repo, "ls-tree", "-r", "-z", "--full-tree", tree, "--", folder)
+    listed = {}
+    for line in os.fsdecode(output).split("\0"):
+        head, _, path = line.partition("\t")
+        if path:
+            mode, _, blob = head.split(" ")
+            listed[path] = ListedFile(mode, blob)
+    return listed
+
+
+def read_file(repo: Repository, place: Place, path: str, limit: int = git_side.BLOB_LIMIT) -> bytes | None:
+    """The content of a file, None where there is none; at most `limit` bytes, no symbolic link."""
+    if place is not None:
+        rev = place if place == INDEX else resolve(repo, place)
+        return git_side.read_path(repo, rev, path, limit)
+    file = repo.top / path
+    try:
+        found = file.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ForgeError(f"{path} is not a plain file", hint="put the file itself there, not a link")
+        if found.st_size > limit:
+            raise ForgeError(
+                f"{path} has {found.st_size:,} bytes, more than the limit of {limit:,}",
+                hint="raise limits.file_mebibytes in forge.toml if you trust where it comes from",
+            )
+        return file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ForgeError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_item(repo: Repository, place: Place) -> ForgeItem:
+    """The forge item of a place. Raises ForgeError where there is none or it is not whole."""
+    item = find_item(repo, place)
+    if item is None:
+        where = "the work tree" if place is None else "the index" if place == INDEX else place
+        hint = "make this a model repository with `git forge init`"
+        if place is not None and place != INDEX:
+            hint = "choose a revision that has one (see `git forge log`), or start with `git forge init`"
+        raise ForgeError(f"no {ITEM_FILE} in {where}: it is no version of a model", hint=hint)
+    return item
+
+
+def find_item(repo: Repository, place: Place) -> ForgeItem | None:
+    """As read_item, with None where there is no forge item."""
+    text = read_file(repo, place, ITEM_FILE)
+    return None if text is None else from_json(text, described(place, ITEM_FILE))
+
+
+def read_settings_of(repo: Repository, place: Place) -> Settings:
+    """forge.toml of a place. Raises ForgeError where there is none."""
+    if place is None:
+        return load_settings(repo.top)
+    text = read_file(repo, place, SETTINGS_FILE)
+    if text is None:
+        raise not_a_model_repository("the index" if place == INDEX else place)
+    return read_settings(text, described(place, SETTINGS_FILE))
+
+
+def _list_index(repo: Repository, folder: str) -> dict[str, ListedFile]:
+    output = git_side.git(repo, "ls-files", "--stage", "-z", "--", f":(top,literal){folder}")
+    listed = {}
+    for line in os.fsdecode(output).split("\0"):
+        head, _, path = line.partition("\t")
+        if path:
+            mode, blob, stage = head.split(" ")
+            if stage != "0":
+                raise ForgeError(
+                    f"{path}: merge conflict: the two sides hold different files",
+                    hint="run `git merge --abort`, or choose one with `git checkout --ours|--theirs -- "
+                    f"{folder}` and `git add {folder}`",
+                )
+            listed[path] = ListedFile(mode, blob)
+    return listed
+
+
+def _list_work_tree(repo: Repository, folder: str) -> dict[str, ListedFile]:
+    """The files on disk; git is asked which of them are as in the index, so that none needs hashing twice."""
+    in_index = _list_index(repo, folder)
+    pathspec = f":(top,literal){folder}"
+    changed = os.fsdecode(git_side.git(repo, "diff-files", "--name-only", "-z", "--", pathspec)).split("\0")
+    listed = {path: file for path, file in in_index.items() if file.mode == "160000"}
+    for path in _walk(repo.top, folder):
+        mode = _mode(repo.top / path)
+        known = in_index.get(path)
+        unchanged = known is not None and path not in changed and known.mode[:3] == mode[:3]
+        listed[path] = ListedFile(mode, known.blob if known is not None and unchanged else None)
+    return listed
+
+
+def _walk(top: Path, folder: str) -> list[str]:
+    start = top / folder
+    # A link above the folder leads elsewhere just as one in its place does: list it as if it were the link.
+    if start.is_file() or any((top / part).is_symlink() for part in (folder, *_parents(folder))):
+        return [folder]
+    paths = []
+    for parent, folders, files in os.walk(start):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        paths += [(Path(parent) / name).relative_to(top).as_posix() for name in (*files, *links)]
+    return sorted(paths)
+
+
+def _parents(folder: str) -> list[str]:
+    return [parent.as_posix() for parent in PurePosixPath(folder).parents][:-1]
+
+
+def _mode(file: Path) -> str:
+    """The mode of a file on disk, as git would store it; what git cannot store gets no such mode."""
+    mode = file.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return "120000"
+    return "100644" if stat.S_ISREG(mode) else "000000"
