@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from forge.repo.safetensors_format import Limits
 
 
 @click.command("filter-process")
@@ -14,4 +19,16 @@ def command() -> None:
 
     # Standard output carries the protocol and nothing else: a stray print must not corrupt it.
     replies, sys.stdout = sys.stdout, sys.stderr
-    serve(sys.stdin.buffer, replies.buffer, sys.stderr)
+    serve(sys.stdin.buffer, replies.buffer, sys.stderr, _limits)
+
+
+def _limits() -> Limits:
+    """The limits in forge.toml; git starts a filter in the top folder of the work tree."""
+    from forge.errors import ForgeError
+    from forge.repo.safetensors_format import Limits
+    from forge.repo.settings import load_settings
+
+    try:
+        return Limits(file=load_settings(Path.cwd()).limits.file_bytes)
+    except ForgeError:
+        return Limits()  # a forge.toml that is broken, or not there yet, must not stop git

@@ -1,0 +1,24 @@
+"""git forge uninstall: what install has put there is taken out, what was there before is put back."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("uninstall")
+@click.option(
+    "--local", "scope", flag_value="local", default=True, help="This clone, hooks included (default)."
+)
+@click.option("--global", "scope", flag_value="global", help="Your own git settings.")
+def command(scope: str) -> None:
+    """Take out the settings and hooks of git forge. Contributions, forge items and history stay."""
+    from forge.repo import clone_setup
+    from forge.repo.git import find_repository
+
+    if scope == "global":
+        clone_setup.uninstall(None, "global")
+        click.echo("git forge is out of your git settings.")
+        return
+    repo = find_repository()
+    clone_setup.uninstall(repo, "local")
+    click.echo(f"git forge is out of the settings and hooks of {repo.top}.")

@@ -1,0 +1,172 @@
+"""What git has to know in each clone: filter, diff and merge drivers, as settings; and the hooks.
+
+git never carries settings over with a clone, so every command looks (`ensure_installed`) and sets up what is
+missing. The program is recorded by its absolute path: it need not be on PATH, and two environments on one
+machine do not get into each other's way.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from forge.errors import ForgeError
+from forge.repo import hook_files
+from forge.repo.git import Repository, git, git_text
+
+Scope = Literal["local", "global"]
+
+# Which files of a model repository are what. `-text`: no line end conversion may touch tensors. Blob ids of
+# the text files are in the forge item, so their line ends are fixed as well.
+ATTRIBUTE_LINES = (
+    "forge-item.json merge=forge diff=forge text eol=lf",
+    "forge.toml text eol=lf",
+    "contributions/*/adapter_model.safetensors filter=forge diff=forge merge=binary -text",
+    "contributions/*/distilled.safetensors filter=forge diff=forge merge=binary -text",
+    "contributions/*/adapter_config.json text eol=lf",
+    "contributions/*/card.toml text eol=lf",
+)
+
+# Setting: its value. {program} is quoted for the shell; {driver} is the same for a merge driver, where git
+# expands % first. The driver's arguments are ancestor, ours (and result), theirs and the path.
+SETTINGS = {
+    "filter.forge.process": "{program} filter-process",
+    "filter.forge.required": "true",
+    "diff.forge.textconv": "{program} textconv",
+    "diff.forge.cachetextconv": "false",
+    "merge.forge.name": "git forge: coefficients searched on the distilled datasets",
+    "merge.forge.driver": "{driver} merge-driver %O %A %B %P",
+    "merge.forge.recursive": "forge-union",
+    "merge.forge-union.name": "git forge: union of two forge items, for a virtual ancestor",
+    "merge.forge-union.driver": "{driver} merge-driver --union %O %A %B %P",
+}
+# Values that earlier versions wrote, which install may replace. Anything else was put there by a person.
+OLDER: dict[str, tuple[str, ...]] = {}
+
+
+def program() -> str:
+    """How to start this git forge from anywhere, quoted for the shell."""
+    folder = Path(sys.executable).parent
+    for name in ("git-forge", "git-forge.exe"):
+        if os.access(folder / name, os.X_OK):
+            return shlex.quote(str(folder / name))
+    return f"{shlex.quote(sys.executable)} -m forge"
+
+
+def is_installed(repo: Repository) -> bool:
+    """Whether all settings are in effect, and they and the hooks name a program that is there."""
+    found = _found(repo, None)
+    for key in SETTINGS:
+        value = found.get(key)
+        if value is None or not _is_ours(key, value) or not _program_is_there(key, value):
+            return False
+    return hook_files.hooks_in_place(repo)
+
+
+def ensure_installed(repo: Repository) -> str | None:
+    """Set this clone up if it is not; what to tell the user if something was done or could not be."""
+    if is_installed(repo):
+        return None
+    fresh = not any(key in _found(repo, None) for key in SETTINGS)
+    try:
+        install(repo)
+    except ForgeError as error:  # a clone that may only be read can still be looked at
+        return f"warning: this clone is not set up for git forge: {error.message}"
+    if fresh:
+        return (
+            "This clone was not set up for git forge yet; its drivers and hooks are now (git forge install)."
+        )
+    return "The set-up of this clone was not whole or named a program that is gone; it was done again."
+
+
+def install(repo: Repository | None, scope: Scope = "local", force: bool = False) -> list[str]:
+    """Write the settings, and in one clone the hooks; the names of foreign hooks that are chained.
+
+    repo may be None with scope "global", which writes the user's settings only. Doing it again changes
+    nothing. force: replace values that a person has put there; without it they raise ForgeError.
+    """
+    where = repo if repo is not None else _nowhere()
+    found = _found(where, scope)
+    for key, value in found.items():
+        if key in SETTINGS and not _is_ours(key, value) and not force:
+            raise ForgeError(
+                f"the {scope} git setting {key} is already: {value}",
+                hint=f"see that nothing needs it, then: git forge install --{scope} --force",
+            )
+    for key, value in expected().items():
+        if found.get(key) != value:
+            git(where, "config", f"--{scope}", "--replace-all", key, value)
+    if scope == "global" or repo is None:
+        return []
+    return hook_files.install_hooks(repo, program())
+
+
+def uninstall(repo: Repository | None, scope: Scope = "local") -> None:
+    """Take out the settings, and in one clone the hooks, that install has put there; nothing else."""
+    where = repo if repo is not None else _nowhere()
+    for key, value in _found(where, scope).items():
+        if key in SETTINGS and _is_ours(key, value):
+            git(where, "config", f"--{scope}", "--unset-all", key)
+    if scope == "local" and repo is not None:
+        hook_files.uninstall_hooks(repo)
+
+
+def expected() -> dict[str, str]:
+    """The settings with this program in them."""
+    own = program()
+    return {key: value.format(program=own, driver=own.replace("%", "%%")) for key, value in SETTINGS.items()}
+
+
+def add_attributes(repo: Repository) -> bool:
+    """Add the lines that a model repository needs to its .gitattributes; whether any was missing."""
+    path = repo.top / ".gitattributes"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    present = {" ".join(line.split()) for line in text.splitlines()}
+    missing = [line for line in ATTRIBUTE_LINES if line not in present]
+    if missing:
+        separator = "" if not text or text.endswith("\n") else "\n"
+        path.write_text(text + separator + "".join(f"{line}\n" for line in missing), encoding="utf-8")
+    return bool(missing)
+
+
+def _found(repo: Repository, scope: Scope | None) -> dict[str, str]:
+    """The settings of ours that are there, in one scope or in effect (the last one wins)."""
+    sections = r"^(filter\.forge|diff\.forge|merge\.forge|merge\.forge-union)\."
+    args = ["config", *([f"--{scope}"] if scope else []), "--null", "--get-regexp", sections]
+    return dict(_pairs(git_text(repo, *args, check=False)))
+
+
+def _pairs(listing: str) -> Iterator[tuple[str, str]]:
+    for record in listing.split("\0"):
+        key, _, value = record.partition("\n")
+        if key:
+            yield key, value
+
+
+def _is_ours(key: str, value: str) -> bool:
+    """Whether some git forge, of this version or an earlier one, wrote this value."""
+    for template in (SETTINGS[key], *OLDER.get(key, ())):
+        pattern = re.escape(template).replace(r"\{program\}", ".+").replace(r"\{driver\}", ".+")
+        if re.fullmatch(pattern, value):
+            return True
+    return False
+
+
+def _program_is_there(key: str, value: str) -> bool:
+    if "{" not in SETTINGS[key]:
+        return True
+    try:
+        executable = shlex.split(value)[0]
+    except (ValueError, IndexError):
+        return False
+    return os.access(executable.replace("%%", "%") if "{driver}" in SETTINGS[key] else executable, os.X_OK)
+
+
+def _nowhere() -> Repository:
+    """Stands for no repository at all: git started here speaks of the user's settings."""
+    return Repository(Path.cwd(), Path.cwd(), Path.cwd(), inherits=True)
