@@ -1,0 +1,291 @@
+"""The shared, frozen CLIP model that every adapter of a repository belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forge.errors import ForgeError
+from forge.model.attention import VisualTower
+
+EMBEDDED = "embedded"
+EMBEDDED_DIR = Path(__file__).parent / "embedded"
+CONFIG_NAME = "open_clip_config.json"
+WEIGHTS_NAME = "open_clip_model.safetensors"
+
+# Texts whose tokens stand for the tokeniser in the fingerprint: two bases that read labels differently are
+# different bases even where their weights are equal.
+PROBE_TEXTS = (
+    "lung squamous cell carcinomas",
+    "Benign Breast Tissues, grade II/III (40x)",
+    "the quick brown fox jumps over the lazy dog 0123456789",
+    "naïve café größe µm — “quoted”",
+)
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A CLIP base, split for PEFT and frozen.
+
+    `tower` embeds normalised images [n, 3, h, w]; `mean` and `std` are per channel of [0, 1] pixels;
+    `logit_scale` is CLIP's temperature as a factor (already exponentiated).
+    """
+
+    reference: str
+    fingerprint: str
+    clip: Any
+    tower: VisualTower
+    tokenizer: Callable[[list[str]], Tensor]
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    preprocess: dict[str, Any]
+    model_config: dict[str, Any]
+    bpe_path: Path | None
+    logit_scale: float
+    _texts: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        weight: Tensor = self.tower.projection.weight
+        return weight.device
+
+    @property
+    def settings_family(self) -> str:
+        """Which defaults suit this base: "small" for towers under 10 million parameters, else "paper"."""
+        return "small" if sum(p.numel() for p in self.tower.parameters()) < 10_000_000 else "paper"
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """[0, 1] pixels (or uint8) [n, 3, h, w] as the tower expects them."""
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.float() / 255
+        pixels = pixels.to(self.device)
+        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
+        return (pixels - mean) / std
+
+    def text_embeddings(self, labels: tuple[str, ...]) -> Tensor:
+        """Unit-length embeddings [classes, joint width] of the label texts; computed once per label set."""
+        if labels not in self._texts:
+            with torch.no_grad():
+                tokens = self.tokenizer(list(labels)).to(self.device)
+                self._texts[labels] = F.normalize(self.clip.encode_text(tokens), dim=-1)
+        return self._texts[labels]
+
+
+def load_base(reference: str, *, fingerprint: str | None = None, override: str | None = None) -> BaseModel:
+    """Load a base by reference and, where a fingerprint is given, make sure that it is that very model.
+
+    A reference is `embedded`; `NAME/TAG`, an open_clip architecture with a pretrained tag; a folder that holds
+    open_clip_config.json and open_clip_model.safetensors; or `NAME=FILE.safetensors`. `override` names where
+    this machine keeps a base that others know by `reference`.
+
+    Raises ForgeError where the base cannot be found, is not safetensors, is not a supported ViT, or differs
+    from the fingerprint.
+    """
+    place = override or reference
+    source = _locate(place)
+    clip = _build(source, place)
+    clip.eval().requires_grad_(False)
+    from open_clip.model import get_model_preprocess_cfg
+
+    preprocess = {**get_model_preprocess_cfg(clip), **source.preprocess}
+    tokenizer = _tokenizer(source, place)
+    actual = _fingerprint(clip, tokenizer, preprocess)
+    if fingerprint is not None and actual != fingerprint:
+        raise ForgeError(
+            f"the base found at {place} is not the one this repository was made with\n"
+            f"  expected {fingerprint}\n  found    {actual}",
+            hint="point this clone at the right weights with: git config forge.base <NAME/TAG, folder or NAME=FILE>",
+        )
+    size = clip.visual.image_size
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    scale = float(clip.logit_scale.exp())
+    tower = VisualTower(clip.visual)
+    # PEFT writes this into adapter_config.json, so that a stray adapter tells what it was trained on.
+    tower.name_or_path = f"git-forge:{actual}"  # type: ignore[assignment]
+    clip.visual = torch.nn.Identity()
+    tower.eval().requires_grad_(False)
+    device = _device()
+    return BaseModel(
+        reference=reference,
+        fingerprint=actual,
+        clip=clip.to(device),
+        tower=tower.to(device),
+        tokenizer=tokenizer,
+        image_size=(int(size[0]), int(size[1])),
+        mean=tuple(preprocess["mean"]),
+        std=tuple(preprocess["std"]),
+        preprocess=preprocess,
+        model_config=source.config,
+        bpe_path=source.bpe_path,
+        logit_scale=scale,
+    )
+
+
+def _device() -> torch.device:
+    from accelerate import PartialState
+
+    return PartialState().device
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a base comes from: open_clip's name for its architecture, its configuration and its weights."""
+
+    name: str
+    config: dict[str, Any]
+    weights: Path
+    bpe_path: Path | None = None
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    quick_gelu: bool = False
+
+
+def _locate(place: str) -> _Source:
+    folder = EMBEDDED_DIR if place == EMBEDDED else Path(place).expanduser()
+    if folder.is_dir():
+        return _locate_folder(folder)
+    name, equals, file = place.partition("=")
+    if equals:
+        return _Source(name, _architecture(name), _checkpoint(Path(file).expanduser()))
+    if place.endswith((".safetensors", ".pt", ".bin", ".pth")):
+        raise ForgeError(
+            f"a checkpoint alone does not say which architecture it is: {place}",
+            hint=f"name it: --base ViT-B-16={place}, or give a folder with {CONFIG_NAME}",
+        )
+    if "/" in place and not place.startswith(("/", ".", "~")):
+        name, _, tag = place.rpartition("/")
+        return _pretrained(name, tag)
+    raise ForgeError(
+        f"no base called {place!r}: it is neither a folder nor NAME/TAG nor NAME=FILE",
+        hint="try --base embedded, --base ViT-B-16/openai, or a folder with open_clip_config.json",
+    )
+
+
+def _locate_folder(folder: Path) -> _Source:
+    path = folder / CONFIG_NAME
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+        bpe = config["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ForgeError(
+            f"{path} cannot be read as an open_clip configuration: {error}",
+            hint="a base folder holds open_clip_config.json and open_clip_model.safetensors",
+        ) from error
+    # open_clip opens bpe_path as it stands; beside the configuration is where a folder keeps it.
+    bpe_path = (folder / bpe).resolve() if bpe else None
+    return _Source(f"local-dir:{folder}", config, _checkpoint(folder / WEIGHTS_NAME), bpe_path)
+
+
+def _architecture(name: str) -> dict[str, Any]:
+    import open_clip
+
+    config: dict[str, Any] | None = open_clip.get_model_config(name)
+    if config is None:
+        raise ForgeError(
+            f"open_clip knows no architecture called {name!r}",
+            hint="python -c 'import open_clip; print(open_clip.list_models())' lists them",
+        )
+    return config
+
+
+def _checkpoint(path: Path) -> Path:
+    if not path.is_file():
+        raise ForgeError(f"the base's weights are missing: {path}", hint="check the path given to --base")
+    if path.suffix != ".safetensors":
+        raise ForgeError(
+            f"{path} is not safetensors; other checkpoint formats can run code when they are opened",
+            hint="convert it once, on a machine you trust, with safetensors.torch.save_file",
+        )
+    return path
+
+
+def _pretrained(name: str, tag: str) -> _Source:
+    import open_clip
+
+    config = _architecture(name)
+    preset = open_clip.get_pretrained_cfg(name, tag)
+    if not preset:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise ForgeError(f"open_clip has no pretrained tag {tag!r} for {name}", hint=f"known tags: {known}")
+    try:
+        path = Path(open_clip.download_pretrained(preset))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ForgeError(
+            f"the weights of {name}/{tag} could not be fetched: {reason}",
+            hint="fetch them where there is a network, then use --base NAME=FILE.safetensors",
+        ) from error
+    preprocess = {key: preset[key] for key in ("mean", "std", "interpolation") if key in preset}
+    return _Source(name, config, _checkpoint(path), preprocess=preprocess, quick_gelu=bool(preset.get("quick_gelu")))
+
+
+def _build(source: _Source, place: str) -> Any:
+    """The open_clip model of a source, weights loaded from safetensors alone."""
+    import open_clip
+    from safetensors import SafetensorError
+
+    try:
+        with _quiet():
+            clip = open_clip.create_model(
+                source.name, load_weights=False, pretrained_text=False, force_quick_gelu=source.quick_gelu
+            )
+    except Exception as error:
+        raise ForgeError(f"open_clip cannot build the base at {place} from its configuration: {error}") from error
+    try:
+        open_clip.load_checkpoint(clip, str(source.weights))
+    except (SafetensorError, OSError) as error:
+        raise ForgeError(
+            f"{source.weights} cannot be read as safetensors: {error}", hint="fetch the base again"
+        ) from error
+    except (RuntimeError, KeyError, StopIteration) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ForgeError(
+            f"{source.weights} does not fit the architecture of {place}: {reason}", hint="check the NAME in NAME=FILE"
+        ) from error
+    return clip
+
+
+def _tokenizer(source: _Source, place: str) -> Callable[[list[str]], Tensor]:
+    import open_clip
+
+    arguments = {"bpe_path": str(source.bpe_path)} if source.bpe_path else {}
+    try:
+        return open_clip.get_tokenizer(source.name, **arguments)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise ForgeError(f"the label tokeniser of the base at {place} cannot be read: {error}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip logs a warning for every model built without weights, which is how we build all of them."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+
+
+def _fingerprint(clip: Any, tokenizer: Callable[[list[str]], Tensor], preprocess: dict[str, Any]) -> str:
+    """sha256 over every weight as float32 (by name), the probe texts' tokens and the pixel normalisation."""
+    digest = hashlib.sha256()
+    for name, value in sorted(clip.state_dict().items()):
+        array = value.detach().float().contiguous().numpy()
+        digest.update(f"{name} {tuple(array.shape)}\n".encode())
+        digest.update(memoryview(array).cast("B") if array.size else b"")
+    digest.update(tokenizer(list(PROBE_TEXTS)).numpy().astype("<i8").tobytes())
+    digest.update(json.dumps([preprocess.get("mean"), preprocess.get("std")]).encode())
+    return f"sha256:{digest.hexdigest()}"
