@@ -1,0 +1,92 @@
+"""Trailers of a commit message, so that plain `git log` reads as the history of the model.
+
+They repeat for people what the forge item holds; nothing ever reads them back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from forge.errors import ForgeError
+from forge.repo.git import Repository, git, git_succeeds
+from forge.repo.places import INDEX, find_item
+from forge.repo.recipe import ForgeItem, TaskScore
+
+_TRAILER = re.compile(r"Forge-(Strategy|Contribution|Removed|Score):", re.IGNORECASE)
+# `git commit -v` and --cleanup=scissors: what follows is not part of the message.
+_SCISSORS = re.compile(r"^\S+ -{24} >8 -{24}$")
+
+
+def trailer_lines(item: ForgeItem, previous: ForgeItem | None) -> list[str]:
+    """The trailers of the commit that makes `item` out of `previous` (None: there was no model)."""
+    lines = [f"Forge-Strategy: {item.strategy}"]
+    lines += [f"Forge-Contribution: {entry.name} {entry.coefficient:.6f}" for entry in item.contributions]
+    if previous is not None:
+        lines += [f"Forge-Removed: {name}" for name in previous.names if item.entry(name) is None]
+    lines += [f"Forge-Score: {_score(score)}" for score in item.scores]
+    return lines
+
+
+def write_trailers(repo: Repository, message_file: Path, source: str | None) -> None:
+    """For the prepare-commit-msg hook: bring the trailers of a message up to what is being committed.
+
+    source: the hook's second argument. With "commit" the commit is amended, and compared with its parent;
+    else the index is compared with HEAD. Older trailers of ours go, wherever they stand (a squash gathers
+    those of several commits); new ones come only where the forge item changes. Doing it again changes nothing.
+    Comments and git's own sections stay. A message that is yet to be written in an editor gets none: leaving
+    it empty must still abort the commit.
+    """
+    item = find_item(repo, INDEX)
+    previous = _item_of(repo, "HEAD^" if source == "commit" else "HEAD")
+    text = os.fsdecode(message_file.read_bytes())
+    stripped = _without_trailers(text)
+    wanted = source not in (None, "template") and item is not None and item != previous
+    if wanted and stripped and not stripped.endswith("\n"):
+        stripped += "\n"
+    if stripped != text:
+        message_file.write_bytes(os.fsencode(stripped))
+    if item is None or not wanted:
+        return
+    # Each key comes as often as it has to, whatever the user's own trailer settings are.
+    args = ["-c", "trailer.separators=:", "interpret-trailers", "--in-place", "--no-divider"]
+    args += ["--where=end", "--if-exists=add", "--if-missing=add"]
+    for line in trailer_lines(item, previous):
+        args += ["--trailer", line]
+    git(repo, *args, str(message_file.absolute()))
+
+
+def _score(score: TaskScore) -> str:
+    accuracy, loss = f"{score.accuracy:.3f}", f"{score.cross_entropy:.3f}"
+    if score.accuracy_before is not None:
+        accuracy = f"{score.accuracy_before:.3f} -> {accuracy}"
+    if score.cross_entropy_before is not None:
+        loss = f"{score.cross_entropy_before:.3f} -> {loss}"
+    return f"{score.task} accuracy {accuracy}, cross-entropy {loss} (distilled images)"
+
+
+def _item_of(repo: Repository, rev: str) -> ForgeItem | None:
+    """The forge item of a revision; None where there is none, or none that can be read."""
+    if not git_succeeds(repo, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}"):
+        return None
+    try:
+        return find_item(repo, rev)
+    except ForgeError:  # a damaged one is replaced by this commit, which may be what mends it
+        return None
+
+
+def _without_trailers(text: str) -> str:
+    lines = text.split("\n")
+    end = next((number for number, line in enumerate(lines) if _SCISSORS.match(line)), len(lines))
+    kept: list[str] = []
+    dropped = False
+    for line in lines[:end]:
+        if _TRAILER.match(line):
+            dropped = True
+        elif dropped and not line and kept and not kept[-1]:
+            pass  # empty lines before and after trailers that are gone: one is enough
+        else:
+            dropped = dropped and not line
+            kept.append(line)
+    return "\n".join([*kept, *lines[end:]])

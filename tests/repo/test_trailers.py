@@ -1,0 +1,142 @@
+"""Trailers of commit messages, and what the hook does to a message file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sample_models import BASE, SampleModel
+
+from forge.errors import ForgeError
+from forge.repo import recipe
+from forge.repo.recipe import Entry, ForgeItem, TaskScore
+from forge.repo.trailers import trailer_lines, write_trailers
+
+ITEM = ForgeItem(
+    BASE,
+    "mixture",
+    (Entry("breast", "a" * 40, "b" * 40, "c" * 40, 0.6123), Entry("colon", "d" * 40, "e" * 40, "f" * 40, -1)),
+    scores=(
+        TaskScore("breast", ("a", "b"), 40, 0.887, 0.334, 0.912, 0.291),
+        TaskScore("colon", ("a", "b"), 40, 0.9, 0.25),
+    ),
+)
+LINES = [
+    "Forge-Strategy: mixture",
+    "Forge-Contribution: breast 0.612300",
+    "Forge-Contribution: colon -1.000000",
+    "Forge-Score: breast accuracy 0.912 -> 0.887, cross-entropy 0.291 -> 0.334 (distilled images)",
+    "Forge-Score: colon accuracy 0.900, cross-entropy 0.250 (distilled images)",
+]
+
+
+def test_lines() -> None:
+    assert trailer_lines(ITEM, None) == LINES
+    assert trailer_lines(ITEM, ITEM) == LINES
+    assert trailer_lines(recipe.empty(BASE, "fusion"), None) == ["Forge-Strategy: fusion"]
+
+
+def test_removed() -> None:
+    after = replace(ITEM, contributions=ITEM.contributions[1:], scores=())
+    assert trailer_lines(after, ITEM) == [LINES[0], LINES[2], "Forge-Removed: breast"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> SampleModel:
+    """A model with lung at .5, committed, and breast at .25 besides, staged."""
+    model = SampleModel(tmp_path / "model")
+    model.add_contribution("lung", {"lung": 0.5})
+    model.write_contribution("breast")
+    model.write_item(model.item({"lung": 0.5, "breast": 0.25}))
+    model.git("add", "--all")
+    return model
+
+
+STAGED = "Forge-Strategy: mixture\nForge-Contribution: breast 0.250000\nForge-Contribution: lung 0.500000\n"
+COMMITTED = "Forge-Strategy: mixture\nForge-Contribution: lung 0.500000\n"
+OLD = "Forge-Strategy: fusion\nForge-Contribution: lung 0.900000\nForge-Removed: x\nForge-Score: lung accuracy 1\n"
+
+
+@pytest.fixture
+def written(model: SampleModel, tmp_path: Path) -> Callable[..., str]:
+    """written(message, source): the message after the hook, which is run twice."""
+
+    def write(message: str, source: str | None = "message") -> str:
+        file = tmp_path / "a message"
+        file.write_text(message)
+        write_trailers(model.repo, file, source)
+        once = file.read_text()
+        write_trailers(model.repo, file, source)
+        assert file.read_text() == once
+        return once
+
+    return write
+
+
+@pytest.mark.parametrize("source", ["message", "merge", "squash"])
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Subject\n", f"Subject\n\n{STAGED}"),
+        ("Subject", f"Subject\n\n{STAGED}"),
+        ("Subject\n\nIt is:\na body.\n", f"Subject\n\nIt is:\na body.\n\n{STAGED}"),
+        ("Subject\n\nSigned-off-by: Ada <a@b>\n", f"Subject\n\nSigned-off-by: Ada <a@b>\n{STAGED}"),
+        (f"Subject\n\n{OLD}", f"Subject\n\n{STAGED}"),
+        (f"Subject\n\nBody\n\n{OLD}\n# comment\n", f"Subject\n\nBody\n\n{STAGED}\n# comment\n"),
+        (f"Merge\n\n{OLD}Signed-off-by: A <a>\n", f"Merge\n\nSigned-off-by: A <a>\n{STAGED}"),
+        (f"One\n\n{OLD}\nTwo\n\n{OLD}", f"One\n\nTwo\n\n{STAGED}"),
+        ("Merge branch 'x'\n\n# Conflicts:\n#\tforge-item.json\n",
+         f"Merge branch 'x'\n\n{STAGED}\n# Conflicts:\n#\tforge-item.json\n"),
+        ("Subject\n\n---\nnot a patch\n", f"Subject\n\n---\nnot a patch\n\n{STAGED}"),
+    ],
+)  # fmt: skip
+def test_message(written: Callable[..., str], message: str, expected: str, source: str) -> None:
+    assert written(message, source) == expected
+
+
+def test_what_is_below_the_scissors_stays(written: Callable[..., str]) -> None:
+    below = f"# {'-' * 24} >8 {'-' * 24}\n# Do not modify\ndiff --git a/x b/x\n{OLD}"
+    assert written(f"Subject\n\n{OLD}{below}") == f"Subject\n\n{STAGED}\n{below}"
+
+
+def test_an_empty_message_stays_empty(written: Callable[..., str]) -> None:
+    for source in (None, "template"):
+        assert written("\n# Please enter the commit message\n", source) == "\n# Please enter the commit message\n"
+
+
+def test_unchanged_model(model: SampleModel, written: Callable[..., str]) -> None:
+    model.git("reset", "--hard", "--quiet")
+    assert written("Subject\n") == "Subject\n"
+    assert written(f"Subject\n\n{OLD}") == "Subject\n"
+    # An amended commit is compared with its parent, so its trailers stay.
+    assert written(f"Subject\n\n{OLD}", "commit") == f"Subject\n\n{COMMITTED}"
+
+
+def test_first_commit(model: SampleModel, written: Callable[..., str]) -> None:
+    model.git("checkout", "--quiet", "--orphan", "other")
+    assert written("Subject\n") == f"Subject\n\n{STAGED}"
+    assert written("Subject\n", "commit") == f"Subject\n\n{STAGED}"
+
+
+def test_removed_and_damaged_items(model: SampleModel, written: Callable[..., str], tmp_path: Path) -> None:
+    model.write_item(model.item({"breast": 0.25}))
+    model.git("add", "--all")
+    assert "Forge-Removed: lung\n" in written("Subject\n")
+    (model.top / recipe.FILE_NAME).write_text("{}")
+    model.commit("Damage")
+    with pytest.raises(ForgeError, match=r":forge-item\.json"):
+        write_trailers(model.repo, tmp_path / "a message", "message")
+    model.write_item(model.item({"breast": 0.25}))
+    model.git("add", "--all")
+    assert written("Mend\n") == "Mend\n\nForge-Strategy: mixture\nForge-Contribution: breast 0.250000\n"
+    model.git("rm", "--quiet", "--force", recipe.FILE_NAME)
+    assert written("No model\n") == "No model\n"
+
+
+def test_user_settings_do_not_interfere(model: SampleModel, written: Callable[..., str]) -> None:
+    for key, value in (("trailer.separators", "="), ("trailer.ifexists", "replace"), ("trailer.where", "start"),
+                       ("core.commentChar", ";")):  # fmt: skip
+        model.git("config", key, value)
+    assert written("Subject\n\n; comment\n") == f"Subject\n\n{STAGED}\n; comment\n"
