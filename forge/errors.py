@@ -26,7 +26,7 @@ class ForgeError(Exception):
         self.hint = hint
 
 
-class MergeConflict(ForgeError):
+class MergeConflict(ForgeError):  # noqa: N818 (a conflict is git's word, and not always an error)
     """Two recipes cannot be combined without a decision by a person."""
 
     exit_code = ExitCode.NEGATIVE

@@ -58,8 +58,8 @@ class BaseModel:
 
     @property
     def device(self) -> torch.device:
-        weight: Tensor = self.tower.projection.weight
-        return weight.device
+        first: Tensor = next(self.tower.parameters())
+        return first.device
 
     @property
     def settings_family(self) -> str:

@@ -65,8 +65,8 @@ def concatenated(members: Members) -> dict[str, LowRank]:
     return modules
 
 
-def export_open_clip(base: BaseModel, delta: Delta, folder: Path) -> None:
-    """Write an open_clip folder (`local-dir:FOLDER`) of base + dW, with the tokeniser's BPE file if it has one."""
+def export_open_clip(base: BaseModel, delta: Delta, folder: Path, *, final: Path) -> None:
+    """Write an open_clip folder of base + dW, to be used at `final` (`local-dir:FINAL`), BPE file included."""
     from safetensors.torch import save_file
 
     with folded(base.tower, delta):
@@ -78,7 +78,7 @@ def export_open_clip(base: BaseModel, delta: Delta, folder: Path) -> None:
     if base.bpe_path is not None:
         shutil.copyfile(base.bpe_path, folder / base.bpe_path.name)
         # open_clip opens this path as it stands, so it is absolute; `git forge` reads it beside the config.
-        config["text_cfg"]["tokenizer_kwargs"]["bpe_path"] = str((folder / base.bpe_path.name).resolve())
+        config["text_cfg"]["tokenizer_kwargs"]["bpe_path"] = str((final / base.bpe_path.name).resolve())
     document = {"model_cfg": config, "preprocess_cfg": _json_safe(base.preprocess)}
     (folder / CONFIG_NAME).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 

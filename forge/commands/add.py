@@ -1,0 +1,90 @@
+"""git forge add: take in a contribution that was trained elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("add")
+@click.argument("name")
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="PEFT folder: adapter_config.json, adapter_model.safetensors.",
+)
+@click.option(
+    "--distilled", type=click.Path(path_type=Path), required=True, help="distilled.safetensors of the same task."
+)
+@click.option(
+    "--labels",
+    multiple=True,
+    metavar="TEXT",
+    help="Label texts in the order of the class numbers. [default: the distilled set's]",
+)
+@click.option("--task", metavar="TEXT", help="What the task is called. [default: the distilled set's]")
+@click.option("--replace", "replacing", is_flag=True, help="Replace contributions/NAME if it is there.")
+def command(
+    name: str, adapter: Path, distilled: Path, labels: tuple[str, ...], task: str | None, replacing: bool
+) -> None:
+    """Check that an adapter fits this repository's base, and put it into contributions/NAME.
+
+    A card.toml in the adapter's folder is taken over. Nothing is written where anything is wrong.
+    """
+    from dataclasses import replace
+
+    from forge.errors import ForgeError
+    from forge.operations.contributing import contribution_folder, read_elsewhere, relabelled, write_files
+    from forge.operations.loading import load_adapter, load_distilled, load_repository_base
+    from forge.repo.card import Card, check_labels, read_card, to_toml
+    from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
+    from forge.repo.git import find_repository
+    from forge.repo.payloads import check_distilled
+    from forge.repo.safetensors_format import canonicalise
+    from forge.repo.settings import load_settings
+
+    repo = find_repository()
+    settings = load_settings(repo.top)
+    folder = contribution_folder(repo, name)
+    if folder.exists() and not replacing:
+        raise ForgeError(f"{path_of(name)} is there already", hint="choose another NAME, or give --replace")
+    limit = settings.limits.file_bytes
+    config = read_elsewhere(adapter / CONFIG_FILE, limit)
+    weights = b"".join(canonicalise(read_elsewhere(adapter / ADAPTER_FILE, limit), str(adapter / ADAPTER_FILE)))
+    images = b"".join(canonicalise(read_elsewhere(distilled, limit), str(distilled)))
+    view = check_distilled(images, str(distilled), settings.limits.distilled_images)
+    chosen = check_labels(labels, "--labels") if labels else view.labels
+    if len(chosen) != len(view.labels):
+        raise ForgeError(
+            f"{distilled} has {len(view.labels)} classes, but {len(chosen)} --labels were given",
+            hint=f"its own labels are: {', '.join(view.labels)}",
+        )
+    called = task or view.task
+    card_file = adapter / CARD_FILE
+    card = read_card(read_elsewhere(card_file, limit), str(card_file)) if card_file.is_file() else None
+    if card is not None and card.base.fingerprint != settings.base.fingerprint:
+        raise ForgeError(
+            f"{card_file}: this adapter was trained on another base: {card.base.reference} "
+            f"({card.base.fingerprint}), not on {settings.base.reference} ({settings.base.fingerprint})",
+            hint="train it again on this repository's base",
+        )
+
+    from forge.model.adapters import parameter_count
+
+    base = load_repository_base(repo, settings.base)
+    parameters = parameter_count(load_adapter(base, config, weights, str(adapter)))
+    load_distilled(base, images, str(distilled), settings.limits)
+    fresh = Card(called, chosen, settings.base) if card is None else replace(card, task=called, labels=chosen)
+    write_files(
+        folder,
+        {
+            CONFIG_FILE: config,
+            ADAPTER_FILE: weights,
+            DISTILLED_FILE: relabelled(images, called, chosen, str(distilled)),
+            CARD_FILE: to_toml(fresh).encode(),
+        },
+    )
+    click.echo(f"Took {parameters:,} parameters and {view.images} distilled images into {path_of(name)}.")
+    click.echo("Next: git forge commit")

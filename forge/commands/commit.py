@@ -1,0 +1,28 @@
+"""git forge commit: fold what changed in contributions/ into the forge item, and commit both."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("commit")
+@click.option("-m", "--message", help="Subject of the commit. [default: says what changed]")
+@click.option("--json", "as_json", is_flag=True, help="Print the new version as JSON.")
+def command(message: str | None, as_json: bool) -> None:
+    """Check the contributions in the work tree, search the coefficients on all distilled sets, and commit.
+
+    New and changed contributions are folded one after the other into the forge item of HEAD; removed ones are
+    taken out of it. Other changes, staged or not, stay as they are.
+    """
+    from forge.console import emit_json
+    from forge.operations.committing import commit_contributions
+    from forge.repo.git import find_repository
+
+    repo = find_repository()
+    done = commit_contributions(repo, message)
+    if as_json:
+        emit_json(done)
+        return
+    click.echo(f"[{done['commit'][:10]}] {done['subject']}")
+    for line in done["trailers"]:
+        click.echo(f"  {line}")

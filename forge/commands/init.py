@@ -1,0 +1,70 @@
+"""git forge init: make the current git repository a model repository."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("init")
+@click.option(
+    "--base",
+    "reference",
+    default="embedded",
+    show_default=True,
+    metavar="REF",
+    help="NAME/TAG of open_clip, a folder with open_clip_config.json, NAME=FILE.safetensors, or embedded.",
+)
+@click.option("--strategy", type=click.Choice(["mixture", "fusion"]), default="mixture", show_default=True)
+def command(reference: str, strategy: str) -> None:
+    """Write forge.toml, an empty forge item and .gitattributes, set up the clone, and commit.
+
+    The base is the frozen CLIP model that all contributions share; its fingerprint goes into forge.toml.
+    """
+    from forge.errors import ForgeError
+    from forge.repo import clone_setup
+    from forge.repo.git import find_repository, git, git_succeeds, git_text
+    from forge.repo.recipe import FILE_NAME as ITEM_FILE
+    from forge.repo.recipe import Base, empty, to_json
+    from forge.repo.settings import FILE_NAME as SETTINGS_FILE
+    from forge.repo.settings import Settings, to_toml
+
+    repo = find_repository()
+    if git_text(repo, "rev-parse", "--is-bare-repository") == "true":
+        raise ForgeError(f"{repo.top} is a bare repository", hint="run git forge init in a clone, then push")
+    for name in (SETTINGS_FILE, ITEM_FILE):
+        if (repo.top / name).exists():
+            raise ForgeError(
+                f"{name} is there already: this is a model repository", hint="see it with git forge status"
+            )
+    attributes = ".gitattributes"
+    if git_text(repo, "status", "--porcelain", "--", attributes):
+        raise ForgeError(f"{attributes} has changes that are not committed", hint=f"commit {attributes} first")
+    git(repo, "var", "GIT_COMMITTER_IDENT")  # no name and address: say so before anything is written
+
+    from forge.model.base import load_base
+
+    base = load_base(reference)
+    identity = Base(reference, base.fingerprint)
+    had_attributes = (repo.top / attributes).exists()
+    paths = [SETTINGS_FILE, ITEM_FILE, attributes]
+    try:
+        (repo.top / SETTINGS_FILE).write_text(to_toml(Settings(identity, strategy)), encoding="utf-8")
+        (repo.top / ITEM_FILE).write_text(to_json(empty(identity, strategy)), encoding="utf-8")
+        clone_setup.add_attributes(repo)
+        clone_setup.install(repo)
+        git(repo, "add", "--", *paths)
+        git(repo, "commit", "--quiet", "-m", f"Start a model on {reference}", "--", *paths)
+    except BaseException:
+        if git_succeeds(repo, "rev-parse", "--verify", "--quiet", "HEAD"):
+            git(repo, "reset", "--quiet", "--", *paths, check=False)
+        else:
+            git(repo, "rm", "--quiet", "--cached", "--ignore-unmatch", "--", *paths, check=False)
+        (repo.top / SETTINGS_FILE).unlink(missing_ok=True)
+        (repo.top / ITEM_FILE).unlink(missing_ok=True)
+        if had_attributes:
+            git(repo, "checkout", "--quiet", "--", attributes, check=False)
+        else:
+            (repo.top / attributes).unlink(missing_ok=True)
+        raise
+    click.echo(f"Started a model on {reference} ({base.fingerprint[:19]}…), strategy {strategy}.")
+    click.echo("Next: git switch -c my-hospital, then git forge train NAME --data FOLDER")

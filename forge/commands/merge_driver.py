@@ -1,0 +1,60 @@
+"""git forge merge-driver: what git calls to merge forge-item.json.
+
+The contract (gitattributes(5), "Defining a custom merge driver"): %O, %A and %B name files with the
+ancestor's, ours' and theirs' version; the result is left in %A; zero means merged, anything else up to 128 a
+conflict. git starts the driver in the top folder of the work tree and holds the index's lock meanwhile.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from forge.errors import ExitCode, ForgeError
+
+
+@click.command("merge-driver", hidden=True)
+@click.option("--union", is_flag=True, help="Only unite the contributions: for git's virtual ancestors.")
+@click.argument("ancestor", type=click.Path(path_type=Path))
+@click.argument("ours", type=click.Path(path_type=Path))
+@click.argument("theirs", type=click.Path(path_type=Path))
+@click.argument("path", default="forge-item.json")
+def command(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> None:
+    """Merge the forge items of ANCESTOR, OURS and THEIRS into OURS by searching their coefficients."""
+    try:
+        merged = _merge(union, ancestor, ours, theirs, path)
+    except ForgeError as error:
+        error.exit_code = ExitCode.NEGATIVE  # to git, a conflict; OURS is as it was
+        raise
+    # In one step: a driver that is killed leaves either the old file or the whole new one.
+    finished = ours.with_name(f"{ours.name}.forge")
+    finished.write_text(merged, encoding="utf-8")
+    finished.replace(ours)
+
+
+def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> str:
+    from forge.repo import three_way
+    from forge.repo.recipe import from_json, to_json
+
+    text = ancestor.read_bytes()
+    before = from_json(text, f"{path} (ancestor)") if text.strip() else None  # empty: added on both sides
+    mine = from_json(ours.read_bytes(), f"{path} (ours)")
+    other = from_json(theirs.read_bytes(), f"{path} (theirs)")
+    if union:
+        return to_json(three_way.union(before, mine, other))
+    plan = three_way.plan_merge(before, mine, other)
+
+    from forge.operations.folding import fold
+    from forge.operations.loading import blob_reader
+    from forge.repo.git import find_repository
+    from forge.repo.places import read_settings_of
+    from forge.repo.trailers import trailer_lines
+
+    repo = find_repository()
+    # A bare repository (merge-tree on a server) has no work tree to read the settings from.
+    settings = read_settings_of(repo, None if (repo.top / "forge.toml").is_file() else "HEAD")
+    item = fold(repo, plan, mine, settings, blob_reader(repo, settings.limits))
+    for line in trailer_lines(item, mine):
+        click.echo(line, err=True)
+    return to_json(item)

@@ -1,0 +1,46 @@
+"""git forge push: verify, then push."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("push")
+@click.argument("remote", required=False)
+@click.argument("branch", required=False)
+@click.option("--scores/--no-scores", default=True, help="Compute the recorded scores again before pushing.")
+def command(remote: str | None, branch: str | None, scores: bool) -> None:
+    """Verify the current (or named) branch and push it, to where git itself would or to REMOTE.
+
+    A branch without an upstream gets one. Nothing is pushed if anything does not verify.
+    """
+    import subprocess
+
+    from forge.errors import ForgeError
+    from forge.operations.verifying import problems_of
+    from forge.repo.git import environment, find_repository, git_text
+    from forge.repo.places import resolve
+
+    repo = find_repository()
+    current = git_text(repo, "symbolic-ref", "--quiet", "--short", "HEAD", check=False)
+    if not (branch or current):
+        raise ForgeError("HEAD is on no branch", hint="name one: git forge push REMOTE BRANCH")
+    name = branch or current
+    problems = problems_of(repo, resolve(repo, f"refs/heads/{name}"), scores=scores)
+    if problems:
+        raise ForgeError(
+            f"{name} does not verify, so it was not pushed:\n  " + "\n  ".join(problems), hint="see git forge verify"
+        )
+    upstream = git_text(repo, "rev-parse", "--abbrev-ref", f"{name}@{{upstream}}", check=False)
+    remotes = git_text(repo, "remote").split()
+    if remote is None:
+        remote = git_text(repo, "config", "--get", f"branch.{name}.remote", check=False) or (
+            "origin" if "origin" in remotes else (remotes[0] if len(remotes) == 1 else "")
+        )
+    if not remote:
+        raise ForgeError("there is no remote to push to", hint="git remote add origin URL")
+    # git speaks to the terminal itself: its progress, its questions for a password, its hooks' words.
+    arguments = ["git", "push", *([] if upstream else ["--set-upstream"]), remote, name]
+    done = subprocess.run(arguments, cwd=repo.top, env=environment(repo), check=False)
+    if done.returncode:
+        raise ForgeError(f"git push to {remote} failed; {name} itself verifies", hint="read what git said above")

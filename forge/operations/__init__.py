@@ -1,0 +1,1 @@
+"""Where the git side and the model side meet: what several verbs do with both."""

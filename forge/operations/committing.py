@@ -1,0 +1,181 @@
+"""A commit of contributions: what changed, folded into the recipe of HEAD, with nothing lost on failure."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypedDict
+
+from forge.errors import ForgeError
+from forge.operations.folding import fold
+from forge.operations.loading import ReadBlobs, blob_reader
+from forge.repo.contribution import (
+    ENTRY_PARTS,
+    FOLDER,
+    check_contribution,
+    find_all,
+    path_of,
+)
+from forge.repo.git import Repository, git, git_succeeds, git_text
+from forge.repo.places import read_file, read_item
+from forge.repo.recipe import FILE_NAME as ITEM_FILE
+from forge.repo.recipe import Entry, ForgeItem, identity, to_json
+from forge.repo.settings import FILE_NAME as SETTINGS_FILE
+from forge.repo.settings import Settings, load_settings
+from forge.repo.three_way import MergePlan
+from forge.repo.trailers import trailer_lines
+
+
+class Committed(TypedDict):
+    """What `git forge commit` did."""
+
+    commit: str
+    subject: str
+    trailers: list[str]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Contributions of the work tree against the forge item of HEAD, each sorted by name."""
+
+    kept: tuple[Entry, ...]
+    new: tuple[Entry, ...]  # coefficient 1
+    replaced: tuple[Entry, ...]  # coefficient 1
+    removed: tuple[str, ...]
+
+
+def commit_contributions(repo: Repository, message: str | None) -> Committed:
+    """Check, fold, write the forge item and commit. The index and forge item are restored if anything fails.
+
+    Raises ForgeError for a merge in progress, for a contribution that is not whole, and where nothing
+    changed.
+    """
+    _refuse_unfinished_merge(repo)
+    settings = load_settings(repo.top)
+    before = read_item(repo, "HEAD")
+    changes = find_changes(repo, before, settings)
+    refolded = settings.strategy != before.strategy or settings.base.fingerprint != before.base.fingerprint
+    paths = _changed_paths(repo)
+    if not paths and not refolded:
+        raise ForgeError(
+            "no contribution changed since HEAD", hint="make one with git forge train and git forge distill"
+        )
+    for name in sorted({entry.name for entry in (*changes.kept, *changes.new, *changes.replaced)}):
+        check_contribution(repo, name, None, base=settings.base, limits=settings.limits)
+    item = fold_changes(repo, before, changes, settings, work_tree_reader(repo, changes, settings))
+    trailers = trailer_lines(item, before)
+    subject = message or _subject(changes, before, settings)
+    with _restored_on_failure(repo):
+        (repo.top / ITEM_FILE).write_text(to_json(item), encoding="utf-8")
+        committed = [ITEM_FILE, SETTINGS_FILE, *paths] if refolded else [ITEM_FILE, *paths]
+        git(repo, "add", "--all", "--", *committed)
+        git(repo, "commit", "--quiet", "-m", subject, "--", *committed)
+    return {"commit": git_text(repo, "rev-parse", "HEAD"), "subject": subject.splitlines()[0], "trailers": trailers}
+
+
+def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Changes:
+    """What the work tree's contributions are against a recipe; compared by blob id, as `git add` would store."""
+    kept, new, replaced = [], [], []
+    there = find_all(repo, None)
+    for name, files in there.items():
+        if files.missing:
+            check_contribution(repo, name, None, base=settings.base, limits=settings.limits)  # says what is missing
+        entry, old = files.entry(1.0), before.entry(name)
+        if old is None:
+            new.append(entry)
+        elif identity(old) == identity(entry):
+            kept.append(old)
+        else:
+            replaced.append(entry)
+    removed = [name for name in before.names if name not in there]
+    return Changes(tuple(kept), tuple(new), tuple(replaced), tuple(removed))
+
+
+def fold_changes(
+    repo: Repository, before: ForgeItem, changes: Changes, settings: Settings, read: ReadBlobs
+) -> ForgeItem:
+    """Fold changes into a recipe, one contribution at a time, as merges of one contribution each would."""
+    item = before
+    gone = {*changes.removed, *(entry.name for entry in changes.replaced)}
+    incoming: list[Entry | None] = [*sorted((*changes.new, *changes.replaced), key=lambda entry: entry.name)]
+    if not incoming or settings.strategy != before.strategy:
+        incoming.insert(0, None)  # what is taken out, or counted under another strategy, is a fold of its own
+    for entry in incoming:
+        ours = tuple(each for each in item.contributions if each.name not in gone)
+        removed = tuple(each.name for each in item.contributions if each.name in gone)
+        plan = MergePlan(settings.base, settings.strategy, ours, (entry,) if entry else (), removed)
+        item = fold(repo, plan, item, settings, read, compared_with=before)
+        gone = set()
+    return item
+
+
+def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> ReadBlobs:
+    """Reads blobs by id, those of changed contributions from the work tree: nothing is stored before the commit."""
+    stored = blob_reader(repo, settings.limits)
+    places = {
+        getattr(entry, part): path_of(entry.name, file)
+        for entry in (*changes.new, *changes.replaced)
+        for part, file in ENTRY_PARTS.items()
+    }
+
+    def read(ids: Iterable[str]) -> Mapping[str, bytes]:
+        wanted = list(ids)
+        found = dict(stored([blob for blob in wanted if blob not in places]))
+        for blob in wanted:
+            if blob in places:
+                content = read_file(repo, None, places[blob], settings.limits.file_bytes)
+                if content is None:
+                    raise ForgeError(f"{places[blob]} was removed meanwhile", hint="run git forge commit again")
+                found[blob] = content
+        return found
+
+    return read
+
+
+def _changed_paths(repo: Repository) -> list[str]:
+    """contributions/NAME of everything there that differs from HEAD, cards included; untracked as well."""
+    listing = git(repo, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", FOLDER)
+    changed = {record[3:] for record in listing.decode("utf-8", "surrogateescape").split("\0") if record}
+    return sorted({"/".join(path.split("/")[:2]) for path in changed if path.count("/") >= 2})
+
+
+def _subject(changes: Changes, before: ForgeItem, settings: Settings) -> str:
+    parts = [
+        f"{verb} {', '.join(names)}"
+        for verb, names in (
+            ("Add", [entry.name for entry in changes.new]),
+            ("Update", [entry.name for entry in changes.replaced]),
+            ("Remove", list(changes.removed)),
+        )
+        if names
+    ]
+    if settings.strategy != before.strategy:
+        parts.append(f"Fold by {settings.strategy}")
+    return "; ".join(parts) or "Update cards"
+
+
+def _refuse_unfinished_merge(repo: Repository) -> None:
+    for name, verb in (("MERGE_HEAD", "merge"), ("CHERRY_PICK_HEAD", "cherry-pick"), ("REVERT_HEAD", "revert")):
+        if git_succeeds(repo, "rev-parse", "--verify", "--quiet", name):
+            raise ForgeError(
+                f"a {verb} is in progress", hint=f"finish it with git {verb} --continue, or git {verb} --abort"
+            )
+
+
+@contextmanager
+def _restored_on_failure(repo: Repository) -> Iterator[None]:
+    """Put index and forge item back as they were if the block fails, whatever a hook or a full disk did."""
+    item = repo.top / ITEM_FILE
+    content = item.read_bytes()
+    index, saved = repo.git_dir / "index", repo.git_dir / "index.before-forge"
+    shutil.copyfile(index, saved)
+    try:
+        yield
+    except BaseException:
+        shutil.copyfile(saved, index)
+        item.write_bytes(content)
+        raise
+    finally:
+        saved.unlink(missing_ok=True)

@@ -1,0 +1,123 @@
+"""Writing a contribution into the work tree: what `train`, `distill` and `add` have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forge.errors import ForgeError
+from forge.repo.card import Card, check_labels, read_card, to_toml
+from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
+from forge.repo.git import Repository
+from forge.repo.recipe import Base
+from forge.repo.safetensors_format import load_numpy, to_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from forge.model.base import BaseModel
+    from forge.model.distillation import DistilledImages
+
+
+def contribution_folder(repo: Repository, name: str) -> Path:
+    """contributions/NAME in the work tree; refuses a link on the way, which could lead out of it."""
+    folder = repo.top / path_of(name)
+    for place in (folder.parent, folder):
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise ForgeError(f"{place.relative_to(repo.top)} is not a folder", hint="move it out of the way")
+    return folder
+
+
+def existing_card(repo: Repository, name: str) -> Card | None:
+    """The card of contributions/NAME in the work tree, if there is one."""
+    path = contribution_folder(repo, name) / CARD_FILE
+    return read_card(path.read_bytes(), path_of(name, CARD_FILE)) if path.is_file() else None
+
+
+def choose_labels(given: Sequence[str], card: Card | None, classes: Sequence[str], source: str) -> tuple[str, ...]:
+    """The label texts for the data's classes, in their order: given, else the card's, else the class names."""
+    labels = given or (card.labels if card else ()) or classes
+    if len(labels) != len(classes):
+        raise ForgeError(
+            f"{source} has {len(classes)} classes ({', '.join(classes)}), but there are {len(labels)} labels "
+            f"({', '.join(labels)})",
+            hint="give --labels once per class, in the order above",
+        )
+    return check_labels(tuple(labels), "--labels" if given else "the labels")
+
+
+def write_adapter(
+    repo: Repository, name: str, tensors: Mapping[str, Tensor], config: Mapping[str, object], card: Card
+) -> None:
+    """Write adapter and card; a distilled dataset that is there stays."""
+    arrays = {key: value.detach().cpu().numpy() for key, value in tensors.items()}
+    folder = contribution_folder(repo, name)
+    files = {
+        ADAPTER_FILE: to_bytes(arrays, {"format": "pt"}, path_of(name, ADAPTER_FILE)),
+        CONFIG_FILE: json.dumps(config, indent=2).encode() + b"\n",
+        CARD_FILE: to_toml(card).encode(),
+    }
+    write_files(folder, files)
+
+
+def write_distilled(repo: Repository, name: str, distilled: DistilledImages, card: Card, method: str) -> None:
+    """Write distilled dataset and card."""
+    arrays = {
+        "images": distilled.images.numpy(),
+        "labels": distilled.targets.numpy(),
+        "offset": distilled.offset.numpy(),
+        "scale": distilled.scale.numpy(),
+    }
+    metadata = {"task": card.task, "labels": json.dumps(list(card.labels), ensure_ascii=False), "method": method}
+    files = {
+        DISTILLED_FILE: to_bytes(arrays, metadata, path_of(name, DISTILLED_FILE)),
+        CARD_FILE: to_toml(card).encode(),
+    }
+    write_files(contribution_folder(repo, name), files)
+
+
+def read_elsewhere(path: Path, limit: int) -> bytes:
+    """A file from outside the repository, at most `limit` bytes."""
+    try:
+        if path.stat().st_size > limit:
+            raise ForgeError(
+                f"{path} is larger than {limit:,} bytes",
+                hint="raise limits.file_mebibytes in forge.toml if you trust it",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ForgeError(f"{path}: {error.strerror}", hint="check the path") from error
+
+
+def relabelled(distilled: bytes, task: str, labels: Sequence[str], source: str) -> bytes:
+    """A distilled dataset under another task name or other label texts; the images stay."""
+    arrays, metadata = load_numpy(distilled, source)
+    return to_bytes(arrays, {**metadata, "task": task, "labels": json.dumps(list(labels), ensure_ascii=False)}, source)
+
+
+def card_for(base: BaseModel, task: str, labels: tuple[str, ...], previous: Card | None) -> Card:
+    """A card for this base, task and labels that keeps what an earlier one says of other things."""
+    identity = Base(base.reference, base.fingerprint)
+    if previous is None:
+        return Card(task, labels, identity)
+    return replace(previous, task=task, labels=labels, base=identity)
+
+
+def rounded(value: Any) -> Any:
+    """Figures as a card shows them: four decimals."""
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files one after the other, each whole or not at all, the card last: it vouches for the others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        unfinished = folder / f".{name}.unfinished"
+        try:
+            unfinished.write_bytes(content)
+            unfinished.replace(folder / name)
+        finally:
+            unfinished.unlink(missing_ok=True)

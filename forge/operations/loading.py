@@ -1,0 +1,150 @@
+"""From a recipe to a model: the blobs that it names, checked and turned into adapters and tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from forge.errors import ForgeError
+from forge.repo.git import Repository, git_text, read_blobs
+from forge.repo.payloads import DistilledView, check_adapter, check_adapter_config, check_distilled
+from forge.repo.places import Place, read_item
+from forge.repo.recipe import Base, Entry, ForgeItem
+from forge.repo.settings import LimitSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from forge.model.adapters import Adapter
+    from forge.model.base import BaseModel
+    from forge.model.scoring import TaskImages
+
+ReadBlobs = Callable[[Iterable[str]], Mapping[str, bytes]]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version of the model, materialised: the base and the recipe's change dW of its weights."""
+
+    base: BaseModel
+    item: ForgeItem
+    delta: Mapping[str, Tensor]
+
+
+def load_repository_base(repo: Repository, base: Base) -> BaseModel:
+    """The base that a recipe names, from where this clone keeps it (`git config forge.base`)."""
+    override = git_text(repo, "config", "--get", "forge.base", check=False) or None
+    return _load_once(base.reference, base.fingerprint, override)
+
+
+@lru_cache(maxsize=1)
+def _load_once(reference: str, fingerprint: str, override: str | None) -> BaseModel:
+    from forge.model.base import load_base
+
+    return load_base(reference, fingerprint=fingerprint, override=override)
+
+
+def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:
+    """Reads blobs of the repository, none larger than the limits allow."""
+    return lambda ids: read_blobs(repo, ids, limits.file_bytes)
+
+
+def load_adapters(base: BaseModel, entries: Sequence[Entry], read: ReadBlobs) -> dict[str, Adapter]:
+    """The adapters of recipe entries by name, each checked on its own and against the base."""
+    adapters = {}
+    for entry in entries:
+        blobs = read([entry.config, entry.adapter])
+        source = f"contributions/{entry.name}"
+        adapters[entry.name] = load_adapter(base, blobs[entry.config], blobs[entry.adapter], source)
+    return adapters
+
+
+def load_adapter(base: BaseModel, config: bytes, weights: bytes, source: str) -> Adapter:
+    """One adapter from the bytes of its two files in the folder `source`, checked alone and against the base."""
+    from safetensors.torch import load
+
+    from forge.model.adapters import read_adapter
+
+    checked = check_adapter_config(config, f"{source}/adapter_config.json")
+    check_adapter(weights, checked, f"{source}/adapter_model.safetensors")
+    return read_adapter(json.loads(config), load(weights), base.tower, source=source)
+
+
+def load_tasks(base: BaseModel, entries: Sequence[Entry], read: ReadBlobs, limits: LimitSettings) -> list[TaskImages]:
+    """The distilled datasets of recipe entries as tasks, sorted by name.
+
+    Contributions with the same labels, in whatever order, are one task: two hospitals may work on the same.
+    """
+    import torch
+
+    from forge.model.scoring import TaskImages
+
+    grouped: dict[tuple[str, ...], list[TaskImages]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        data = read([entry.distilled])[entry.distilled]
+        part = load_distilled(base, data, f"contributions/{entry.name}/distilled.safetensors", limits)
+        grouped.setdefault(tuple(sorted(part.labels)), []).append(part)
+    tasks: dict[str, TaskImages] = {}
+    for parts in grouped.values():
+        first = parts[0]
+        name = first.task
+        while name in tasks:  # the same name for other labels: both are kept apart
+            name += "+"
+        aligned = [torch.tensor([first.labels.index(label) for label in part.labels]) for part in parts]
+        targets = [order.to(part.targets.device)[part.targets] for order, part in zip(aligned, parts, strict=True)]
+        pixels = torch.cat([part.pixels for part in parts])
+        tasks[name] = TaskImages(name, first.labels, pixels, torch.cat(targets))
+    return [tasks[name] for name in sorted(tasks)]
+
+
+def view_distilled(entry: Entry, read: ReadBlobs, limits: LimitSettings) -> DistilledView:
+    """Task, labels and counts of a recipe entry's distilled dataset."""
+    data = read([entry.distilled])[entry.distilled]
+    return check_distilled(data, f"contributions/{entry.name}/distilled.safetensors", limits.distilled_images)
+
+
+def load_model(
+    repo: Repository, place: Place, limits: LimitSettings, *, contribution: str | None = None
+) -> LoadedModel:
+    """The model of a revision; with `contribution`, that contribution alone at coefficient 1."""
+    from forge.model.composing import compose
+
+    item = read_item(repo, place)
+    entries = item.contributions
+    if contribution is not None:
+        entries = (entry_named(item, contribution),)
+    base = load_repository_base(repo, item.base)
+    adapters = load_adapters(base, entries, blob_reader(repo, limits))
+    members = [(adapters[e.name], 1.0 if contribution is not None else e.coefficient) for e in entries]
+    return LoadedModel(base, item, compose(item.strategy, members))
+
+
+def entry_named(item: ForgeItem, name: str) -> Entry:
+    """The entry of a contribution; ForgeError naming those there are."""
+    entry = item.entry(name)
+    if entry is None:
+        there = ", ".join(item.names) or "none"
+        raise ForgeError(f"this version has no contribution called {name!r}", hint=f"it has: {there}")
+    return entry
+
+
+def load_distilled(base: BaseModel, data: bytes, source: str, limits: LimitSettings) -> TaskImages:
+    """A distilled dataset from its bytes, checked alone and against the base's image size."""
+    from safetensors.torch import load
+
+    from forge.model.distillation import restore
+    from forge.model.scoring import TaskImages
+
+    view = check_distilled(data, source, limits.distilled_images)
+    if (view.height, view.width) != base.image_size:
+        raise ForgeError(
+            f"{source}: images of {view.height}x{view.width}, but this base takes "
+            f"{base.image_size[0]}x{base.image_size[1]}",
+            hint="distil again for this base with git forge distill",
+        )
+    tensors = load(data)
+    pixels = base.normalise(restore(tensors["images"], tensors["offset"], tensors["scale"]))
+    return TaskImages(view.task, view.labels, pixels, tensors["labels"].to(base.device))

@@ -1,0 +1,63 @@
+"""Whether a version of the model is what it says: forge item against tree, files, and scores."""
+
+from __future__ import annotations
+
+from forge.errors import ForgeError
+from forge.operations.folding import score_item
+from forge.operations.loading import blob_reader
+from forge.repo.contribution import check_contribution, disagreements
+from forge.repo.git import Repository
+from forge.repo.places import read_item, read_settings_of
+from forge.repo.recipe import TaskScore
+
+# Another processor adds floats in another order: scores reproduce to this, not to the last bit.
+CROSS_ENTROPY_TOLERANCE = 2e-3
+IMAGES_TOLERANCE = 1  # images whose answer may flip
+
+
+def problems_of(repo: Repository, rev: str, *, scores: bool) -> list[str]:
+    """What is wrong with the version in `rev`, one line each; empty if nothing is.
+
+    Checks the digest, forge item against tree and forge.toml, every contribution's files, and (with
+    `scores`) that the recorded scores come out again.
+    """
+    problems = disagreements(repo, rev)
+    if problems:
+        return problems
+    settings = read_settings_of(repo, rev)
+    item = read_item(repo, rev)
+    for name in item.names:
+        try:
+            check_contribution(repo, name, rev, base=item.base, limits=settings.limits)
+        except ForgeError as error:
+            problems.append(error.message)
+    if problems or not scores:
+        return problems
+    try:
+        found = score_item(repo, item, settings, blob_reader(repo, settings.limits))
+    except ForgeError as error:
+        return [error.message]
+    return _score_problems(item.scores, found)
+
+
+def _score_problems(recorded: tuple[TaskScore, ...], found: tuple[TaskScore, ...]) -> list[str]:
+    by_task = {score.task: score for score in found}
+    problems = [
+        f"the forge item scores a task {score.task!r} that nothing in it has"
+        for score in recorded
+        if score.task not in by_task
+    ]
+    for task, score in by_task.items():
+        claimed = next((each for each in recorded if each.task == task), None)
+        if claimed is None:
+            problems.append(f"the forge item has no score of task {task!r}")
+        elif (
+            abs(claimed.cross_entropy - score.cross_entropy) > CROSS_ENTROPY_TOLERANCE
+            or abs(claimed.accuracy - score.accuracy) * score.images > IMAGES_TOLERANCE + 1e-6
+            or (claimed.labels, claimed.images) != (score.labels, score.images)
+        ):
+            problems.append(
+                f"the score of task {task!r} does not reproduce: recorded accuracy {claimed.accuracy:.4f}, "
+                f"cross-entropy {claimed.cross_entropy:.4f}; computed {score.accuracy:.4f}, {score.cross_entropy:.4f}"
+            )
+    return problems
