@@ -16,7 +16,7 @@ from forge.repo.payloads import (
     check_adapter_config,
     check_distilled,
 )
-from forge.repo.places import ListedFile, Place, described, find_item, list_files, read_file, read_settings_of
+from forge.repo.places import UNMERGED, ListedFile, Place, described, find_item, list_files, read_file, read_settings_of
 from forge.repo.recipe import Base, Entry, ForgeItem, check_name
 from forge.repo.settings import LimitSettings
 
@@ -63,6 +63,10 @@ class ContributionFiles:
         )
 
 
+# What find_all returns: the contributions by name, and the errors of those that cannot be read.
+Found = tuple[dict[str, ContributionFiles], dict[str, ForgeError]]
+
+
 @dataclass(frozen=True)
 class Contribution:
     """A contribution whose files were checked and agree with each other."""
@@ -100,10 +104,16 @@ def find_files(repo: Repository, name: str, place: Place) -> ContributionFiles:
     return _files(repo, name, place, list_files(repo, place, path_of(name)))
 
 
-def find_all(repo: Repository, place: Place) -> dict[str, ContributionFiles]:
-    """As find_files, of every contribution by name."""
-    listed = _by_name(list_files(repo, place, FOLDER), place)
-    return {name: _files(repo, name, place, its_files) for name, its_files in listed.items()}
+def find_all(repo: Repository, place: Place) -> Found:
+    """As find_files, of every contribution by name; and the errors of those that cannot be read."""
+    found: dict[str, ContributionFiles] = {}
+    unreadable: dict[str, ForgeError] = {}
+    for name, listed in _by_name(list_files(repo, place, FOLDER), place).items():
+        try:
+            found[name] = _files(repo, name, place, listed)
+        except ForgeError as error:
+            unreadable[name] = error
+    return found, unreadable
 
 
 def check_contribution(
@@ -152,32 +162,30 @@ def pointers(repo: Repository, name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def disagreements(repo: Repository, place: Place) -> list[str]:
+def disagreements(repo: Repository, place: Place, contributions: Found | None = None) -> list[str]:
     """What is wrong between the forge item, forge.toml and contributions/ of a place; empty if nothing is.
 
-    Light: ids are compared, no payload is read. One line each, in a fixed order.
+    Light: ids are compared, no payload is read. One line each, in a fixed order. contributions: those of
+    find_all, if they are at hand.
     """
     try:
         item = find_item(repo, place)
         if item is None:
             return ["there is no forge-item.json"]
         problems = _settings_disagreements(repo, place, item)
-        listed = _by_name(list_files(repo, place, FOLDER), place)
+        found, unreadable = find_all(repo, place) if contributions is None else contributions
     except ForgeError as error:
         return [error.message]
-    for name in sorted({*listed, *item.names}):
+    for name in sorted({*found, *unreadable, *item.names}):
         entry = item.entry(name)
-        if entry is None:
+        if name in unreadable:
+            problems.append(unreadable[name].message)
+        elif entry is None:
             problems.append(f"{path_of(name)} is not in the forge item")
-        elif name not in listed:
+        elif name not in found:
             problems.append(f"the forge item names {name}, but there is no {path_of(name)}")
         else:
-            try:
-                files = _files(repo, name, place, listed[name])
-            except ForgeError as error:
-                problems.append(error.message)
-            else:
-                problems += _entry_disagreements(files, entry)
+            problems += _entry_disagreements(found[name], entry)
     return problems
 
 
@@ -186,7 +194,7 @@ def _by_name(listed: Listing, place: Place) -> dict[str, Listing]:
     found: dict[str, Listing] = {}
     for path, file in sorted(listed.items()):
         name, _, rest = path.removeprefix(f"{FOLDER}/").partition("/")
-        if not rest and file.mode not in _PLAIN_MODES:
+        if not rest and file.mode not in (*_PLAIN_MODES, UNMERGED):
             raise _not_plain(described(place, path))
         if rest:
             try:
@@ -208,6 +216,12 @@ def _files(repo: Repository, name: str, place: Place, listed: Listing) -> Contri
             raise _not_plain(described(place, path))
         if path not in listed:
             continue
+        if listed[path].mode == UNMERGED:
+            raise ForgeError(
+                f"{path}: merge conflict: the two sides hold different files",
+                hint="run `git merge --abort`, or choose one side with "
+                f"`git checkout --ours|--theirs -- {folder}` and `git add {folder}`",
+            )
         if listed[path].mode not in _PLAIN_MODES:
             raise _not_plain(described(place, path))
         blob = listed[path].blob

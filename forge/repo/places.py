@@ -22,6 +22,7 @@ from forge.repo.settings import Settings, load_settings, not_a_model_repository,
 INDEX = ":"
 WORK_TREE = None
 Place = str | None
+UNMERGED = "unmerged"
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def resolve(repo: Repository, rev: str) -> str:
 def list_files(repo: Repository, place: Place, folder: str) -> dict[str, ListedFile]:
     """The files below `folder`, by path.
 
-    Symbolic links and submodules are listed with their mode (120000, 160000), not followed. Raises
-    ForgeError for an unmerged file.
+    Symbolic links and submodules are listed with their mode (120000, 160000), not followed; an unmerged
+    file, in the index or the work tree, with the mode UNMERGED and no id.
     """
     if place is None:
         return _list_work_tree(repo, folder)
@@ -131,13 +132,7 @@ def _list_index(repo: Repository, folder: str) -> dict[str, ListedFile]:
         head, _, path = line.partition("\t")
         if path:
             mode, blob, stage = head.split(" ")
-            if stage != "0":
-                raise ForgeError(
-                    f"{path}: merge conflict: the two sides hold different files",
-                    hint="run `git merge --abort`, or choose one with `git checkout --ours|--theirs -- "
-                    f"{folder}` and `git add {folder}`",
-                )
-            listed[path] = ListedFile(mode, blob)
+            listed[path] = ListedFile(mode, blob) if stage == "0" else ListedFile(UNMERGED, None)
     return listed
 
 
@@ -146,8 +141,10 @@ def _list_work_tree(repo: Repository, folder: str) -> dict[str, ListedFile]:
     in_index = _list_index(repo, folder)
     pathspec = f":(top,literal){folder}"
     changed = os.fsdecode(git_side.git(repo, "diff-files", "--name-only", "-z", "--", pathspec)).split("\0")
-    listed = {path: file for path, file in in_index.items() if file.mode == "160000"}
+    listed = {path: file for path, file in in_index.items() if file.mode in ("160000", UNMERGED)}
     for path in _walk(repo.top, folder):
+        if path in listed:
+            continue
         mode = _mode(repo.top / path)
         known = in_index.get(path)
         unchanged = known is not None and path not in changed and known.mode[:3] == mode[:3]

@@ -1,0 +1,84 @@
+"""git forge log: the versions of the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from forge.errors import ForgeError
+
+if TYPE_CHECKING:
+    from forge.repo.versions import Change, Version
+
+
+@click.command("log")
+@click.argument("rev", default="HEAD")
+@click.option("-n", "--max-count", "count", type=click.IntRange(min=1), help="Show at most this many versions.")
+@click.option("--all-parents", is_flag=True, help="Follow the branches that were merged, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+def command(rev: str, count: int | None, all_parents: bool, as_json: bool) -> None:
+    """List the versions of the model: the commits up to REV that changed the forge item.
+
+    A contribution that came in is marked +, one that went -, one that was replaced *; the number is its
+    coefficient. Accuracy is on the distilled images, averaged over tasks.
+    """
+    from forge import console
+    from forge.repo.versions import find_model_repository, versions
+
+    repo = find_model_repository()
+    found = versions(repo, rev, count=count, all_parents=all_parents)
+    if as_json:
+        console.emit_json([_as_json(version) for version in found])
+        return
+    if not found:
+        raise ForgeError(f"no version of a model in {rev}", hint="make the first one with `git forge init`")
+    console.print_table(
+        ("Version", "Date", "Author", "Model", "Accuracy", "Subject"), [_row(version) for version in found]
+    )
+
+
+def _row(version: Version) -> tuple[str, ...]:
+    from forge.repo.versions import changes
+
+    date = version.date[:16].replace("T", " ")
+    model = " ".join(_word(change) for change in changes(version.previous, version.item))
+    if version.problem:
+        model = f"({version.problem})"
+    return (version.short, date, version.author, model or "-", _accuracy(version), version.subject)
+
+
+def _word(change: Change) -> str:
+    """`+lung 0.500` for a contribution that came in; `-lung` for one that went."""
+    if change.after is None:
+        return f"-{change.name}"
+    mark = {"added": "+", "replaced": "*"}.get(change.kind, "")
+    return f"{mark}{change.name} {change.after:.3f}"
+
+
+def _accuracy(version: Version) -> str:
+    from forge.repo.versions import mean_accuracy
+
+    if version.item is None:
+        return "-"
+    before, after = mean_accuracy(version.item)
+    if after is None:
+        return "-"
+    return f"{after:.3f}" if before is None else f"{before:.3f} -> {after:.3f}"
+
+
+def _as_json(version: Version) -> dict[str, Any]:
+    from forge.repo.versions import changes, item_as_json, mean_accuracy
+
+    before, after = mean_accuracy(version.item) if version.item else (None, None)
+    return {
+        "commit": version.commit,
+        "date": version.date,
+        "author": version.author,
+        "subject": version.subject,
+        "problem": version.problem,
+        "changes": [vars(change) for change in changes(version.previous, version.item)],
+        "accuracy_before": before,
+        "accuracy": after,
+        "model": item_as_json(version.item) if version.item else None,
+    }

@@ -1,0 +1,225 @@
+"""git forge status: contributions and forge item in HEAD, index and work tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from forge.errors import ForgeError
+
+if TYPE_CHECKING:
+    from forge.repo.contribution import ContributionFiles
+    from forge.repo.git import Repository
+    from forge.repo.recipe import ForgeItem
+
+
+@dataclass(frozen=True)
+class ContributionStatus:
+    """One contribution. index and work_tree: what changed from HEAD to the index, and from there on.
+
+    Both are git's own letters: " " nothing, "A" added, "M" modified, "D" deleted; both "?" untracked, both "U"
+    unmerged, or not to be read for another reason that work_tree_problems names.
+    """
+
+    name: str
+    coefficient: float | None  # in HEAD's forge item; None where it is not in it
+    index: str
+    work_tree: str
+    missing: tuple[str, ...]  # files that it lacks in the work tree
+    folded: bool  # whether the forge item in the work tree names it as it is there
+
+
+@dataclass(frozen=True)
+class Status:
+    """All that the verb shows."""
+
+    branch: str | None
+    base: str
+    fingerprint: str
+    strategy: str
+    installed: bool
+    contributions: tuple[ContributionStatus, ...]
+    head_problems: tuple[str, ...]
+    work_tree_problems: tuple[str, ...]
+    pointers: tuple[str, ...]
+
+
+@click.command("status")
+@click.option("--porcelain", is_flag=True, help="Print one line a fact, for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+def command(porcelain: bool, as_json: bool) -> None:
+    """Show which contributions are in the model, and which are staged or not yet committed.
+
+    The two letters before a contribution are those of git status: index and work tree.
+    """
+    from dataclasses import asdict
+
+    from forge import console
+    from forge.repo.versions import find_model_repository
+
+    found = find_status(find_model_repository())
+    if as_json:
+        console.emit_json(asdict(found))
+    elif porcelain:
+        click.echo("".join(f"{line}\n" for line in _porcelain(found)), nl=False)
+    else:
+        _print(found)
+
+
+def find_status(repo: Repository) -> Status:
+    """Look at HEAD, index and work tree; no payload is read."""
+    from forge.repo import clone_setup
+    from forge.repo.contribution import disagreements, find_all, pointers
+    from forge.repo.git import git_succeeds, git_text
+    from forge.repo.places import INDEX, WORK_TREE
+    from forge.repo.settings import load_settings
+
+    settings = load_settings(repo.top)
+    has_head = git_succeeds(repo, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    head = find_all(repo, "HEAD") if has_head else ({}, {})
+    index, here = find_all(repo, INDEX), find_all(repo, WORK_TREE)
+    unreadable = {**index[1], **here[1]}
+    head_item = _readable_item(repo, "HEAD") if has_head else None
+    work_tree_item = _readable_item(repo, WORK_TREE)
+    head_problems = disagreements(repo, "HEAD", head) if has_head else []
+    problems = disagreements(repo, WORK_TREE, here)
+    problems += [error.message for error in unreadable.values() if error.message not in problems]
+    contributions = tuple(
+        _unreadable(name, head_item)
+        if name in unreadable
+        else _contribution(name, head[0], index[0], here[0], head_item, work_tree_item)
+        for name in sorted({*head[0], *index[0], *here[0], *unreadable})
+    )
+    return Status(
+        branch=git_text(repo, "symbolic-ref", "--quiet", "--short", "HEAD", check=False) or None,
+        base=settings.base.reference,
+        fingerprint=settings.base.fingerprint,
+        strategy=settings.strategy,
+        installed=clone_setup.is_installed(repo),
+        contributions=contributions,
+        head_problems=tuple(head_problems),
+        work_tree_problems=tuple(problems),
+        pointers=tuple(path for name in here[0] for path in pointers(repo, name)),
+    )
+
+
+def _readable_item(repo: Repository, place: str | None) -> ForgeItem | None:
+    from forge.repo.places import find_item
+
+    try:
+        return find_item(repo, place)
+    except ForgeError:
+        return None  # disagreements() reports it
+
+
+def _unreadable(name: str, head_item: ForgeItem | None) -> ContributionStatus:
+    entry = head_item.entry(name) if head_item else None
+    return ContributionStatus(name, entry.coefficient if entry else None, "U", "U", (), False)
+
+
+def _contribution(
+    name: str,
+    in_head: Mapping[str, ContributionFiles],
+    in_index: Mapping[str, ContributionFiles],
+    in_work_tree: Mapping[str, ContributionFiles],
+    head_item: ForgeItem | None,
+    work_tree_item: ForgeItem | None,
+) -> ContributionStatus:
+    from forge.repo.recipe import identity
+
+    head, index, here = in_head.get(name), in_index.get(name), in_work_tree.get(name)
+    letters = (_letter(head, index), _letter(index, here))
+    if head is None and index is None:
+        letters = ("?", "?")
+    entry = head_item.entry(name) if head_item else None
+    recorded = work_tree_item.entry(name) if work_tree_item else None
+    folded = recorded is None if here is None else False
+    if here is not None and recorded is not None and not here.missing:
+        folded = identity(here.entry(0.0)) == identity(recorded)
+    missing = here.missing if here else ()
+    return ContributionStatus(name, entry.coefficient if entry else None, *letters, missing, folded)
+
+
+def _letter(before: ContributionFiles | None, after: ContributionFiles | None) -> str:
+    if before is None:
+        return " " if after is None else "A"
+    if after is None:
+        return "D"
+    return " " if before.blobs == after.blobs else "M"
+
+
+def _porcelain(status: Status) -> list[str]:
+    """Lines that stay as they are in later versions: `# KEY VALUE`, `XY NAME`, `! PLACE PROBLEM`."""
+    from forge.text import printable
+
+    lines = [
+        f"# branch {status.branch or '(detached)'}",
+        f"# base {status.base}",
+        f"# fingerprint {status.fingerprint}",
+        f"# strategy {status.strategy}",
+        f"# installed {'yes' if status.installed else 'no'}",
+    ]
+    for each in status.contributions:
+        if each.index + each.work_tree != "  ":
+            lines.append(f"{each.index}{each.work_tree} {each.name}")
+    lines += [f"! HEAD {problem}" for problem in status.head_problems]
+    lines += [f"! work-tree {problem}" for problem in status.work_tree_problems]
+    lines += [f"! pointer {path}" for path in status.pointers]
+    return [printable(line) for line in lines]
+
+
+def _print(status: Status) -> None:
+    from forge import console
+    from forge.text import printable
+
+    def say(*lines: str) -> None:
+        for line in lines:
+            click.echo(printable(line).rstrip())
+
+    say(
+        f"Branch    {status.branch or '(detached)'}",
+        f"Base      {status.base}  {status.fingerprint}",
+        f"Strategy  {status.strategy}",
+    )
+    if not status.installed:
+        say("", "This clone is not set up: run `git forge install`.")
+    click.echo()
+    if status.contributions:
+        rows = [
+            (
+                (each.index + each.work_tree).rstrip() or "-",
+                each.name,
+                "-" if each.coefficient is None else f"{each.coefficient:.6f}",
+                _words(each),
+            )
+            for each in status.contributions
+        ]
+        console.print_table(("", "Contribution", "Coefficient", "State"), rows, right=(2,))
+    else:
+        say("No contributions yet: make one with `git forge train NAME --data DATA`.")
+    if status.head_problems:
+        say("", "In HEAD, the forge item and the tree disagree (see `git forge verify`):")
+        say(*(f"  {problem}" for problem in status.head_problems))
+    here = [problem for problem in status.work_tree_problems if problem not in status.head_problems]
+    if here:
+        say("", "In the work tree (`git forge commit` folds what is new):", *(f"  {problem}" for problem in here))
+    if status.pointers:
+        say("", "Pointers of git-lfs in place of the files (run `git lfs pull`):")
+        say(*(f"  {path}" for path in status.pointers))
+
+
+def _words(status: ContributionStatus) -> str:
+    if status.index == "U":
+        return "cannot be read, see below"
+    if status.missing:
+        return f"incomplete: {', '.join(status.missing)} missing"
+    if status.work_tree == "D" or (status.index == "D" and status.work_tree == " "):
+        return "removed" if status.folded else "removed, not yet from the forge item"
+    if not status.folded:
+        return "new, not yet in the forge item" if status.coefficient is None else "changed, not yet in the forge item"
+    if status.index == status.work_tree == " ":
+        return "committed"
+    return "staged" if status.work_tree == " " else "folded, not yet staged"

@@ -1,0 +1,202 @@
+"""Versions of the model along the history, and what changed from one to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+from forge.errors import ForgeError
+from forge.repo.git import Repository, find_repository, git, read_blobs
+from forge.repo.places import described, find_item, resolve
+from forge.repo.recipe import FILE_NAME, MAX_BYTES, ForgeItem, from_json, identity
+from forge.repo.settings import FILE_NAME as SETTINGS_FILE
+from forge.repo.settings import not_a_model_repository
+
+Kind = Literal["added", "removed", "replaced", "rescaled", "kept"]
+
+_BATCH = 64  # versions whose forge items are read in one go
+_PLAIN_MODES = ("100644", "100755")
+_FORMAT = "%x00%H%x00%aI%x00%an%x00%s"
+_SHORT = 10  # digits; fixed, so that the same history prints the same text in every clone
+
+
+@dataclass(frozen=True)
+class Version:
+    """One commit that changed the forge item.
+
+    previous: the item of the first parent, None where there is none or it cannot be read. item is None, and
+    problem says why, where the commit's own cannot be read.
+    """
+
+    commit: str
+    date: str  # of the author, ISO 8601
+    author: str
+    subject: str
+    item: ForgeItem | None
+    previous: ForgeItem | None
+    problem: str | None = None
+
+    @property
+    def short(self) -> str:
+        return self.commit[:_SHORT]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One contribution from one model to another; a coefficient is None where it is not in that model."""
+
+    name: str
+    kind: Kind
+    before: float | None
+    after: float | None
+
+
+def find_model_repository() -> Repository:
+    """The repository of the current folder, if it holds a model: forge.toml in the work tree or in HEAD."""
+    repo = find_repository()
+    if not (repo.top / SETTINGS_FILE).is_file():
+        listed = git(repo, "ls-tree", "--full-tree", "HEAD", "--", SETTINGS_FILE, check=False)
+        if not listed:
+            raise not_a_model_repository(str(repo.top))
+    return repo
+
+
+def versions(
+    repo: Repository, rev: str = "HEAD", *, count: int | None = None, all_parents: bool = False
+) -> list[Version]:
+    """The commits up to `rev` that changed the forge item, newest first; at most `count`.
+
+    Along first parents (main as it was), or with all_parents along every branch that was merged.
+    """
+    found = islice(_logged(repo, resolve(repo, rev), all_parents), count)
+    result: list[Version] = []
+    while batch := list(islice(found, _BATCH)):
+        result += _read(repo, batch)
+    return result
+
+
+def find_version(repo: Repository, rev: str = "HEAD") -> Version:
+    """The commit that `rev` names with its model, whether or not it is the one that changed it last.
+
+    Raises ForgeError where it has no forge item, or a damaged one.
+    """
+    commit = resolve(repo, rev)
+    item = find_item(repo, commit)
+    if item is None:
+        raise ForgeError(
+            f"no {FILE_NAME} in {rev}: it is no version of a model",
+            hint="see `git forge log` for the versions there are",
+        )
+    head = git(repo, *_QUIET_LOG, "--no-walk", f"--format={_FORMAT}", commit).decode("utf-8", "replace")
+    _, _, date, author, subject = head.rstrip("\n").split("\0")
+    try:
+        has_parent = git(repo, "rev-parse", "--verify", "--quiet", f"{commit}^", check=False)
+        previous = find_item(repo, f"{commit}^") if has_parent else None
+    except ForgeError:
+        previous = None
+    return Version(commit, date, author, subject, item, previous)
+
+
+def changes(before: ForgeItem | None, after: ForgeItem | None) -> tuple[Change, ...]:
+    """Every contribution of either model, sorted by name, and what became of it."""
+    names = {*(before.names if before else ()), *(after.names if after else ())}
+    found = []
+    for name in sorted(names):
+        old = before.entry(name) if before else None
+        new = after.entry(name) if after else None
+        kind: Kind
+        if old is None:
+            kind = "added"
+        elif new is None:
+            kind = "removed"
+        elif identity(old) != identity(new):
+            kind = "replaced"
+        else:
+            kind = "kept" if old.coefficient == new.coefficient else "rescaled"
+        found.append(Change(name, kind, old.coefficient if old else None, new.coefficient if new else None))
+    return tuple(found)
+
+
+def mean_accuracy(item: ForgeItem) -> tuple[float | None, float | None]:
+    """(before, after): accuracy on the distilled images, averaged over tasks; before: those scored then."""
+    before = [score.accuracy_before for score in item.scores if score.accuracy_before is not None]
+    after = [score.accuracy for score in item.scores]
+    return (sum(before) / len(before) if before else None, sum(after) / len(after) if after else None)
+
+
+def item_as_json(item: ForgeItem) -> dict[str, Any]:
+    """What the verbs' --json prints of a model; figures as in the forge item."""
+    search = item.search
+    return {
+        "strategy": item.strategy,
+        "base": {"reference": item.base.reference, "fingerprint": item.base.fingerprint},
+        "contributions": [
+            {
+                "name": entry.name,
+                "coefficient": entry.coefficient,
+                "adapter": entry.adapter,
+                "config": entry.config,
+                "distilled": entry.distilled,
+            }
+            for entry in item.contributions
+        ],
+        "search": None if search is None else {**vars(search), "scales": dict(search.scales)},
+        "scores": [{**vars(score), "labels": list(score.labels)} for score in item.scores],
+    }
+
+
+@dataclass(frozen=True)
+class _Logged:
+    """One commit as `git log --raw` has it; the two sides are (mode, blob id), of zeros where absent."""
+
+    fields: tuple[str, str, str, str]
+    before: tuple[str, str]
+    after: tuple[str, str]
+
+
+# The user's settings must not change what is parsed.
+_QUIET_LOG = (
+    "-c", "log.showRoot=true", "-c", "log.showSignature=false", "-c", "log.follow=false",
+    "-c", "i18n.logOutputEncoding=UTF-8", "-c", "core.quotePath=true", "log", "--no-color", "--no-notes",
+    "--no-mailmap", "--no-decorate",
+)  # fmt: skip
+
+
+def _logged(repo: Repository, commit: str, all_parents: bool) -> Iterator[_Logged]:
+    walk = ["--full-history", "--topo-order", "--diff-merges=first-parent"] if all_parents else ["--first-parent"]
+    output = git(
+        repo, *_QUIET_LOG, *walk, "--raw", "--no-abbrev", "--no-renames", f"--format={_FORMAT}", commit, "--",
+        f":(top,literal){FILE_NAME}",
+    )  # fmt: skip
+    fields: tuple[str, ...] = ()
+    for line in output.decode("utf-8", "replace").split("\n"):
+        if line.startswith("\0"):
+            fields = tuple(line[1:].split("\0"))
+        elif line.startswith(":"):
+            old_mode, new_mode, old, new, _ = line[1:].split(None, 4)
+            commit_id, date, author, subject = fields
+            yield _Logged((commit_id, date, author, subject), (old_mode, old), (new_mode, new))
+
+
+def _read(repo: Repository, batch: list[_Logged]) -> list[Version]:
+    sides = [side for logged in batch for side in (logged.before, logged.after)]
+    texts = read_blobs(repo, [blob for mode, blob in sides if mode in _PLAIN_MODES], MAX_BYTES)
+    result = []
+    for logged in batch:
+        previous, _ = _item(texts, logged.before, FILE_NAME)
+        item, problem = _item(texts, logged.after, described(logged.fields[0][:_SHORT], FILE_NAME))
+        result.append(Version(*logged.fields, item, previous, problem))
+    return result
+
+
+def _item(texts: dict[str, bytes], side: tuple[str, str], source: str) -> tuple[ForgeItem | None, str | None]:
+    mode, blob = side
+    if mode not in _PLAIN_MODES:
+        what = "removed" if mode == "000000" else "no plain file"
+        return None, f"{source}: {what}"
+    try:
+        return from_json(texts[blob], source), None
+    except ForgeError as error:
+        return None, error.message
