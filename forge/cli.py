@@ -38,6 +38,7 @@ VERBS = {
 # What git and its hooks call; not listed.
 PLUMBING = ("filter-process", "textconv", "merge-driver", "hook")
 SELF_SETTING_UP = ("init", "install", "uninstall")
+HELP_ASKED = "forge.help_asked"  # key of click's context.meta
 
 
 class LazyGroup(click.Group):
@@ -54,6 +55,12 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        ctx.meta[HELP_ASKED] = not {"-h", "--help"}.isdisjoint(args)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
@@ -69,8 +76,7 @@ class LazyGroup(click.Group):
 def group(context: click.Context) -> None:
     """Build one CLIP model out of many contributors' adapters, with plain git."""
     verb = context.invoked_subcommand
-    asks_for_help = not {"-h", "--help"}.isdisjoint(context.args)
-    if verb in VERBS and verb not in SELF_SETTING_UP and not asks_for_help:
+    if verb in VERBS and verb not in SELF_SETTING_UP and not context.meta[HELP_ASKED]:
         _set_up_clone()
 
 

@@ -61,16 +61,10 @@ def pre_push(repo: Repository, refs: Iterable[str]) -> None:
 def _problems(repo: Repository, tip: str) -> list[str]:
     from forge.repo.git import git_succeeds, read_path
 
-    if not git_succeeds(repo, "rev-parse", "--verify", "--quiet", f"{tip}^{{tree}}"):
-        return []  # a tag of a blob
-    text = read_path(repo, tip, FORGE_ITEM)
-    if text is None:
-        return []
+    if not git_succeeds(repo, "rev-parse", "--verify", "--quiet", f"{tip}^{{commit}}"):
+        return []  # a tag of a tree or blob
+    if read_path(repo, tip, FORGE_ITEM) is None:
+        return []  # a branch, tag or note that is no model
     from forge.repo.contribution import disagreements
-    from forge.repo.recipe import from_json
 
-    try:
-        from_json(text.decode("utf-8", "replace"), source=FORGE_ITEM)
-        return disagreements(repo, tip)
-    except ForgeError as error:
-        return [error.message]
+    return disagreements(repo, tip)  # reads the forge item, digest included

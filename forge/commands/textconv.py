@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -13,4 +14,4 @@ def command(file: Path) -> None:
     """Print FILE (safetensors or a forge item) as readable text for git diff."""
     from forge.repo.summary import summarise
 
-    click.echo(summarise(file), nl=False)
+    sys.stdout.buffer.write(summarise(file))

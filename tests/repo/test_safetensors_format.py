@@ -90,7 +90,7 @@ def test_without_metadata_it_is_what_the_library_writes(tensors: Any) -> None:
 
 @given(TENSORS, METADATA)
 def test_load_returns_what_the_library_wrote(tensors: Any, metadata: dict[str, str]) -> None:
-    # The library (0.8) writes invalid JSON for empty metadata.
+    # Without tensors, the library (0.8) writes invalid JSON for empty metadata.
     loaded, found = load_numpy(safetensors.numpy.save(tensors, metadata or None))
     assert found == metadata
     assert loaded.keys() == tensors.keys()

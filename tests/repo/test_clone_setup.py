@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from forge.errors import ForgeError
+from forge.repo import clone_setup, hook_files
+from forge.repo.clone_setup import (
+    ATTRIBUTE_LINES,
+    SETTINGS,
+    add_attributes,
+    ensure_installed,
+    expected,
+    install,
+    is_installed,
+    program,
+    uninstall,
+)
+from forge.repo.git import Repository, find_repository
+
+if TYPE_CHECKING:
+    from tests.conftest import RunGit
+
+
+def config_of(repo: Repository) -> bytes:
+    return (repo.common_dir / "config").read_bytes()
+
+
+def test_the_program_is_there_by_its_absolute_path() -> None:
+    words = shlex.split(program())
+    assert Path(words[0]).is_absolute()
+    assert Path(words[0]).is_file()
+
+
+def test_without_a_script_the_module_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "my python"))
+    assert shlex.split(program()) == [str(tmp_path / "my python"), "-m", "forge"]
+
+
+def test_the_settings_are_those_that_git_needs(repository: Repository, run_git: RunGit) -> None:
+    assert not is_installed(repository)
+    install(repository)
+    assert is_installed(repository)
+    for key, value in expected().items():
+        assert run_git(repository.top, "config", "--local", key) == value
+    assert run_git(repository.top, "config", "--type=bool", "filter.forge.required") == "true"
+
+
+def test_again_changes_nothing_and_uninstall_restores(repository: Repository, run_git: RunGit) -> None:
+    run_git(repository.top, "config", "alias.lg", "log --graph")
+    before = config_of(repository)
+    install(repository)
+    installed = config_of(repository)
+    install(repository)
+    assert config_of(repository) == installed != before
+    uninstall(repository)
+    assert config_of(repository) == before
+    uninstall(repository)
+    assert config_of(repository) == before
+
+
+def test_a_persons_own_setting_is_not_replaced(repository: Repository, run_git: RunGit) -> None:
+    run_git(repository.top, "config", "filter.forge.process", "my-own-filter --fast")
+    before = config_of(repository)
+    with pytest.raises(ForgeError, match=r"filter\.forge\.process is already: my-own-filter") as raised:
+        install(repository)
+    assert "--force" in str(raised.value.hint)
+    assert config_of(repository) == before
+    uninstall(repository)
+    assert config_of(repository) == before
+    install(repository, force=True)
+    assert is_installed(repository)
+
+
+def test_an_older_value_is_replaced(repository: Repository, run_git: RunGit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(clone_setup.OLDER, "diff.forge.textconv", ("{program} show-file",))
+    run_git(repository.top, "config", "diff.forge.textconv", "/old/git-forge show-file")
+    install(repository)
+    assert run_git(repository.top, "config", "diff.forge.textconv") == expected()["diff.forge.textconv"]
+
+
+def test_a_fresh_clone_is_set_up_once_and_says_so(repository: Repository) -> None:
+    message = ensure_installed(repository)
+    assert message is not None and "git forge install" in message
+    assert is_installed(repository)
+    assert ensure_installed(repository) is None
+
+
+def test_a_program_that_is_gone_is_set_up_again(repository: Repository, run_git: RunGit) -> None:
+    install(repository)
+    run_git(repository.top, "config", "merge.forge.driver", "'/gone/git-forge' merge-driver %O %A %B %P")
+    assert not is_installed(repository)
+    message = ensure_installed(repository)
+    assert message is not None and "program that is gone" in message
+    assert is_installed(repository)
+
+
+def test_a_program_elsewhere_that_is_there_is_left_alone(
+    repository: Repository, run_git: RunGit, tmp_path: Path
+) -> None:
+    other = tmp_path / "100% mine" / "git-forge"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    quoted = shlex.quote(str(other))
+    for key, value in SETTINGS.items():
+        filled = value.format(program=quoted, driver=quoted.replace("%", "%%"))
+        run_git(repository.top, "config", key, filled)
+    hook_files.install_hooks(repository, quoted)
+    before = config_of(repository)
+    assert ensure_installed(repository) is None
+    assert config_of(repository) == before
+
+
+def test_a_missing_hook_is_put_back(repository: Repository) -> None:
+    install(repository)
+    (repository.git_dir / "hooks" / "pre-push").unlink()
+    assert ensure_installed(repository) is not None
+    assert is_installed(repository)
+
+
+def test_a_clone_that_cannot_be_set_up_is_a_warning(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository.git_dir / "config.lock").touch()  # as if another git were writing, or the folder read-only
+    message = ensure_installed(repository)
+    assert message is not None and message.startswith("warning: ")
+
+
+def test_global_settings_count_and_the_clone_gets_its_hooks(
+    repository: Repository, user_settings: Path, run_git: RunGit
+) -> None:
+    before = user_settings.read_bytes()
+    install(None, "global")
+    assert run_git(repository.top, "config", "--global", "filter.forge.required") == "true"
+    assert not hook_files.hooks_in_place(repository)
+    hook_files.install_hooks(repository, program())
+    assert is_installed(repository)
+    uninstall(None, "global")
+    assert user_settings.read_bytes() == before
+
+
+def test_a_linked_work_tree_shares_the_set_up(repository: Repository, run_git: RunGit, tmp_path: Path) -> None:
+    run_git(repository.top, "commit", "--allow-empty", "-qm", "one")
+    run_git(repository.top, "worktree", "add", "-q", "../linked")
+    install(find_repository(tmp_path / "linked"))
+    assert is_installed(repository)
+
+
+def test_percent_signs_reach_the_merge_driver_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clone_setup, "program", lambda: "'/50%/git-forge'")
+    assert expected()["merge.forge.driver"].startswith("'/50%%/git-forge' merge-driver %O")
+    assert expected()["filter.forge.process"].startswith("'/50%/git-forge' ")
+
+
+def test_attributes_are_added_once_to_what_is_there(repository: Repository, run_git: RunGit) -> None:
+    path = repository.top / ".gitattributes"
+    path.write_text("*.png binary")
+    assert add_attributes(repository)
+    assert path.read_text().splitlines() == ["*.png binary", *ATTRIBUTE_LINES]
+    assert not add_attributes(repository)
+    run_git(repository.top, "config", "core.autocrlf", "true")
+    names = ("filter", "diff", "merge", "text", "eol")
+
+    def attributes(file: str) -> list[str]:
+        listing = run_git(repository.top, "check-attr", *names, "--", file)
+        return [line.rpartition(": ")[2] for line in listing.splitlines()]
+
+    assert attributes("forge-item.json") == ["unspecified", "forge", "forge", "set", "lf"]
+    assert attributes("contributions/a/adapter_model.safetensors") == [
+        "forge",
+        "forge",
+        "binary",
+        "unset",
+        "unspecified",
+    ]
+    assert attributes("contributions/a/distilled.safetensors") == ["forge", "forge", "binary", "unset", "unspecified"]
+    for file in ("forge.toml", "contributions/a/card.toml", "contributions/a/adapter_config.json"):
+        assert attributes(file) == ["unspecified", "unspecified", "unspecified", "set", "lf"]
+    assert attributes("other/adapter_model.safetensors")[0] == "unspecified"
