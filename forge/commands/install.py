@@ -6,12 +6,8 @@ import click
 
 
 @click.command("install")
-@click.option(
-    "--local", "scope", flag_value="local", default=True, help="This clone, hooks included (default)."
-)
-@click.option(
-    "--global", "scope", flag_value="global", help="Your own git settings, for every clone; no hooks."
-)
+@click.option("--local", "scope", flag_value="local", default=True, help="This clone, hooks included (default).")
+@click.option("--global", "scope", flag_value="global", help="Your own git settings, for every clone; no hooks.")
 @click.option("--force", is_flag=True, help="Replace settings of the same name that git forge did not write.")
 def command(scope: str, force: bool) -> None:
     """Set up filter, diff and merge drivers, and the hooks. Doing it again changes nothing.

@@ -6,9 +6,7 @@ import click
 
 
 @click.command("uninstall")
-@click.option(
-    "--local", "scope", flag_value="local", default=True, help="This clone, hooks included (default)."
-)
+@click.option("--local", "scope", flag_value="local", default=True, help="This clone, hooks included (default).")
 @click.option("--global", "scope", flag_value="global", help="Your own git settings.")
 def command(scope: str) -> None:
     """Take out the settings and hooks of git forge. Contributions, forge items and history stay."""

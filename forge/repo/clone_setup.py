@@ -78,9 +78,7 @@ def ensure_installed(repo: Repository) -> str | None:
     except ForgeError as error:  # a clone that may only be read can still be looked at
         return f"warning: this clone is not set up for git forge: {error.message}"
     if fresh:
-        return (
-            "This clone was not set up for git forge yet; its drivers and hooks are now (git forge install)."
-        )
+        return "This clone was not set up for git forge yet; its drivers and hooks are now (git forge install)."
     return "The set-up of this clone was not whole or named a program that is gone; it was done again."
 
 

@@ -75,6 +75,8 @@ def find_repository(start: Path | None = None) -> Repository:
         if "not a git repository" in error:
             error = f"{folder} is not in a git repository"
             hint = "run this inside a model repository, or make one: git init && git forge init"
+        elif "dubious ownership" in error:
+            hint = f"it belongs to another user; if you trust it: git config --global --add safe.directory {folder}"
         raise ForgeError(error, hint=hint)
     git_dir, common_dir = Path(answers[0]), Path(answers[1])
     if len(answers) > 3:
@@ -239,9 +241,7 @@ def _one_object(name: str, replies: IO[bytes], errors: IO[bytes], limit: int) ->
 def _open(command: list[str], repo: Repository) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
     try:
-        return subprocess.Popen(
-            command, cwd=repo.top, env=environment(repo), stdin=pipe, stdout=pipe, stderr=pipe
-        )
+        return subprocess.Popen(command, cwd=repo.top, env=environment(repo), stdin=pipe, stdout=pipe, stderr=pipe)
     except FileNotFoundError as error:
         raise _not_started(repo.top) from error
 
@@ -256,9 +256,7 @@ def _run(
 ) -> subprocess.CompletedProcess[bytes]:
     # Without input git gets an empty one: it must never read, or wait at, our own standard input.
     try:
-        return subprocess.run(
-            ["git", *args], cwd=folder, env=variables, input=input or b"", capture_output=True
-        )
+        return subprocess.run(["git", *args], cwd=folder, env=variables, input=input or b"", capture_output=True)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _not_started(folder) from error
 

@@ -57,9 +57,7 @@ def install_hooks(repo: Repository, program: str) -> list[str]:
             if os.path.lexists(kept):
                 chained.append(name)
     except OSError as error:
-        raise ForgeError(
-            f"cannot write hooks into {folder}: {error.strerror}", hint="check its permissions"
-        ) from error
+        raise ForgeError(f"cannot write hooks into {folder}: {error.strerror}", hint="check its permissions") from error
     return chained
 
 
@@ -76,9 +74,7 @@ def uninstall_hooks(repo: Repository) -> None:
             if os.path.lexists(kept) and not os.path.lexists(hook):
                 kept.rename(hook)
     except OSError as error:
-        raise ForgeError(
-            f"cannot change hooks in {folder}: {error.strerror}", hint="check its permissions"
-        ) from error
+        raise ForgeError(f"cannot change hooks in {folder}: {error.strerror}", hint="check its permissions") from error
 
 
 def is_ours(hook: Path) -> bool:

@@ -345,9 +345,7 @@ def _refuse_other_formats(start: bytes, source: str) -> None:
 
 
 def _broken(source: str, what: str) -> ForgeError:
-    return ForgeError(
-        f"{source}: {what}", hint="get or save the file once more; it must load with safetensors"
-    )
+    return ForgeError(f"{source}: {what}", hint="get or save the file once more; it must load with safetensors")
 
 
 def _over(source: str, size: str, limit: str, setting: str) -> ForgeError:

@@ -15,7 +15,15 @@ import numpy as np
 
 from forge.errors import ForgeError
 from forge.repo.recipe import ForgeItem, from_json
-from forge.repo.safetensors_format import FLOATS, Array, Header, TensorInfo, parse_header, tensor_array
+from forge.repo.safetensors_format import (
+    CHUNK,
+    FLOATS,
+    Array,
+    Header,
+    TensorInfo,
+    parse_header,
+    tensor_array,
+)
 from forge.text import aligned, printable
 
 LORA_A = ".lora_A.weight"
@@ -144,16 +152,19 @@ def _distilled(data: bytes, header: Header) -> str | None:
         aligned(("label", "text", "images"), rows, right={0, 2}),
         "\n",
     ]
-    values = tensor_array(data, header, images).astype(np.float64)
-    if {"offset", "scale"} <= tensors.keys() and tensors["offset"].shape == tensors["scale"].shape == (channels,):
-        offset, scale = (tensor_array(data, header, tensors[name]).astype(float) for name in ("offset", "scale"))
-        with np.errstate(all="ignore"):
-            values = values * scale[:, None, None] + offset[:, None, None]
-    if values.size:
-        ranges = [(channel, *_range(values[:, channel])) for channel in range(channels)]
+    pixels, scaling = tensor_array(data, header, images), _scaling(data, tensors, header, channels)
+    if pixels.size:
+        ranges = [(channel, *_range(pixels[:, channel], *scaling[channel])) for channel in range(channels)]
         lines += [aligned(("channel", "least", "mean", "most"), ranges, right=range(4)), "\n"]
     rest = {name: value for name, value in header.metadata.items() if name not in ("task", "labels")}
     return "".join(lines) + _metadata(rest)
+
+
+def _scaling(data: bytes, tensors: dict[str, TensorInfo], header: Header, channels: int) -> list[tuple[float, float]]:
+    """(offset, scale) of each channel: pixel = offset + scale * stored; (0, 1) where the file has none."""
+    pair = [tensors.get("offset"), tensors.get("scale")]
+    found = [tensor_array(data, header, each).tolist() for each in pair if each and each.shape == (channels,)]
+    return list(zip(*found, strict=True)) if len(found) == 2 else [(0.0, 1.0)] * channels
 
 
 def _tensors(data: bytes, header: Header) -> str:
@@ -182,16 +193,21 @@ def _shape(tensor: TensorInfo) -> str:
 
 
 def _norm(values: Array) -> str:
+    flat, total = values.reshape(-1), 0.0
     with np.errstate(all="ignore"):
-        return f"{float(np.sqrt(np.sum(np.square(values.astype(np.float64))))):.4g}"
+        for start in range(0, len(flat), CHUNK):  # float64 of a whole file at once could fill the memory
+            total += float(np.sum(np.square(flat[start : start + CHUNK].astype(np.float64))))
+    return f"{total**0.5:.4g}"
 
 
-def _range(values: Array) -> tuple[str, str, str]:
+def _range(values: Array, offset: float = 0.0, scale: float = 1.0) -> tuple[str, str, str]:
+    """Least, mean and most of offset + scale * values."""
     if not values.size:
         return "-", "-", "-"
-    values = values.astype(np.float64)
     with np.errstate(all="ignore"):
-        return f"{values.min():.4g}", f"{values.mean():.4g}", f"{values.max():.4g}"
+        ends = sorted(offset + scale * float(end) for end in (values.min(), values.max()))
+        mean = offset + scale * float(values.mean(dtype=np.float64))
+    return f"{ends[0]:.4g}", f"{mean:.4g}", f"{ends[1]:.4g}"
 
 
 def _share(value: float | None) -> str:

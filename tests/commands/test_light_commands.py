@@ -115,7 +115,7 @@ def test_help_on_a_verb_loads_nothing_heavy(tmp_path: Path, verb: str) -> None:
     assert not modules.intersection(HEAVY)
 
 
-def test_the_help_lists_every_verb_and_no_plumbing(tmp_path: Path, run_forge: object) -> None:
+def test_the_help_lists_every_verb_and_no_plumbing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "forge", "-h"], cwd=tmp_path, capture_output=True, text=True, check=True
     )

@@ -103,9 +103,7 @@ def test_load_returns_what_the_library_wrote(tensors: Any, metadata: dict[str, s
 @given(st.floats(width=16, allow_nan=False, allow_infinity=False))
 def test_bfloat16_is_read_as_float32(value: float) -> None:
     bits = np.array([value], "<f4").view("<u4") >> 16  # truncation: some bfloat16, exactly known
-    data = raw_file(
-        {"x": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}, bits.astype("<u2").tobytes()
-    )
+    data = raw_file({"x": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}, bits.astype("<u2").tobytes())
     tensors, _ = load_numpy(data)
     assert tensors["x"].dtype == np.float32
     assert tensors["x"].view("<u4") == bits << 16

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forge.console import emit_json, print_table, progress, track
+from forge.text import aligned, printable
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_table_in_a_pipe_is_plain_and_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("name", "c"), [("ada", 0.5), ("a longer one", -1)], right={1}, title="model")
+    assert capsys.readouterr().out == "model\nname            c\nada           0.5\na longer one   -1\n"
+
+
+def test_a_table_on_a_terminal_shows_the_same_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    print_table(("name", "c"), [("[red]ada", 0.5), ("\x1b]0;title\x07", 1)], right={1})
+    shown = terminal.getvalue()
+    assert "[red]ada" in shown
+    assert "\\x1b]0;title\\x07" in shown and "\x1b]0" not in shown
+
+
+def test_progress_is_silent_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("training", 3) as advance:
+        advance(loss=0.25)
+    assert list(track(range(3), 3, "steps")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_shows_its_figures_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress("training", 3) as advance:
+        advance(2, loss=0.123456, epoch="[b]1")
+        advance()
+    assert "training" in terminal.getvalue()
+    assert "loss 0.1235  epoch [b]1" in terminal.getvalue()
+
+
+def test_json_is_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    emit_json({"b": 1, "a": ["ä"]})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"b": 1, "a": ["ä"]}
+    assert out.endswith("}\n") and "ä" in out
+    with pytest.raises(ValueError, match="Out of range"):
+        emit_json(float("nan"))
+
+
+@given(st.text())
+def test_what_is_printable_never_moves_the_cursor(text: str) -> None:
+    shown = printable(text)
+    assert len(shown.splitlines()) <= 1
+    assert "\x1b" not in shown and "\u202e" not in shown
+    shown.encode()
+    if text.isascii() and text.isprintable():
+        assert shown == text
+
+
+def test_wide_characters_keep_columns_aligned() -> None:
+    assert aligned(("a", "b"), [("腫瘍", 1), ("é", 2)]) == "a     b\n腫瘍  1\né     2\n"
