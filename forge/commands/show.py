@@ -70,13 +70,11 @@ def _print_contributions(item: ForgeItem, details: dict[str, dict[str, Any]]) ->
                 its["task"] or "?",
                 " | ".join(its["labels"]) or "?",
                 its["author"] or "?",
-                _size(its["adapter_bytes"]),
-                _size(its["distilled_bytes"]),
-                entry.adapter[:10],
-                entry.distilled[:10],
+                f"{_size(its['adapter_bytes'])} {entry.adapter[:10]}",
+                f"{_size(its['distilled_bytes'])} {entry.distilled[:10]}",
             )
         )
-    headers = ("Name", "Coefficient", "Task", "Labels", "Author", "Adapter", "Distilled", "Adapter id", "Distilled id")
+    headers = ("Name", "Coefficient", "Task", "Labels", "Author", "Adapter", "Distilled dataset")
     click.echo()
     console.print_table(headers, rows, right=(1, 5, 6), title="Contributions")
 

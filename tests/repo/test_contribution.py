@@ -30,13 +30,19 @@ from forge.repo.settings import LimitSettings
 PLACES = [WORK_TREE, INDEX, "HEAD", "main"]
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> SampleModel:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> SampleModel:
     """Two contributions, the second with coefficient .25, everything committed."""
-    model = SampleModel(tmp_path / "model")
+    model = SampleModel(tmp_path_factory.mktemp("original"))
     model.add_contribution("lung", {"lung": 0.5})
     model.add_contribution("breast", {"lung": 0.5, "breast": 0.25}, version=2)
     return model
+
+
+@pytest.fixture
+def model(original: SampleModel, tmp_path: Path) -> SampleModel:
+    """A copy of `original` for one test."""
+    return original.copy(tmp_path / "model")
 
 
 @pytest.mark.parametrize("place", PLACES)

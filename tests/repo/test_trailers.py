@@ -43,15 +43,21 @@ def test_removed() -> None:
     assert trailer_lines(after, ITEM) == [LINES[0], LINES[2], "Forge-Removed: breast"]
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> SampleModel:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> SampleModel:
     """A model with lung at .5, committed, and breast at .25 besides, staged."""
-    model = SampleModel(tmp_path / "model")
+    model = SampleModel(tmp_path_factory.mktemp("original"))
     model.add_contribution("lung", {"lung": 0.5})
     model.write_contribution("breast")
     model.write_item(model.item({"lung": 0.5, "breast": 0.25}))
     model.git("add", "--all")
     return model
+
+
+@pytest.fixture
+def model(original: SampleModel, tmp_path: Path) -> SampleModel:
+    """A copy of `original` for one test."""
+    return original.copy(tmp_path / "model")
 
 
 STAGED = "Forge-Strategy: mixture\nForge-Contribution: breast 0.250000\nForge-Contribution: lung 0.500000\n"

@@ -1,0 +1,109 @@
+"""git forge log, by its whole output."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sample_models import LABELS, SampleModel
+
+from forge.cli import run
+from forge.repo import recipe
+from forge.repo.recipe import TaskScore
+
+
+def score(task: str, accuracy: float, before: float | None = None) -> TaskScore:
+    return TaskScore(task, LABELS, 4, accuracy, 0.5, before)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> SampleModel:
+    model = SampleModel(tmp_path_factory.mktemp("original"))
+    model.add_contribution("lung", {"lung": 0.5}, [score("lung", 0.75)])
+    model.git("checkout", "-q", "-b", "side")
+    scores = [score("lung", 0.7, 0.75), score("breast", 1.0)]
+    model.add_contribution("breast", {"lung": 0.4, "breast": -0.6}, scores)
+    model.git("checkout", "-q", "main")
+    model.git("merge", "-q", "--no-ff", "-m", "Merge side", "side")
+    model.git("rm", "-q", "-r", "contributions/lung")
+    model.write_contribution("breast", version=3)
+    model.write_item(model.item({"breast": 0.7}))
+    model.commit("Take lung out")
+    return model
+
+
+@pytest.fixture
+def model(original: SampleModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SampleModel:
+    model = original.copy(tmp_path / "model")
+    monkeypatch.chdir(model.top)
+    return model
+
+
+def ids(model: SampleModel, *revs: str) -> list[str]:
+    return [model.git("rev-parse", rev)[:10] for rev in revs]
+
+
+def test_table(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["log"]) == 0
+    a, b, c, d = ids(model, "main", "main~1", "main~2", "main~3")
+    assert capsys.readouterr().out == (
+        "Version     Date              Author  Model                      Accuracy        Subject\n"
+        f"{a}  2026-01-01 04:00  Ada     *breast 0.700 -lung        -               Take lung out\n"
+        f"{b}  2026-01-01 03:00  Ada     +breast -0.600 lung 0.400  0.750 -> 0.850  Merge side\n"
+        f"{c}  2026-01-01 02:00  Ada     +lung 0.500                0.750           Add lung\n"
+        f"{d}  2026-01-01 01:00  Ada     -                          -               Start the model\n"
+    )
+
+
+def test_all_parents_and_count(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["log", "main~1", "--all-parents", "-n", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[1].endswith("Merge side") and lines[2].endswith("Add breast")
+
+
+def test_json(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["log", "--json", "main~1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [version["commit"] for version in found] == model.git(
+        "log", "--first-parent", "--format=%H", "main~1"
+    ).split()
+    merge = found[0]
+    assert merge["changes"] == [
+        {"name": "breast", "kind": "added", "before": None, "after": -0.6},
+        {"name": "lung", "kind": "rescaled", "before": 0.5, "after": 0.4},
+    ]
+    assert (merge["author"], merge["subject"], merge["problem"]) == ("Ada", "Merge side", None)
+    assert (merge["accuracy_before"], merge["accuracy"]) == (0.75, 0.85)
+    assert merge["model"]["contributions"][0]["name"] == "breast" and merge["model"]["strategy"] == "mixture"
+
+
+def test_damaged_version(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    path = model.top / recipe.FILE_NAME
+    path.write_text(path.read_text().replace("0.7", "0.8"))
+    model.commit("Edit by \x1b[2J hand")
+    assert run(["log", "-n", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "the digest does not match" in out and "\x1b" not in out
+    assert run(["log", "-n", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["model"] is None
+
+
+def test_errors(model: SampleModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    assert run(["log", "nowhere"]) == 128
+    assert "error: unknown revision: nowhere\nhint: " in capsys.readouterr().err
+    assert run(["log", "-n", "0"]) == 129
+    monkeypatch.chdir(tmp_path)
+    assert run(["log"]) == 128
+    model.git("checkout", "-q", "--orphan", "other")
+    model.git("rm", "-q", "-r", "--cached", ".")
+    model.git("commit", "-q", "--allow-empty", "-m", "No model here")
+    monkeypatch.chdir(model.top)
+    capsys.readouterr()
+    assert run(["log"]) == 128  # forge.toml is in the work tree, but no commit has a model
+    assert "no version of a model in HEAD" in capsys.readouterr().err
+    (model.top / "forge.toml").unlink()
+    assert run(["log"]) == 128
+    err = capsys.readouterr().err
+    assert "no forge.toml in" in err and "git forge init" in err

@@ -1,0 +1,190 @@
+"""git forge status, by its whole output."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from sample_models import BASE, SampleModel
+
+from forge.cli import run
+from forge.commands.status import find_status
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> SampleModel:
+    model = SampleModel(tmp_path_factory.mktemp("original"))
+    model.add_contribution("lung", {"lung": 0.5})
+    model.add_contribution("breast", {"lung": 0.25, "breast": 0.6}, version=2)
+    return model
+
+
+@pytest.fixture
+def model(original: SampleModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SampleModel:
+    model = original.copy(tmp_path / "model")
+    monkeypatch.chdir(model.top)
+    return model
+
+
+HEAD = f"Branch    main\nBase      embedded  {BASE.fingerprint}\nStrategy  mixture\n\n"
+PORCELAIN_HEAD = (
+    f"# branch main\n# base embedded\n# fingerprint {BASE.fingerprint}\n# strategy mixture\n# installed yes\n"
+)
+
+
+def states(model: SampleModel) -> dict[str, tuple[str, bool]]:
+    """Letters of git, and whether the forge item knows it, by contribution."""
+    return {each.name: (each.index + each.work_tree, each.folded) for each in find_status(model.repo).contributions}
+
+
+def test_clean(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status"]) == 0
+    assert capsys.readouterr().out == HEAD + (
+        "   Contribution  Coefficient  State\n"
+        "-  breast           0.600000  committed\n"
+        "-  lung             0.250000  committed\n"
+    )
+    assert run(["status", "--porcelain"]) == 0
+    assert capsys.readouterr().out == PORCELAIN_HEAD
+
+
+def test_new_and_changed(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_contribution("colon")
+    (model.top / "contributions/colon/distilled.safetensors").unlink()
+    model.write_contribution("lung", version=5)
+    model.git("add", "contributions/lung/card.toml", "contributions/lung/distilled.safetensors")
+    problems = [
+        f"contributions/lung/{file} is {model.git('hash-object', f'contributions/lung/{file}')[:10]}, "
+        f"but the forge item names {model.git('rev-parse', f'HEAD:contributions/lung/{file}')[:10]}"
+        for file in ("adapter_model.safetensors", "distilled.safetensors")
+    ]
+    assert run(["status"]) == 0
+    assert capsys.readouterr().out == HEAD + (
+        "    Contribution  Coefficient  State\n"
+        "-   breast           0.600000  committed\n"
+        "??  colon                   -  incomplete: distilled.safetensors missing\n"
+        "MM  lung             0.250000  changed, not yet in the forge item\n"
+        "\n"
+        "In the work tree (`git forge commit` folds what is new):\n"
+        "  contributions/colon is not in the forge item\n"
+        f"  {problems[0]}\n"
+        f"  {problems[1]}\n"
+    )
+    assert run(["status", "--porcelain"]) == 0
+    assert capsys.readouterr().out == PORCELAIN_HEAD + (
+        "?? colon\n"
+        "MM lung\n"
+        "! work-tree contributions/colon is not in the forge item\n"
+        f"! work-tree {problems[0]}\n"
+        f"! work-tree {problems[1]}\n"
+    )
+
+
+def test_letters_are_those_of_git(model: SampleModel) -> None:
+    model.write_contribution("colon")
+    assert states(model)["colon"] == ("??", False)
+    model.write_item(model.item({"lung": 0.25, "breast": 0.6, "colon": 1.0}))
+    assert states(model)["colon"] == ("??", True)
+    model.git("add", "--all")
+    assert states(model)["colon"] == ("A ", True)
+    model.write_contribution("colon", version=4)
+    assert states(model)["colon"] == ("AM", False)
+    shutil.rmtree(model.top / "contributions/colon")
+    assert states(model)["colon"] == ("AD", False)
+    model.git("reset", "--hard", "--quiet")
+    shutil.rmtree(model.top / "contributions/lung")
+    assert states(model)["lung"] == (" D", False)
+    model.git("add", "--all")
+    model.write_item(model.item({"breast": 0.6}))
+    assert states(model) == {"breast": ("  ", True), "lung": ("D ", True)}
+
+
+def test_words(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_contribution("colon")
+    model.write_contribution("other")
+    shutil.rmtree(model.top / "contributions/lung")
+    model.write_item(model.item({"breast": 0.6, "colon": 1.0}))
+    model.git("add", "--all")
+    model.write_item(model.item({"breast": 0.6, "colon": 1.0, "other": 1.0}))
+    model.git("rm", "-q", "--cached", "-r", "contributions/other")
+    assert run(["status"]) == 0
+    assert capsys.readouterr().out == HEAD + (
+        "    Contribution  Coefficient  State\n"
+        "-   breast           0.600000  committed\n"
+        "A   colon                   -  staged\n"
+        "D   lung             0.250000  removed\n"
+        "??  other                   -  folded, not yet staged\n"
+    )
+
+
+def test_json(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["branch"], found["base"], found["strategy"], found["installed"]) == (
+        "main",
+        "embedded",
+        "mixture",
+        True,
+    )
+    assert found["contributions"][0] == {
+        "name": "breast",
+        "coefficient": 0.6,
+        "index": " ",
+        "work_tree": " ",
+        "missing": [],
+        "folded": True,
+    }
+    assert found["head_problems"] == found["work_tree_problems"] == found["pointers"] == []
+
+
+def test_in_the_middle_of_a_conflict(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    model.git("checkout", "-q", "-b", "side")
+    model.add_contribution("lung", {"lung": 0.3, "breast": 0.6}, version=7)
+    model.git("checkout", "-q", "main")
+    model.add_contribution("lung", {"lung": 0.2, "breast": 0.6}, version=8)
+    model.git("merge", "side", check=False)
+    assert run(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "UU  lung             0.200000  cannot be read, see below\n" in out
+    assert "merge conflict: the file holds conflict markers" in out
+    assert "lung/adapter_model.safetensors: merge conflict" in out
+
+
+def test_problems_of_head(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_contribution("colon")
+    model.commit("Forget the forge item")
+    assert run(["status"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith(
+        "In HEAD, the forge item and the tree disagree (see `git forge verify`):\n"
+        "  contributions/colon is not in the forge item\n"
+    )
+
+
+def test_pointers(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    model.write("contributions/lung/adapter_model.safetensors", pointer)
+    assert find_status(model.repo).pointers == ("contributions/lung/adapter_model.safetensors",)
+    assert run(["status", "--porcelain"]) == 0
+    assert "! pointer contributions/lung/adapter_model.safetensors\n" in capsys.readouterr().out
+
+
+def test_not_set_up(model: SampleModel) -> None:
+    assert not find_status(model.repo).installed
+
+
+def test_detached_head_and_no_commit(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    model.git("checkout", "-q", "--detach")
+    assert run(["status", "--porcelain"]) == 0
+    assert capsys.readouterr().out.startswith("# branch (detached)\n")
+    model.git("checkout", "-q", "--orphan", "fresh")
+    assert run(["status", "--porcelain"]) == 0
+    assert "A  breast\nA  lung\n" in capsys.readouterr().out
+
+
+def test_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["status"]) == 128
+    assert "not in a git repository" in capsys.readouterr().err
