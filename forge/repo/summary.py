@@ -41,14 +41,12 @@ def summarise(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise ForgeError(f"{path}: {error.strerror}", hint="name a file that is there") from error
-    if data[:1].isspace() or data[:1] == b"{":
-        return _item_or_as_is(data)
     try:
-        header = parse_header(data, "this file")
-        text = summarise_safetensors(data, header)
+        # First, because a header's length may look like the start of a text: 32 is a space, 123 a brace.
+        text = summarise_safetensors(data, parse_header(data, "this file"))
     except ForgeError as error:
         if _is_text(data):
-            return data
+            return _item_or_as_is(data)
         text = f"{error.message}\n"
     size = f"{len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()[:16]}\n"
     return (text + size).encode("utf-8", "backslashreplace")
@@ -116,7 +114,7 @@ def _item_or_as_is(data: bytes) -> bytes:
 
 def _adapter(data: bytes, header: Header) -> str:
     factors = {tensor.name: tensor for tensor in header.tensors}
-    modules = sorted({name.removesuffix(LORA_A).removesuffix(LORA_B) for name in factors})
+    modules = sorted({name.removesuffix(LORA_A).removesuffix(LORA_B) for name in factors}, key=_by_numbers)
     rows, parameters = [], 0
     for module in modules:
         pair = [factors.get(module + LORA_A), factors.get(module + LORA_B)]
@@ -186,6 +184,11 @@ def _label_texts(metadata: dict[str, str]) -> list[str] | None:
     except (ValueError, RecursionError):
         return None
     return [str(text) for text in texts] if isinstance(texts, list) else None
+
+
+def _by_numbers(name: str) -> list[tuple[int, str]]:
+    """Sorts block 10 after block 9."""
+    return [(int(part), "") if part.isdecimal() and len(part) < 10 else (-1, part) for part in name.split(".")]
 
 
 def _shape(tensor: TensorInfo) -> str:

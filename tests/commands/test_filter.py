@@ -74,7 +74,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("content", "message"), BAD)
+@pytest.mark.parametrize(("content", "message"), BAD, ids=[message for _, message in BAD])
 def test_a_bad_file_is_refused_and_nothing_changes(
     contribution_repository: Repository,
     run_git: RunGit,

@@ -44,6 +44,13 @@ def test_an_adapter(tmp_path: Path) -> None:
     )
 
 
+def test_blocks_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    names = [f"base_model.model.blocks.{block}.q.lora_A.weight" for block in (10, 9, 0)]
+    content = to_bytes({name: np.ones((1, 1), "f4") for name in names})
+    rows = [line.split()[0] for line in summary_of(content, tmp_path).splitlines() if line.startswith("blocks")]
+    assert rows == ["blocks.0.q", "blocks.9.q", "blocks.10.q"]
+
+
 def distilled(**changes: Any) -> bytes:
     images = np.zeros((3, 3, 2, 2), "u1")
     images[:, 0] = 255
@@ -153,7 +160,7 @@ def test_a_forge_item_that_was_edited_is_shown_as_it_stands(tmp_path: Path) -> N
     assert summary_of(edited.encode(), tmp_path) == edited
 
 
-@pytest.mark.parametrize("content", [b"", b"plain text\n", b"<<<<<<< ours\nx\n", b'{"a": 1}', b"{\xff"])
+@pytest.mark.parametrize("content", [b"", b"plain text\n", b"<<<<<<< ours\nx\n", b'{"a": 1}', b" "])
 def test_text_is_shown_as_it_stands(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(content)
@@ -165,6 +172,11 @@ def test_a_damaged_file_is_named_as_such(tmp_path: Path) -> None:
     assert text.startswith("this file: has ")
     assert "it is cut off" in text
     assert "sha256" in text
+
+
+@pytest.mark.parametrize("content", [b"{\xff", b"\0", b"PK\x03\x04\xff"])
+def test_anything_else_gets_its_digest(content: bytes, tmp_path: Path) -> None:
+    assert "bytes, sha256 " in summary_of(content, tmp_path)
 
 
 def test_no_file_is_an_error(tmp_path: Path) -> None:
