@@ -180,3 +180,27 @@ def test_attributes_are_added_once_to_what_is_there(repository: Repository, run_
     for file in ("forge.toml", "contributions/a/card.toml", "contributions/a/adapter_config.json"):
         assert attributes(file) == ["unspecified", "unspecified", "unspecified", "set", "lf"]
     assert attributes("other/adapter_model.safetensors")[0] == "unspecified"
+
+
+def test_git_calls_the_merge_driver_as_it_was_recorded(
+    repository: Repository, run_git: RunGit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path with a blank, a quote and a percent sign goes through git's expansion and the shell unharmed."""
+    driver = tmp_path / "it's 100% mine" / "git-forge"
+    driver.parent.mkdir()
+    driver.write_text(f'#!/bin/sh\necho "$1 $#" >>"{tmp_path}/calls"\n[ "$1" = merge-driver ] && echo merged >"$3"\n')
+    driver.chmod(0o755)
+    monkeypatch.setattr(clone_setup, "program", lambda: shlex.quote(str(driver)))
+    install(repository)
+    add_attributes(repository)
+    item = repository.top / "forge-item.json"
+    for branch, start in (("main", ""), ("ours", "main"), ("theirs", "main")):
+        run_git(repository.top, "checkout", "-q", "-B", branch, *([start] if start else []))
+        item.write_text(f"{branch}\n")
+        run_git(repository.top, "add", ".")
+        run_git(repository.top, "commit", "-qm", branch)
+    run_git(repository.top, "merge", "-q", "-m", "both", "ours")
+    assert item.read_text() == "merged\n"
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call for call in calls if call.startswith("merge-driver")] == ["merge-driver 5"]
+    assert "hook 4" in calls  # prepare-commit-msg of the merge: "hook NAME FILE merge"
