@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forge.errors import ForgeError
-from forge.repo.recipe import Base, check_text
+from forge.repo.checks import check_text
+from forge.repo.recipe import Base
 from forge.repo.toml_text import format_toml, parse_toml, take_table
 
 FILE_NAME = "card.toml"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from forge.errors import ForgeError
 from forge.repo.card import Card, read_card
+from forge.repo.checks import check_name
 from forge.repo.git import Repository, hash_object, read_blob
 from forge.repo.payloads import (
     AdapterConfig,
@@ -17,7 +18,7 @@ from forge.repo.payloads import (
     check_distilled,
 )
 from forge.repo.places import UNMERGED, ListedFile, Place, described, find_item, list_files, read_file, read_settings_of
-from forge.repo.recipe import Base, Entry, ForgeItem, check_name
+from forge.repo.recipe import Base, Entry, ForgeItem
 from forge.repo.settings import LimitSettings
 
 FOLDER = "contributions"

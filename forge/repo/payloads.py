@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from forge.errors import ForgeError
 from forge.repo.card import check_labels
-from forge.repo.recipe import check_text
+from forge.repo.checks import check_text
 from forge.text import printable
 
 MAX_CONFIG = 2**20  # bytes

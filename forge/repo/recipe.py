@@ -16,49 +16,27 @@ import hashlib
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from forge.errors import ForgeError
+from forge.repo.checks import (
+    check_blob_id,
+    check_count,
+    check_name,
+    check_number,
+    check_optional_number,
+    check_share,
+    check_text,
+)
 
 FILE_NAME = "forge-item.json"
 FORMAT = 1
 STRATEGIES = ("mixture", "fusion")
-DECIMALS = 6
 MAX_BYTES = 16 * 2**20
-MAX_TEXT = 4096
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_BLOB_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _MARKER = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
-# Characters that end a line, move the cursor or turn the reading direction: a label is shown on terminals.
-_UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def check_name(name: object) -> str:
-    """The name of a contribution, which is also the name of its folder: letters, digits, `.`, `_`, `-`."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        shown = repr(name)[:80]
-        raise ForgeError(
-            f"{shown} cannot be the name of a contribution",
-            hint="use 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit",
-        )
-    return name
-
-
-def check_text(text: object, what: str) -> str:
-    """One line of printable text with something in it, at most MAX_TEXT characters."""
-    if not isinstance(text, str) or not text.strip():
-        raise ForgeError(f"{what} must be text with at least one visible character")
-    if len(text) > MAX_TEXT:
-        raise ForgeError(f"{what} is longer than {MAX_TEXT} characters")
-    for character in text:
-        if unicodedata.category(character) in _UNPRINTABLE_CATEGORIES or character in _BIDI_CONTROLS:
-            raise ForgeError(f"{what} contains the control character {character!r}")
-    return text
 
 
 def check_strategy(strategy: object) -> str:
@@ -66,42 +44,6 @@ def check_strategy(strategy: object) -> str:
     if strategy not in STRATEGIES or not isinstance(strategy, str):
         raise ForgeError(f"unknown strategy {strategy!r}", hint=f"use one of: {', '.join(STRATEGIES)}")
     return strategy
-
-
-def _check_number(value: object, what: str) -> float:
-    """A finite number, rounded to DECIMALS; minus zero becomes zero, so that equal is equal in bytes."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ForgeError(f"{what} must be a number, not {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ForgeError(f"{what} is not a finite number")
-    return round(number, DECIMALS) + 0.0
-
-
-def _check_optional(value: object, what: str) -> float | None:
-    return None if value is None else _check_number(value, what)
-
-
-def _check_count(value: object, what: str, *, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-        raise ForgeError(f"{what} must be a whole number of at least {least}, not {str(value)[:40]}")
-    return value
-
-
-def _check_share(value: object, what: str) -> float:
-    number = _check_number(value, what)
-    if not 0.0 <= number <= 1.0:
-        raise ForgeError(f"{what} must lie between 0 and 1, not {number}")
-    return number
-
-
-def _check_blob_id(value: object, what: str) -> str:
-    if not isinstance(value, str) or not _BLOB_ID.fullmatch(value):
-        raise ForgeError(f"{what} is not the id of a git blob: {str(value)[:80]!r}")
-    return value
 
 
 def _doubled(values: list[str]) -> str | None:
@@ -138,8 +80,8 @@ class Entry:
     def __post_init__(self) -> None:
         check_name(self.name)
         for part in ("adapter", "config", "distilled"):
-            _check_blob_id(getattr(self, part), f"{part} of contribution {self.name!r}")
-        coefficient = _check_number(self.coefficient, f"the coefficient of contribution {self.name!r}")
+            check_blob_id(getattr(self, part), f"{part} of contribution {self.name!r}")
+        coefficient = check_number(self.coefficient, f"the coefficient of contribution {self.name!r}")
         object.__setattr__(self, "coefficient", coefficient)
 
 
@@ -164,14 +106,14 @@ class Search:
 
     def __post_init__(self) -> None:
         check_text(self.optimizer, "the search's optimizer")
-        _check_count(self.seed, "the search's seed")
-        _check_count(self.evaluations, "the search's evaluations")
+        check_count(self.seed, "the search's seed")
+        check_count(self.evaluations, "the search's evaluations")
         for part in ("start", "bounds", "l1", "objective_after"):
-            object.__setattr__(self, part, _check_number(getattr(self, part), f"the search's {part}"))
-        before = _check_optional(self.objective_before, "the search's objective_before")
+            object.__setattr__(self, part, check_number(getattr(self, part), f"the search's {part}"))
+        before = check_optional_number(self.objective_before, "the search's objective_before")
         object.__setattr__(self, "objective_before", before)
         scales = {
-            check_name(name): _check_number(scale, f"the search's scale {name!r}")
+            check_name(name): check_number(scale, f"the search's scale {name!r}")
             for name, scale in sorted(self.scales.items())
         }
         object.__setattr__(self, "scales", scales)
@@ -194,14 +136,14 @@ class TaskScore:
         of = f"of the score of task {self.task!r}"
         labels = tuple(check_text(label, f"a label {of}") for label in self.labels)
         object.__setattr__(self, "labels", labels)
-        _check_count(self.images, f"the images {of}")
-        object.__setattr__(self, "accuracy", _check_share(self.accuracy, f"the accuracy {of}"))
-        loss = _check_number(self.cross_entropy, f"the cross_entropy {of}")
+        check_count(self.images, f"the images {of}")
+        object.__setattr__(self, "accuracy", check_share(self.accuracy, f"the accuracy {of}"))
+        loss = check_number(self.cross_entropy, f"the cross_entropy {of}")
         object.__setattr__(self, "cross_entropy", loss)
         if self.accuracy_before is not None:
-            share = _check_share(self.accuracy_before, f"the accuracy_before {of}")
+            share = check_share(self.accuracy_before, f"the accuracy_before {of}")
             object.__setattr__(self, "accuracy_before", share)
-        loss_before = _check_optional(self.cross_entropy_before, f"the cross_entropy_before {of}")
+        loss_before = check_optional_number(self.cross_entropy_before, f"the cross_entropy_before {of}")
         object.__setattr__(self, "cross_entropy_before", loss_before)
 
 

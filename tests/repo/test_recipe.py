@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from forge.errors import ForgeError
 from forge.repo import recipe
+from forge.repo.checks import check_name
 from forge.repo.recipe import Base, Entry, ForgeItem, Search, TaskScore, from_json, to_json
 
 BASE = Base("embedded", "sha256:" + "0" * 64)
@@ -301,7 +302,7 @@ def test_refused_content(change: Callable[[dict[str, Any]], object], message: st
 @pytest.mark.parametrize("name", ["", ".", "..", "-x", ".git", "a/b", "a\\b", "a b", "é", "a\n", "x" * 65, 3, None])
 def test_refused_names(name: object) -> None:
     with pytest.raises(ForgeError, match="cannot be the name"):
-        recipe.check_name(name)
+        check_name(name)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])

@@ -1,0 +1,81 @@
+"""Checks of single values: each gives the value back in the form that is stored, or raises ForgeError."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+
+from forge.errors import ForgeError
+
+DECIMALS = 6
+MAX_TEXT = 4096
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_BLOB_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# Characters that end a line, move the cursor or turn the reading direction: a label is shown on terminals.
+_UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def check_name(name: object) -> str:
+    """The name of a contribution, which is also the name of its folder: letters, digits, `.`, `_`, `-`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        shown = repr(name)[:80]
+        raise ForgeError(
+            f"{shown} cannot be the name of a contribution",
+            hint="use 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit",
+        )
+    return name
+
+
+def check_text(text: object, what: str) -> str:
+    """One line of printable text with something in it, at most MAX_TEXT characters."""
+    if not isinstance(text, str) or not text.strip():
+        raise ForgeError(f"{what} must be text with at least one visible character")
+    if len(text) > MAX_TEXT:
+        raise ForgeError(f"{what} is longer than {MAX_TEXT} characters")
+    for character in text:
+        if unicodedata.category(character) in _UNPRINTABLE_CATEGORIES or character in _BIDI_CONTROLS:
+            raise ForgeError(f"{what} contains the control character {character!r}")
+    return text
+
+
+def check_number(value: object, what: str) -> float:
+    """A finite number, rounded to DECIMALS; minus zero becomes zero, so that equal is equal in bytes."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ForgeError(f"{what} must be a number, not {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ForgeError(f"{what} is not a finite number")
+    return round(number, DECIMALS) + 0.0
+
+
+def check_optional_number(value: object, what: str) -> float | None:
+    """As check_number; None stays None."""
+    return None if value is None else check_number(value, what)
+
+
+def check_count(value: object, what: str, *, least: int = 0) -> int:
+    """A whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+        raise ForgeError(f"{what} must be a whole number of at least {least}, not {str(value)[:40]}")
+    return value
+
+
+def check_share(value: object, what: str) -> float:
+    """A number from 0 to 1, such as an accuracy."""
+    number = check_number(value, what)
+    if not 0.0 <= number <= 1.0:
+        raise ForgeError(f"{what} must lie between 0 and 1, not {number}")
+    return number
+
+
+def check_blob_id(value: object, what: str) -> str:
+    """The id of a git blob: 40 (SHA-1) or 64 (SHA-256) hexadecimal digits."""
+    if not isinstance(value, str) or not _BLOB_ID.fullmatch(value):
+        raise ForgeError(f"{what} is not the id of a git blob: {str(value)[:80]!r}")
+    return value
