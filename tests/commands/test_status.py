@@ -188,3 +188,26 @@ def test_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.chdir(tmp_path)
     assert run(["status"]) == 128
     assert "not in a git repository" in capsys.readouterr().err
+
+
+def test_an_empty_model_in_a_clone_that_is_not_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = SampleModel(tmp_path / "model")
+    monkeypatch.chdir(model.top)
+    monkeypatch.setattr("forge.repo.clone_setup.is_installed", lambda repo: False)
+    monkeypatch.setattr("forge.repo.clone_setup.ensure_installed", lambda repo: None)
+    assert run(["status"]) == 0
+    assert capsys.readouterr().out == HEAD.rstrip("\n") + (
+        "\n\nThis clone is not set up: run `git forge install`.\n"
+        "\nNo contributions yet: make one with `git forge train NAME --data DATA`.\n"
+    )
+
+
+def test_pointers_are_shown(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write("contributions/lung/adapter_model.safetensors", b"version https://git-lfs.github.com/spec/v1\n")
+    assert run(["status"]) == 0
+    assert capsys.readouterr().out.endswith(
+        "\nPointers of git-lfs in place of the files (run `git lfs pull`):\n"
+        "  contributions/lung/adapter_model.safetensors\n"
+    )

@@ -146,3 +146,47 @@ def test_user_settings_do_not_interfere(model: SampleModel, written: Callable[..
                        ("core.commentChar", ";")):  # fmt: skip
         model.git("config", key, value)
     assert written("Subject\n\n; comment\n") == f"Subject\n\n{STAGED}\n; comment\n"
+
+
+def test_with_real_git(tmp_path: Path) -> None:
+    """The trailers follow the model through amend, rebase, cherry-pick, revert, merge and an aborted commit."""
+    from forge.repo import clone_setup
+
+    model = SampleModel(tmp_path / "model")
+    model.add_contribution("lung", {"lung": 0.5})
+    clone_setup.install(model.repo)
+
+    def message(rev: str = "HEAD") -> str:
+        return model.git("log", "-1", "--format=%B", rev)
+
+    def trailers(**coefficients: float) -> str:
+        lines = [f"Forge-Contribution: {name} {value:.6f}" for name, value in sorted(coefficients.items())]
+        return "\n".join(["Forge-Strategy: mixture", *lines])
+
+    model.git("checkout", "-q", "-b", "topic")
+    model.add_contribution("breast", {"lung": 0.4, "breast": 0.6})
+    assert message() == f"Add breast\n\n{trailers(lung=0.4, breast=0.6)}"
+    model.write_item(model.item({"lung": 0.4, "breast": 0.7}))
+    model.git("commit", "-q", "-a", "--amend", "--no-edit")
+    assert message() == f"Add breast\n\n{trailers(lung=0.4, breast=0.7)}"
+
+    model.git("checkout", "-q", "main")
+    model.write("README.md", b"A model.")
+    model.commit("No version")
+    assert message() == "No version"
+    model.git("rebase", "-q", "main", "topic")
+    assert message() == f"Add breast\n\n{trailers(lung=0.4, breast=0.7)}"
+    model.git("checkout", "-q", "-b", "picked", "main")
+    model.git("cherry-pick", "topic")
+    assert message() == f"Add breast\n\n{trailers(lung=0.4, breast=0.7)}"
+    model.git("revert", "--no-edit", "HEAD")
+    assert message().endswith(f"\n\n{trailers(lung=0.5)}\nForge-Removed: breast")
+
+    model.git("checkout", "-q", "main")
+    model.git("merge", "-q", "--no-ff", "-m", "Merge topic", "topic")
+    assert message() == f"Merge topic\n\n{trailers(lung=0.4, breast=0.7)}"
+    model.write_item(model.item({"lung": 0.1, "breast": 0.7}))
+    model.git("add", "--all")
+    head = model.git("rev-parse", "HEAD")
+    model.git("-c", "core.editor=true", "commit", check=False)  # an editor that is left at once
+    assert model.git("rev-parse", "HEAD") == head
