@@ -1,53 +1,71 @@
-"""git forge evaluate: ACC and AUC of a version of the model on real images."""
+"""git forge evaluate: ACC and AUC of versions of the model on real images."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from forge.operations.evaluating import Row
+
 
 @click.command("evaluate")
-@click.argument("rev", default="HEAD")
+@click.argument("revs", nargs=-1, metavar="[REV]...")
 @click.option(
-    "--data", type=click.Path(path_type=Path), required=True, help="Image folder (one sub-folder a class) or .npz."
+    "--data",
+    "folders",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Image folder (one sub-folder a class) or .npz; once per task.",
 )
-@click.option("--contribution", metavar="NAME", help="That contribution alone, at coefficient 1.")
+@click.option("--contribution", "alone", multiple=True, metavar="NAME", help="That contribution alone, too.")
 @click.option("--labels", multiple=True, metavar="TEXT", help="A label text per class, in the classes' sorted order.")
 @click.option("--json", "as_json", is_flag=True)
-def command(rev: str, data: Path, contribution: str | None, labels: tuple[str, ...], as_json: bool) -> None:
-    """Measure the model of REV (HEAD) on labelled images that it has not seen.
+def command(
+    revs: tuple[str, ...], folders: tuple[Path, ...], alone: tuple[str, ...], labels: tuple[str, ...], as_json: bool
+) -> None:
+    """Measure the models of REV... on labelled images that they have not seen.
 
-    ACC is the share of right answers; AUC is one-vs-rest, averaged over the classes. A REV whose forge item is
-    empty is the base itself.
+    Without REV it is HEAD, or only the named contributions of HEAD. ACC is the share of right answers; AUC is
+    one-vs-rest, averaged over the classes. A REV whose forge item is empty is the base itself. Where the classes
+    of DATA are not the labels of a task, say which they are with --labels.
     """
-    from dataclasses import asdict
-
-    from forge.console import emit_json, print_table, track
-    from forge.operations.loading import blob_reader, load_model
-    from forge.operations.task_labels import labels_for, labels_of
+    from forge.console import emit_json, print_table
+    from forge.errors import ForgeError
     from forge.repo.git import find_repository
-    from forge.repo.places import read_item, read_settings_of
 
+    if labels and len(folders) > 1:
+        raise ForgeError("--labels speaks of one data set, but there are several --data", hint="evaluate one by one")
     repo = find_repository()
-    limits = read_settings_of(repo, rev).limits
-    item = read_item(repo, rev)
-    read = blob_reader(repo, limits)
-    own = labels_of(item, contribution, read, limits) if contribution else ()
 
-    from forge.model.images import as_task, load_images
-    from forge.model.scoring import evaluate
+    from forge.operations.evaluating import evaluate_models
 
-    loaded = load_model(repo, rev, limits, contribution=contribution)
-    real = load_images(
-        data, loaded.base, split="test", progress=lambda items, total: track(items, total, "reading images")
-    )
-    texts = labels_for(item, labels, own, real.classes, str(data))
-    measured = evaluate(loaded.base, loaded.delta, as_task(real, loaded.base, "", texts))
-    what = f"{rev}: {contribution} alone" if contribution else rev
+    rows = evaluate_models(repo, revs or (() if alone else ("HEAD",)), alone, folders, labels)
     if as_json:
-        emit_json({"rev": rev, "contribution": contribution, "labels": list(texts), **asdict(measured)})
+        emit_json([{**row, "data": str(row["data"])} for row in rows])
         return
-    auc = "-" if measured.auc is None else f"{measured.auc:.3f}"
-    row = [what, measured.images, f"{measured.accuracy:.3f}", auc, f"{measured.cross_entropy:.3f}"]
-    print_table(["model", "images", "ACC", "AUC", "cross-entropy"], [row], right={1, 2, 3, 4})
+    names = [_short(path) for path in folders]
+    table: dict[str, list[str]] = {}
+    for row in rows:
+        auc = "-" if row["auc"] is None else f"{row['auc']:.3f}"
+        table.setdefault(row["model"], []).append(f"{row['accuracy']:.3f} / {auc}")
+    headers = ["ACC / AUC", *names]
+    if len(folders) > 1:
+        headers.append("average")
+        for model, cells in table.items():
+            cells.append(_average([row for row in rows if row["model"] == model]))
+    print_table(headers, [[model, *cells] for model, cells in table.items()], right=set(range(1, len(headers))))
+
+
+def _short(path: Path) -> str:
+    """What tells data sets apart: breast of .../breast/test."""
+    return path.parent.name if path.name in ("test", "val", "train") and path.parent.name else path.name
+
+
+def _average(rows: list[Row]) -> str:
+    accuracy = sum(row["accuracy"] for row in rows) / len(rows)
+    areas = [row["auc"] for row in rows if row["auc"] is not None]
+    return f"{accuracy:.3f} / " + (f"{sum(areas) / len(areas):.3f}" if len(areas) == len(rows) else "-")

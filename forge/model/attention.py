@@ -25,6 +25,8 @@ class SplitAttention(nn.Module):
         weight, bias = packed.in_proj_weight, packed.in_proj_bias
         if weight is None or packed.bias_k is not None:
             raise ForgeError("this base's attention has key and value widths of its own, which is not supported")
+        if not packed.batch_first:
+            raise ForgeError("this base's attention puts tokens before images, which is not supported")
         parts = zip(weight.detach().chunk(3), bias.detach().chunk(3) if bias is not None else [None] * 3, strict=True)
         self.q_proj, self.k_proj, self.v_proj = (_linear(w, b) for w, b in parts)
         self.out_proj = _linear(packed.out_proj.weight.detach(), packed.out_proj.bias)

@@ -124,8 +124,8 @@ def load_base(reference: str, *, fingerprint: str | None = None, override: str |
         tower=tower.to(device),
         tokenizer=tokenizer,
         image_size=(int(size[0]), int(size[1])),
-        mean=tuple(preprocess["mean"]),
-        std=tuple(preprocess["std"]),
+        mean=_per_channel(preprocess, "mean", place),
+        std=_per_channel(preprocess, "std", place),
         preprocess=preprocess,
         model_config=source.config,
         bpe_path=source.bpe_path,
@@ -133,10 +133,18 @@ def load_base(reference: str, *, fingerprint: str | None = None, override: str |
     )
 
 
+def _per_channel(preprocess: dict[str, Any], name: str, place: str) -> tuple[float, ...]:
+    values = preprocess.get(name)
+    if not isinstance(values, list | tuple) or [type(v) for v in values] != [float] * 3:
+        raise ForgeError(f"the base at {place} gives {name} {values!r} for its pixels, not three decimal numbers")
+    return tuple(values)
+
+
 def _device() -> torch.device:
     from accelerate import PartialState
 
-    return PartialState().device
+    device: torch.device = PartialState().device
+    return device
 
 
 @dataclass(frozen=True)
@@ -190,7 +198,8 @@ def _locate_folder(folder: Path) -> _Source:
 def _architecture(name: str) -> dict[str, Any]:
     import open_clip
 
-    config: dict[str, Any] | None = open_clip.get_model_config(name)
+    # open_clip would ask the network about "hf-hub:..." and read any folder called "local-dir:...".
+    config: dict[str, Any] | None = None if ":" in name else open_clip.get_model_config(name)
     if config is None:
         raise ForgeError(
             f"open_clip knows no architecture called {name!r}",
@@ -226,8 +235,13 @@ def _pretrained(name: str, tag: str) -> _Source:
             f"the weights of {name}/{tag} could not be fetched: {reason}",
             hint="fetch them where there is a network, then use --base NAME=FILE.safetensors",
         ) from error
-    preprocess = {key: preset[key] for key in ("mean", "std", "interpolation") if key in preset}
-    return _Source(name, config, _checkpoint(path), preprocess=preprocess, quick_gelu=bool(preset.get("quick_gelu")))
+    preprocess = {
+        key: preset[key] for key in ("mean", "std", "interpolation", "resize_mode", "fill_color") if key in preset
+    }
+    quick_gelu = bool(preset.get("quick_gelu"))
+    if quick_gelu:
+        config["quick_gelu"] = True  # the tag's activation, not the name's: an export must say so
+    return _Source(name, config, _checkpoint(path), preprocess=preprocess, quick_gelu=quick_gelu)
 
 
 def _build(source: _Source, place: str) -> Any:
@@ -248,7 +262,7 @@ def _build(source: _Source, place: str) -> Any:
         raise ForgeError(
             f"{source.weights} cannot be read as safetensors: {error}", hint="fetch the base again"
         ) from error
-    except (RuntimeError, KeyError, StopIteration) as error:
+    except Exception as error:  # open_clip asserts, indexes and reshapes on the way
         reason = " ".join(str(error).split())[:200]
         raise ForgeError(
             f"{source.weights} does not fit the architecture of {place}: {reason}", hint="check the NAME in NAME=FILE"
@@ -280,12 +294,21 @@ def _quiet() -> Iterator[None]:
 
 
 def _fingerprint(clip: Any, tokenizer: Callable[[list[str]], Tensor], preprocess: dict[str, Any]) -> str:
-    """sha256 over every weight as float32 (by name), the probe texts' tokens and the pixel normalisation."""
+    """sha256 over every weight as float32 (by name), what weights do not show, the probe texts' tokens and the
+    pixel normalisation.
+
+    The number of heads and the activation change no shape, so that the same weights fit another model.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(clip.state_dict().items()):
         array = value.detach().float().contiguous().numpy()
         digest.update(f"{name} {tuple(array.shape)}\n".encode())
         digest.update(memoryview(array).cast("B") if array.size else b"")
+    for name, module in clip.named_modules():
+        if isinstance(module, torch.nn.MultiheadAttention):
+            digest.update(f"{name} {module.num_heads} heads\n".encode())
+        elif "gelu" in type(module).__name__.lower():
+            digest.update(f"{name} {type(module).__name__}\n".encode())
     digest.update(tokenizer(list(PROBE_TEXTS)).numpy().astype("<i8").tobytes())
     digest.update(json.dumps([preprocess.get("mean"), preprocess.get("std")]).encode())
     return f"sha256:{digest.hexdigest()}"

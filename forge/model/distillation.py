@@ -148,7 +148,7 @@ def _match(
                 adapter_optimizer.zero_grad()
                 fit.backward()  # type: ignore[no-untyped-call]
                 adapter_optimizer.step()
-            advance(f"loss {float(loss):.3f}")
+            advance(f"loss {float(loss.detach()):.3f}")
         return Progress(last, pixels.detach().clone(), _moments(optimizer, pixels), state.best)
 
 

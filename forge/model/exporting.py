@@ -25,7 +25,7 @@ def export_peft(base: BaseModel, strategy: str, members: Members, folder: Path) 
     Fusion: the fused A and B. Mixture: A's stacked and B's side by side, coefficients and scalings folded
     into B, which is exact: sum_k c_k B_k A_k = [c_1 B_1 ... c_n B_n] [A_1; ...; A_n]. The rank is the sum.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if not members:
         raise ForgeError(
@@ -47,9 +47,8 @@ def export_peft(base: BaseModel, strategy: str, members: Members, folder: Path) 
     config = plain_config(lora_config(rank=rank, alpha=rank, dropout=0.0, modules=sorted(modules)))
     config["base_model_name_or_path"] = f"git-forge:{base.fingerprint}"
     folder.mkdir(parents=True)
-    save_file(
-        {k: v.cpu().contiguous() for k, v in tensors.items()}, folder / "adapter_model.safetensors", {"format": "pt"}
-    )
+    weights = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    (folder / "adapter_model.safetensors").write_bytes(save(weights, {"format": "pt"}))
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return rank
 
@@ -67,13 +66,13 @@ def concatenated(members: Members) -> dict[str, LowRank]:
 
 def export_open_clip(base: BaseModel, delta: Delta, folder: Path, *, final: Path) -> None:
     """Write an open_clip folder of base + dW, to be used at `final` (`local-dir:FINAL`), BPE file included."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     with folded(base.tower, delta):
         state: dict[str, Tensor] = {**base.clip.state_dict(), **packed_state(base.tower)}
         state = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
     folder.mkdir(parents=True)
-    save_file(state, folder / WEIGHTS_NAME, {"format": "pt"})
+    (folder / WEIGHTS_NAME).write_bytes(save(state, {"format": "pt"}))
     config = json.loads(json.dumps(base.model_config))
     if base.bpe_path is not None:
         shutil.copyfile(base.bpe_path, folder / base.bpe_path.name)

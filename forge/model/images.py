@@ -7,6 +7,7 @@ does), so that a private set of ten thousand 224-pixel images takes 1.5 GB and n
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +56,7 @@ def load_images(
     if not data.exists():
         raise ForgeError(f"no such data: {data}", hint="give a folder with one sub-folder a class, or an .npz")
     if data.is_dir():
-        folder = data / split if (data / split).is_dir() else data
-        return _load_folder(folder, base, progress)
+        return _load_folder(_split_folder(data, split), base, progress)
     if data.suffix == ".npz":
         return _load_npz(data, base, split)
     raise ForgeError(f"{data} is neither a folder nor an .npz", hint="give a folder with one sub-folder a class")
@@ -71,8 +71,8 @@ def has_split(data: Path, split: str) -> bool:
     try:
         with np.load(data, allow_pickle=False) as archive:
             return f"{split}_images" in archive.files
-    except (OSError, ValueError):
-        return False
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile):
+        return False  # reading it says what is wrong
 
 
 def load_picture(path: Path, base: BaseModel) -> Tensor:
@@ -110,6 +110,18 @@ def as_task(images: LabelledImages, base: BaseModel, task: str, labels: Sequence
     return TaskImages(task, tuple(labels), base.normalise(images.pixels), images.targets.to(base.device))
 
 
+def _split_folder(data: Path, split: str) -> Path:
+    if (data / split).is_dir():
+        return data / split
+    others = [name for name in SPLITS if (data / name).is_dir()]
+    if others:  # they are splits, not classes
+        raise ForgeError(
+            f"{data} has {', '.join(others)}, but no {split}",
+            hint=f"add {data / split}, or name the folder that holds the classes",
+        )
+    return data
+
+
 def _load_folder(folder: Path, base: BaseModel, progress: Progress) -> LabelledImages:
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
@@ -134,12 +146,21 @@ def _read(path: Path, resize: Callable[[Any], Any]) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                return _to_tensor(resize(picture.convert("RGB")))
+                return _to_tensor(resize(_eight_bits(picture).convert("RGB")))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
         raise ForgeError(
             f"{path} cannot be read as an image: {str(error).splitlines()[0] if str(error) else 'unknown format'}",
             hint="remove or replace that file",
         ) from error
+
+
+def _eight_bits(picture: Any) -> Any:
+    """16-bit grey (a radiograph, say) by its upper byte; PIL's own conversion would make all but black white."""
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise ValueError("32-bit pixels, whose range is unknown; convert it to 8 or 16 bits")
+    return picture
 
 
 def _to_tensor(picture: Any) -> Tensor:
@@ -148,13 +169,13 @@ def _to_tensor(picture: Any) -> Tensor:
 
 def _resizer(base: BaseModel) -> Callable[[Any], Any]:
     """open_clip's own evaluation transform up to the tensor: PIL image in, PIL image out."""
-    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+    from open_clip.transform import image_transform
+    from torchvision.transforms import Compose
 
-    bicubic = base.preprocess.get("interpolation", "bicubic") != "bilinear"
-    mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
-    height, width = base.image_size
-    side: Any = height if height == width else (height, width)
-    resize: Callable[[Any], Any] = Compose([Resize(side, interpolation=mode), CenterCrop((height, width))])
+    wanted = {key: base.preprocess[key] for key in ("interpolation", "resize_mode") if base.preprocess.get(key)}
+    fill = base.preprocess.get("fill_color", 0)
+    whole = image_transform(base.image_size, False, base.mean, base.std, fill_color=fill, **wanted)
+    resize: Callable[[Any], Any] = Compose(whole.transforms[:-3])  # then come RGB, tensor and normalisation
     return resize
 
 

@@ -95,7 +95,7 @@ def probabilities_of(
 def area_under_curve(probabilities: np.ndarray, targets: np.ndarray) -> float | None:
     """ROC AUC: of the second label for two classes, one-vs-rest macro average for more."""
     classes = probabilities.shape[1]
-    if len(np.unique(targets)) < classes:
+    if classes < 2 or len(np.unique(targets)) < classes:
         return None
     from sklearn.metrics import roc_auc_score
 

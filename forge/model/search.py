@@ -7,6 +7,7 @@ consider as well ("keep ours as it is") are scored first, and the best of everyt
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ def search(
         nonlocal best
         point = tuple(round(float(value), 6) + 0.0 for value in values)
         objective = objective_of(loss(point), point, settings.l1)
+        if math.isnan(objective):
+            objective = math.inf  # worse than any number: nothing compares with NaN, so it would stay the best
         if best is None or objective < best[0]:
             best = (objective, point)
         advance(best[0])
@@ -72,7 +75,7 @@ def search(
     for candidate in candidates:
         consider(candidate)
     _minimise(consider, dimensions, settings)
-    if best is None or not np.isfinite(best[0]):
+    if best is None or not math.isfinite(best[0]):
         raise ForgeError("the coefficient search found no finite score", hint="run git forge verify")
     return SearchResult(best[1], best[0], settings.evaluations)
 

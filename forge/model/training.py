@@ -85,13 +85,16 @@ def train_adapter(
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     scheduler.step()
-                    advance(f"epoch {epoch + 1}, loss {float(loss):.3f}")
+                    advance(f"epoch {epoch + 1}, loss {float(loss.detach()):.3f}")
                 model.eval()
                 reached = score(base, validation)
                 if not math.isfinite(reached.cross_entropy):
                     raise ForgeError(f"training diverged in epoch {epoch + 1}", hint="try a smaller --learning-rate")
                 if best is None or (reached.accuracy, -reached.cross_entropy) > (best[0], -best[1]):
-                    state = {k: v.detach().cpu().clone() for k, v in get_peft_model_state_dict(model).items()}
+                    state = {
+                        k: v.detach().cpu().clone()
+                        for k, v in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+                    }
                     best = (reached.accuracy, reached.cross_entropy, epoch + 1, state)
         finally:
             model.unload()
@@ -141,7 +144,9 @@ def fit_on_images(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 advance()
-            return {k: v.detach().clone() for k, v in get_peft_model_state_dict(model).items()}
+            return {
+                k: v.detach().clone() for k, v in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+            }
         finally:
             model.unload()
             base.tower.eval().requires_grad_(False)

@@ -78,7 +78,9 @@ def commit_contributions(repo: Repository, message: str | None) -> Committed:
 def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Changes:
     """What the work tree's contributions are against a recipe; compared by blob id, as `git add` would store."""
     kept, new, replaced = [], [], []
-    there = find_all(repo, None)
+    there, unreadable = find_all(repo, None)
+    for error in unreadable.values():
+        raise error
     for name, files in there.items():
         if files.missing:
             check_contribution(repo, name, None, base=settings.base, limits=settings.limits)  # says what is missing
