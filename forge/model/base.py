@@ -135,9 +135,9 @@ def load_base(reference: str, *, fingerprint: str | None = None, override: str |
 
 def _per_channel(preprocess: dict[str, Any], name: str, place: str) -> tuple[float, ...]:
     values = preprocess.get(name)
-    if not isinstance(values, list | tuple) or [type(v) for v in values] != [float] * 3:
-        raise ForgeError(f"the base at {place} gives {name} {values!r} for its pixels, not three decimal numbers")
-    return tuple(values)
+    if not isinstance(values, list | tuple) or len(values) != 3 or {type(v) for v in values} - {int, float}:
+        raise ForgeError(f"the base at {place} gives {name} {values!r} for its pixels, not one number per channel")
+    return tuple(float(value) for value in values)
 
 
 def _device() -> torch.device:
