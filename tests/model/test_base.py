@@ -1,0 +1,345 @@
+"""Loading and identifying a base: open_clip itself is the oracle for what it computes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+from forge.errors import ForgeError
+from forge.model.base import BaseModel, load_base
+
+WEIGHTS = "open_clip_model.safetensors"
+CONFIG = "open_clip_config.json"
+LABELS = ("benign lung tissues", "lung squamous cell carcinomas")
+
+
+@pytest.fixture
+def folder(base_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny base that a test may change."""
+    return Path(shutil.copytree(base_folder, tmp_path / "changed"))
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would have been downloaded; open_clip's download fails as it does without a network."""
+    asked: list[Any] = []
+
+    def download(preset: Any, *args: Any, **kwargs: Any) -> str:
+        asked.append(preset)
+        raise OSError("Failed to resolve 'huggingface.co'\nand much more")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", download)
+    return asked
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    weights = load_file(folder / WEIGHTS)
+    change(weights)
+    save_file(weights, folder / WEIGHTS)
+
+
+def change_config(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    change(config)
+    (folder / CONFIG).write_text(json.dumps(config))
+
+
+def test_what_is_known_of_a_base(base: BaseModel, base_folder: Path) -> None:
+    assert base.reference == str(base_folder)
+    assert base.image_size == (32, 32)
+    assert base.mean == (0.5, 0.4, 0.3)
+    assert base.std == (0.25, 0.2, 0.3)
+    assert base.logit_scale == pytest.approx(1 / 0.07, rel=1e-6)
+    assert base.settings_family == "small"
+    assert base.bpe_path is None
+    assert not any(parameter.requires_grad for parameter in [*base.tower.parameters(), *base.clip.parameters()])
+
+
+def test_text_embeddings_are_open_clips_and_computed_once(
+    base_folder: Path, open_clip_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = load_base(str(base_folder))
+    tokens = open_clip.get_tokenizer(f"local-dir:{base_folder}")(list(LABELS))
+    with torch.no_grad():
+        expected = F.normalize(open_clip_model.encode_text(tokens), dim=-1)
+    calls: list[int] = []
+    encode = base.clip.encode_text
+
+    def counted(tokens: torch.Tensor) -> torch.Tensor:
+        calls.append(len(tokens))
+        embedded: torch.Tensor = encode(tokens)
+        return embedded
+
+    monkeypatch.setattr(base.clip, "encode_text", counted)
+    found = base.text_embeddings(LABELS)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    assert base.text_embeddings(LABELS) is found
+    assert calls == [2]
+    base.text_embeddings(LABELS[::-1])
+    assert calls == [2, 2]
+
+
+def test_normalising_pixels(base: BaseModel) -> None:
+    pixels = torch.arange(2 * 3 * 2 * 2, dtype=torch.uint8).reshape(2, 3, 2, 2) * 10
+    found = base.normalise(pixels)
+    for channel, (mean, std) in enumerate(zip(base.mean, base.std, strict=True)):
+        expected = (pixels[:, channel].numpy() / 255 - mean) / std
+        np.testing.assert_allclose(found[:, channel].numpy(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(base.normalise(pixels.float() / 255), found)
+
+
+def test_the_fingerprint_stays_when_only_the_file_changes(base: BaseModel, folder: Path) -> None:
+    assert load_base(str(folder)).fingerprint == base.fingerprint
+    weights = load_file(folder / WEIGHTS)
+    save_file(dict(reversed(weights.items())), folder / WEIGHTS, {"format": "pt", "made by": "someone"})
+    assert load_base(str(folder)).fingerprint == base.fingerprint
+    assert load_base("anything", override=str(folder), fingerprint=base.fingerprint).reference == "anything"
+
+
+@pytest.mark.parametrize(
+    "name", ["visual.proj", "visual.transformer.resblocks.1.attn.in_proj_weight", "token_embedding.weight"]
+)
+def test_the_fingerprint_changes_with_one_weight(base: BaseModel, folder: Path, name: str) -> None:
+    def nudge(weights: dict[str, torch.Tensor]) -> None:
+        weights[name].view(-1)[7] += 1e-3
+
+    change_weights(folder, nudge)
+    assert load_base(str(folder)).fingerprint != base.fingerprint
+    with pytest.raises(ForgeError, match="not the one this repository was made with") as caught:
+        load_base(str(folder), fingerprint=base.fingerprint)
+    assert base.fingerprint in caught.value.message
+    assert "git config forge.base" in (caught.value.hint or "")
+
+
+def set_in(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        place = config
+        for name in path[:-1]:
+            place = place.setdefault(name, {})
+        place[path[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_in("preprocess_cfg", "mean", to=[0.5, 0.5, 0.5]),
+        set_in("preprocess_cfg", "std", to=[0.5, 0.5, 0.5]),
+        set_in("model_cfg", "text_cfg", "tokenizer_kwargs", to={"clean": "canonicalize"}),
+        set_in("model_cfg", "vision_cfg", "head_width", to=16),
+        set_in("model_cfg", "quick_gelu", to=True),
+    ],
+    ids=["mean", "std", "tokeniser", "heads", "activation"],
+)
+def test_the_fingerprint_changes_with_what_the_weights_do_not_show(
+    base: BaseModel, folder: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    change_config(folder, change)
+    assert load_base(str(folder)).fingerprint != base.fingerprint
+
+
+def test_the_fingerprint_changes_with_the_length_of_a_label(
+    tiny_config: dict[str, Any], make_base: Callable[..., Path], base: BaseModel, tmp_path: Path
+) -> None:
+    config = copy.deepcopy(tiny_config)
+    config["model_cfg"]["text_cfg"]["context_length"] = 12
+    short = load_base(str(make_base(tmp_path / "short", config)))
+    assert short.tokenizer(["a"]).shape == (1, 12)
+    assert short.fingerprint != base.fingerprint
+
+
+def test_half_precision_weights_are_loaded(base: BaseModel, folder: Path) -> None:
+    def halve(weights: dict[str, torch.Tensor]) -> None:
+        for name in weights:
+            weights[name] = weights[name].half()
+
+    change_weights(folder, halve)
+    half = load_base(str(folder))
+    assert half.tower.projection.weight.dtype == torch.float32
+    torch.testing.assert_close(half.tower.projection.weight, base.tower.projection.weight, rtol=1e-3, atol=1e-4)
+
+
+def test_a_bpe_file_beside_the_configuration_is_used(folder: Path, tmp_path: Path) -> None:
+    from open_clip.tokenizer import default_bpe
+
+    shutil.copyfile(default_bpe(), folder / "words.txt.gz")
+    change_config(folder, set_in("model_cfg", "text_cfg", "tokenizer_kwargs", to={"bpe_path": "words.txt.gz"}))
+    base = load_base(str(folder))
+    assert base.bpe_path == (folder / "words.txt.gz").resolve()
+    (folder / "words.txt.gz").unlink()
+    with pytest.raises(ForgeError, match="label tokeniser"):
+        load_base(str(folder))
+
+
+@pytest.fixture
+def tiny_architecture(monkeypatch: pytest.MonkeyPatch, tiny_config: dict[str, Any]) -> str:
+    """The tiny base's architecture under a name of open_clip's register."""
+    from open_clip import factory
+
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "Tiny-ViT", tiny_config["model_cfg"])
+    return "Tiny-ViT"
+
+
+def test_a_name_and_a_file(tiny_architecture: str, folder: Path, base: BaseModel, images: torch.Tensor) -> None:
+    loaded = load_base(f"{tiny_architecture}={folder / WEIGHTS}")
+    assert loaded.fingerprint != base.fingerprint  # the name brings CLIP's own mean and deviation
+    with torch.no_grad():
+        assert torch.equal(loaded.tower(images), base.tower(images))
+
+
+def test_a_name_and_a_tag(
+    tiny_architecture: str, folder: Path, monkeypatch: pytest.MonkeyPatch, base: BaseModel, images: torch.Tensor
+) -> None:
+    preset = {"mean": base.mean, "std": base.std, "interpolation": "bilinear", "quick_gelu": True}
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda name, tag: preset if tag == "tag" else {})
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda preset: str(folder / WEIGHTS))
+    tagged = load_base(f"{tiny_architecture}/tag")
+    change_config(folder, set_in("model_cfg", "quick_gelu", to=True))
+    same = load_base(str(folder))
+    assert tagged.fingerprint == same.fingerprint  # a folder that says what the tag says is the same base
+    assert tagged.model_config["quick_gelu"] is True
+    assert tagged.preprocess["interpolation"] == "bilinear"
+    with torch.no_grad():
+        expected = open_clip.create_model(f"local-dir:{folder}").eval().encode_image(images)
+        torch.testing.assert_close(tagged.tower(images), expected, rtol=1e-6, atol=1e-6)
+        assert not torch.allclose(tagged.tower(images), base.tower(images))
+    with pytest.raises(ForgeError, match="no pretrained tag 'other'"):
+        load_base(f"{tiny_architecture}/other")
+    (folder / "weights.pt").write_bytes(b"")
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda preset: str(folder / "weights.pt"))
+    with pytest.raises(ForgeError, match="not safetensors"):
+        load_base(f"{tiny_architecture}/tag")
+
+
+def test_without_a_network(no_network: list[Any]) -> None:
+    with pytest.raises(ForgeError) as caught:
+        load_base("ViT-B-16/openai")
+    assert caught.value.message == (
+        "the weights of ViT-B-16/openai could not be fetched: Failed to resolve 'huggingface.co'"
+    )
+    assert "NAME=FILE.safetensors" in (caught.value.hint or "")
+    assert len(no_network) == 1
+    with pytest.raises(ForgeError, match="no pretrained tag 'nobody'") as unknown:
+        load_base("ViT-B-16/nobody")
+    assert "openai" in (unknown.value.hint or "")
+    assert len(no_network) == 1
+
+
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        ("nothing", "no base called 'nothing'"),
+        ("/no/such/folder", "no base called"),
+        ("./no/such/folder", "no base called"),
+        ("ViT-Z-99/openai", "no architecture called 'ViT-Z-99'"),
+        ("hf-hub:someone/clip", "no architecture called 'hf-hub:someone'"),
+        ("local-dir:/tmp/clip", "no architecture called 'local-dir:/tmp'"),
+        ("ViT-Z-99=weights.safetensors", "no architecture called 'ViT-Z-99'"),
+        ("ViT-B-16=/no/such/file.safetensors", "weights are missing"),
+        ("weights.safetensors", "does not say which architecture"),
+        ("weights.pt", "does not say which architecture"),
+        ("", "cannot be read as an open_clip configuration"),
+    ],
+)
+def test_references_that_lead_nowhere(
+    no_network: list[Any], reference: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ForgeError, match=reason):
+        load_base(reference)
+    assert no_network == []
+
+
+class Evil:
+    """A pickle that leaves a file behind when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_a_pickle_is_refused_and_not_opened(tiny_architecture: str, folder: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "opened"
+    evil = pickle.dumps(Evil(trace))
+    for name in ("weights.pt", "weights.bin", "weights.npz"):
+        (tmp_path / name).write_bytes(evil)
+        with pytest.raises(ForgeError, match="not safetensors"):
+            load_base(f"{tiny_architecture}={tmp_path / name}")
+    (folder / WEIGHTS).write_bytes(evil)
+    with pytest.raises(ForgeError, match="cannot be read as safetensors"):
+        load_base(str(folder))
+    (folder / WEIGHTS).unlink()
+    (folder / "open_clip_pytorch_model.bin").write_bytes(evil)
+    with pytest.raises(ForgeError, match="weights are missing"):
+        load_base(str(folder))
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 4, 8, 100, 1_000, -1])
+def test_broken_weights(folder: Path, kept: int) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[:kept])
+    with pytest.raises(ForgeError, match=f"{WEIGHTS} cannot be read as safetensors"):
+        load_base(str(folder))
+
+
+def test_weights_of_another_architecture(folder: Path, tiny_architecture: str) -> None:
+    with pytest.raises(ForgeError, match="does not fit the architecture of ViT-B-32-256"):
+        load_base(f"ViT-B-32-256={folder / WEIGHTS}")
+
+    def forget(weights: dict[str, torch.Tensor]) -> None:
+        del weights["logit_scale"]
+
+    change_weights(folder, forget)
+    with pytest.raises(ForgeError, match=r"does not fit the architecture.*logit_scale"):
+        load_base(str(folder))
+    save_file({}, folder / WEIGHTS)
+    with pytest.raises(ForgeError, match="does not fit the architecture"):
+        load_base(str(folder))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "{", "[]", "{}", '{"model_cfg": 3}', '{"model_cfg": {}}', '{"model_cfg": {"text_cfg": 3}}', "\xff"],
+)
+def test_broken_configurations(folder: Path, content: str | None) -> None:
+    (folder / CONFIG).unlink()
+    if content is not None:
+        (folder / CONFIG).write_bytes(content.encode("latin-1"))
+    with pytest.raises(ForgeError, match="cannot be read as an open_clip configuration"):
+        load_base(str(folder))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_in("model_cfg", "embed_dim", to="wide"),
+        set_in("model_cfg", "vision_cfg", to={}),
+        set_in("model_cfg", "vision_cfg", "no such setting", to=1),
+        set_in("model_cfg", "vision_cfg", "patch_size", to=0),
+        set_in("model_cfg", "vision_cfg", "layers", to=[1, 1, 1, 1]),
+        set_in("model_cfg", "text_cfg", "tokenizer_kwargs", to=[]),
+        set_in("preprocess_cfg", "mean", to="none"),
+        set_in("preprocess_cfg", to=7),
+    ],
+)
+def test_configurations_that_open_clip_cannot_build(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    change_config(folder, change)
+    with pytest.raises(ForgeError):
+        load_base(str(folder))
