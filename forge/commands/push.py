@@ -16,29 +16,31 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
     """
     import subprocess
 
+    from git import Repo
+
     from forge.errors import ForgeError
     from forge.operations.verifying import problems_of
-    from forge.repo.git import environment, find_repository, git_text
+    from forge.repo.git import environment, find_repository
     from forge.repo.places import resolve
 
     repo = find_repository()
-    current = git_text(repo, "symbolic-ref", "--quiet", "--short", "HEAD", check=False)
-    if not (branch or current):
+    known = Repo(repo.top)
+    if branch is None and known.head.is_detached:
         raise ForgeError("HEAD is on no branch", hint="name one: git forge push REMOTE BRANCH")
-    name = branch or current
-    problems = problems_of(repo, resolve(repo, f"refs/heads/{name}"), scores=scores)
+    name = branch or known.active_branch.name
+    commit = resolve(repo, f"refs/heads/{name}")
+    upstream = known.heads[name].tracking_branch()
+    remotes = [each.name for each in known.remotes]
+    if remote is None:
+        usual = upstream.remote_name if upstream else "origin"
+        remote = usual if usual in remotes or len(remotes) != 1 else remotes[0]
+    if not remotes:
+        raise ForgeError("there is no remote to push to", hint="git remote add origin URL")
+    problems = problems_of(repo, commit, scores=scores)
     if problems:
         raise ForgeError(
             f"{name} does not verify, so it was not pushed:\n  " + "\n  ".join(problems), hint="see git forge verify"
         )
-    upstream = git_text(repo, "rev-parse", "--abbrev-ref", f"{name}@{{upstream}}", check=False)
-    remotes = git_text(repo, "remote").split()
-    if remote is None:
-        remote = git_text(repo, "config", "--get", f"branch.{name}.remote", check=False) or (
-            "origin" if "origin" in remotes else (remotes[0] if len(remotes) == 1 else "")
-        )
-    if not remote:
-        raise ForgeError("there is no remote to push to", hint="git remote add origin URL")
     # git speaks to the terminal itself: its progress, its questions for a password, its hooks' words.
     arguments = ["git", "push", *([] if upstream else ["--set-upstream"]), remote, name]
     done = subprocess.run(arguments, cwd=repo.top, env=environment(repo), check=False)

@@ -134,7 +134,9 @@ def _match(
             batch = torch.cat([_pick(m, settings.real_batch, generator) for m in members])
             operation = draw(generator)
             with torch.no_grad():
-                wanted = class_means(model(augment(real.pixels[batch], operation)), real.targets[batch], classes)
+                wanted = class_means(
+                    model(augment(base.prepare(real.pixels[batch]), operation)), real.targets[batch], classes
+                )
             loss = matching_loss(wanted, class_means(model(augment(pixels, operation)), targets, classes))
             if not torch.isfinite(loss):
                 raise ForgeError(f"distillation diverged at step {step + 1}", hint="try a smaller --pixel-rate")

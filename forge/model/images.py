@@ -100,14 +100,14 @@ def split_validation(images: LabelledImages, fraction: float, seed: int) -> tupl
 
 
 def as_task(images: LabelledImages, base: BaseModel, task: str, labels: Sequence[str]) -> TaskImages:
-    """Images as the tower takes them, with the label texts that stand for the source's classes, in order."""
+    """Images with the label texts that stand for the source's classes, in order."""
     if len(labels) != len(images.classes):
         raise ForgeError(
             f"{images.source} has {len(images.classes)} classes ({', '.join(images.classes)}), but "
             f"{len(labels)} labels were given",
             hint="give one --labels text per class, in the classes' sorted order",
         )
-    return TaskImages(task, tuple(labels), base.normalise(images.pixels), images.targets.to(base.device))
+    return TaskImages(task, tuple(labels), images.pixels, images.targets.to(base.device))
 
 
 def _split_folder(data: Path, split: str) -> Path:

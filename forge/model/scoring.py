@@ -19,7 +19,7 @@ PIXELS_PER_BATCH = 256 * 32 * 32
 
 @dataclass(frozen=True)
 class TaskImages:
-    """Images of one task: `pixels` normalised [n, 3, h, w], `targets` [n] index into `labels`."""
+    """Images of one task: `pixels` [n, 3, h, w], uint8 or normalised; `targets` [n] index into `labels`."""
 
     task: str
     labels: tuple[str, ...]
@@ -51,11 +51,11 @@ def batch_size(pixels: Tensor) -> int:
 
 
 def logits(base: BaseModel, pixels: Tensor, labels: tuple[str, ...]) -> Tensor:
-    """CLIP's similarities [n, classes], scaled, of normalised images with the label texts; no gradients."""
+    """CLIP's similarities [n, classes], scaled, of images with the label texts; no gradients."""
     texts = base.text_embeddings(labels)
     with torch.no_grad():
         parts = [
-            base.logit_scale * F.normalize(base.tower(batch), dim=-1) @ texts.T
+            base.logit_scale * F.normalize(base.tower(base.prepare(batch)), dim=-1) @ texts.T
             for batch in torch.split(pixels, batch_size(pixels))
         ]
     return torch.cat(parts)

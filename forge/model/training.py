@@ -79,7 +79,7 @@ def train_adapter(
             for epoch in range(settings.epochs):
                 model.train()
                 for index in torch.split(torch.randperm(len(train.targets), generator=generator), settings.batch):
-                    similarity = F.normalize(model(train.pixels[index]), dim=-1) @ texts.T
+                    similarity = F.normalize(model(base.prepare(train.pixels[index])), dim=-1) @ texts.T
                     loss = F.cross_entropy(base.logit_scale * similarity, train.targets[index])
                     optimizer.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]

@@ -98,8 +98,14 @@ def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Cha
 def fold_changes(
     repo: Repository, before: ForgeItem, changes: Changes, settings: Settings, read: ReadBlobs
 ) -> ForgeItem:
-    """Fold changes into a recipe, one contribution at a time, as merges of one contribution each would."""
+    """Fold changes into a recipe, one contribution at a time, as merges of one contribution each would.
+
+    Where only cards changed, the recipe is the one before: cards do not enter the model.
+    """
     item = before
+    settings_hold = settings.strategy == before.strategy and settings.base == before.base
+    if settings_hold and not (changes.new or changes.replaced or changes.removed):
+        return before
     gone = {*changes.removed, *(entry.name for entry in changes.replaced)}
     incoming: list[Entry | None] = [*sorted((*changes.new, *changes.replaced), key=lambda entry: entry.name)]
     if not incoming or settings.strategy != before.strategy:
