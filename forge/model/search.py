@@ -33,11 +33,10 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best point, its objective, and how many times the optimiser asked (candidates not counted)."""
+    """The best point and its objective."""
 
     point: Point
     objective: float
-    evaluations: int
 
 
 def objective_of(loss: float, point: Sequence[float], l1: float) -> float:
@@ -77,7 +76,7 @@ def search(
     _minimise(consider, dimensions, settings)
     if best is None or not math.isfinite(best[0]):
         raise ForgeError("the coefficient search found no finite score", hint="run git forge verify")
-    return SearchResult(best[1], best[0], settings.evaluations)
+    return SearchResult(best[1], best[0])
 
 
 def _minimise(function: Callable[[Sequence[float]], float], dimensions: int, settings: SearchSettings) -> None:

@@ -103,9 +103,6 @@ def fold_changes(
     Where only cards changed, the recipe is the one before: cards do not enter the model.
     """
     item = before
-    settings_hold = settings.strategy == before.strategy and settings.base == before.base
-    if settings_hold and not (changes.new or changes.replaced or changes.removed):
-        return before
     gone = {*changes.removed, *(entry.name for entry in changes.replaced)}
     incoming: list[Entry | None] = [*sorted((*changes.new, *changes.replaced), key=lambda entry: entry.name)]
     if not incoming or settings.strategy != before.strategy:

@@ -7,6 +7,7 @@ and the search settings; it touches neither index nor work tree.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from forge.console import progress
@@ -38,9 +39,13 @@ def fold(
     What the recipe records as "before" is the model of `compared_with`, which is `before` itself if not given.
 
     One scale per side that has contributions is searched (MedForge (2025), section 3.3), with "keep ours as
-    it is" among the candidates. Where there is nothing to weigh, nothing is searched: the first
-    contribution of a model has coefficient 1, and ours unchanged keeps its coefficients.
+    it is" among the candidates. Where there is nothing to weigh, nothing is searched: a model that joins the
+    bare base keeps its coefficients (1 for a first contribution), and a plan that changes nothing gives
+    `before`.
     """
+    unchanged = (plan.base, plan.strategy, plan.ours) == (before.base, before.strategy, before.contributions)
+    if unchanged and not plan.theirs:
+        return before
     if not plan.ours and not plan.theirs:
         return empty(plan.base, plan.strategy)
     base = load_repository_base(repo, plan.base)
@@ -48,12 +53,10 @@ def fold(
     adapters = load_adapters(base, entries, read)
     tasks = load_tasks(base, entries, read, settings.limits)
     scores_before = _scores_before(base, compared_with or before, tasks, read)
-    if _needs_search(plan, before):
-        scales, search = _search(base, plan, settings, adapters, tasks, scores_before)
-    else:
-        scales, search = (1.0,) * 2, None
-    by_side = dict(zip(_sides(plan), scales, strict=False))
-    combined = combine(plan, by_side.get("ours", 1.0), by_side.get("theirs", 1.0))
+    # Where ours is the bare base, theirs is a whole model already: there is nothing to weigh it against.
+    search = _search(base, plan, settings, adapters, tasks, scores_before) if before.contributions else None
+    scales = search.scales if search else {}
+    combined = combine(plan, scales.get("ours", 1.0), scales.get("theirs", 1.0))
     scores = _score(base, plan.strategy, combined, adapters, tasks)
     return ForgeItem(
         base=plan.base,
@@ -75,16 +78,6 @@ def score_item(repo: Repository, item: ForgeItem, settings: Settings, read: Read
     return tuple(_task_score(task, score, None) for task, score in zip(tasks, scores, strict=True))
 
 
-def _sides(plan: MergePlan) -> list[str]:
-    return [side for side, entries in (("ours", plan.ours), ("theirs", plan.theirs)) if entries]
-
-
-def _needs_search(plan: MergePlan, before: ForgeItem) -> bool:
-    """Nothing is to be weighed where ours is the bare base (theirs is a whole model already) or has not changed."""
-    changed = plan.theirs or plan.removed or plan.strategy != before.strategy
-    return bool(before.contributions and changed)
-
-
 def _search(
     base: BaseModel,
     plan: MergePlan,
@@ -92,7 +85,7 @@ def _search(
     adapters: dict[str, Adapter],
     tasks: Sequence[TaskImages],
     scores_before: Sequence[Score],
-) -> tuple[Scales, Search]:
+) -> Search:
     from forge.model.composing import group_delta, make_group
     from forge.model.scoring import score_tasks
     from forge.model.search import SearchSettings, objective_of, search
@@ -102,33 +95,22 @@ def _search(
         for entries in (plan.ours, plan.theirs)
         if entries
     ]
-    sides = _sides(plan)
+    sides = [side for side, entries in (("ours", plan.ours), ("theirs", plan.theirs)) if entries]
     keep_ours = tuple(1.0 if side == "ours" else 0.0 for side in sides)
     candidates = [keep_ours] if plan.ours else []
-    wanted = settings.search
-    found_settings = SearchSettings(
-        wanted.optimizer, wanted.evaluations, wanted.start, wanted.bounds, wanted.l1, wanted.seed
-    )
+    wanted = SearchSettings(**asdict(settings.search))
 
     def loss(scales: Scales) -> float:
         return mean_cross_entropy(score_tasks(base, group_delta(groups, scales), tasks))
 
     with progress("searching coefficients", wanted.evaluations + len(candidates)) as advance:
-        found = search(
-            loss, len(groups), found_settings, candidates=candidates, advance=lambda best: advance(objective=best)
-        )
-    record = Search(
-        optimizer=wanted.optimizer,
-        seed=wanted.seed,
-        evaluations=found.evaluations,
-        start=wanted.start,
-        bounds=wanted.bounds,
-        l1=wanted.l1,
+        found = search(loss, len(groups), wanted, candidates=candidates, advance=lambda best: advance(objective=best))
+    return Search(
+        **asdict(wanted),
         scales=dict(zip(sides, found.point, strict=True)),
         objective_before=objective_of(mean_cross_entropy(scores_before), keep_ours, wanted.l1),
         objective_after=found.objective,
     )
-    return found.point, record
 
 
 def mean_cross_entropy(scores: Sequence[Score]) -> float:
