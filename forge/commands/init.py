@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
@@ -44,6 +46,7 @@ def command(reference: str, strategy: str) -> None:
     from forge.model.base import load_base
 
     base = load_base(reference)
+    reference = _as_kept(reference, repo.top)
     identity = Base(reference, base.fingerprint)
     had_attributes = (repo.top / attributes).exists()
     paths = [SETTINGS_FILE, ITEM_FILE, attributes]
@@ -68,3 +71,16 @@ def command(reference: str, strategy: str) -> None:
         raise
     click.echo(f"Started a model on {reference} ({base.fingerprint[:19]}…), strategy {strategy}.")
     click.echo("Next: git switch -c my-hospital, then git forge train NAME --data FOLDER")
+
+
+def _as_kept(reference: str, top: Path) -> str:
+    """The reference as forge.toml holds it: a path within the repository from its top, any other path in full."""
+    from forge.model.base import EMBEDDED
+
+    name, equals, file = reference.rpartition("=")
+    path = Path(file).expanduser()
+    if reference == EMBEDDED or not path.exists():
+        return reference
+    full = path.resolve()
+    kept = full.relative_to(top.resolve()) if full.is_relative_to(top.resolve()) else full
+    return f"{name}{equals}{kept.as_posix()}"
