@@ -22,8 +22,10 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
     from forge.operations.verifying import problems_of
     from forge.repo.git import environment, find_repository
     from forge.repo.places import resolve
+    from forge.repo.settings import load_settings
 
     repo = find_repository()
+    load_settings(repo.top)  # says so where there is no model
     known = Repo(repo.top)
     if branch is None and known.head.is_detached:
         raise ForgeError("HEAD is on no branch", hint="name one: git forge push REMOTE BRANCH")

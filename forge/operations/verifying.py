@@ -7,8 +7,11 @@ from forge.operations.folding import score_item
 from forge.operations.loading import blob_reader
 from forge.repo.contribution import check_contribution, disagreements
 from forge.repo.git import Repository
-from forge.repo.places import read_item, read_settings_of
+from forge.repo.places import read_file, read_item, read_settings_of
+from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import TaskScore
+from forge.repo.settings import FILE_NAME as SETTINGS_FILE
+from forge.repo.settings import not_a_model_repository
 
 # Another processor adds floats in another order: scores reproduce to this, not to the last bit.
 CROSS_ENTROPY_TOLERANCE = 2e-3
@@ -19,8 +22,10 @@ def problems_of(repo: Repository, rev: str, *, scores: bool) -> list[str]:
     """What is wrong with the version in `rev`, one line each; empty if nothing is.
 
     Checks the digest, forge item against tree and forge.toml, every contribution's files, and (with
-    `scores`) that the recorded scores come out again.
+    `scores`) that the recorded scores come out again. Raises ForgeError where there is no model at all.
     """
+    if all(read_file(repo, rev, file) is None for file in (SETTINGS_FILE, ITEM_FILE)):
+        raise not_a_model_repository(rev)
     problems = disagreements(repo, rev)
     if problems:
         return problems
