@@ -69,7 +69,7 @@ def has_split(data: Path, split: str) -> bool:
     if data.suffix != ".npz" or not data.is_file():
         return False
     try:
-        with np.load(data, allow_pickle=False) as archive:
+        with data.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return f"{split}_images" in archive.files
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile):
         return False  # reading it says what is wrong
@@ -181,7 +181,7 @@ def _resizer(base: BaseModel) -> Callable[[Any], Any]:
 
 def _load_npz(path: Path, base: BaseModel, split: str) -> LabelledImages:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = set(archive.files)
             prefix = f"{split}_" if f"{split}_images" in names else ""
             if not {f"{prefix}images", f"{prefix}labels"} <= names:
@@ -190,7 +190,10 @@ def _load_npz(path: Path, base: BaseModel, split: str) -> LabelledImages:
                 )
             images, labels = archive[f"{prefix}images"], archive[f"{prefix}labels"]
     except (OSError, ValueError, EOFError) as error:
-        raise ForgeError(f"{path} cannot be read as an .npz of plain arrays: {error}") from error
+        raise ForgeError(
+            f"{path} cannot be read as an .npz of plain arrays: {error}",
+            hint="save it with np.savez: uint8 images and whole-number labels",
+        ) from error
     except Exception as error:
         if isinstance(error, ForgeError):
             raise
@@ -208,9 +211,12 @@ def _from_arrays(images: np.ndarray, labels: np.ndarray, base: BaseModel, source
             hint="3-d and multi-channel sets are not supported",
         )
     if labels.ndim != 1 or len(labels) != len(images) or not np.issubdtype(labels.dtype, np.integer):
-        raise ForgeError(f"{source}: labels are {labels.dtype} {labels.shape}, not one whole number per image")
+        raise ForgeError(
+            f"{source}: labels are {labels.dtype} {labels.shape}, not one whole number per image",
+            hint="number the classes from 0; several labels per image are not supported",
+        )
     if len(images) == 0:
-        raise ForgeError(f"{source} is empty")
+        raise ForgeError(f"{source} is empty", hint="check what wrote it")
     values, targets = np.unique(labels, return_inverse=True)
     resize = _resizer(base)
     pixels = torch.stack([_to_tensor(resize(Image.fromarray(image).convert("RGB"))) for image in images])
