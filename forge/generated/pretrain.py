@@ -12,6 +12,7 @@ import json
 import math
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,20 +20,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from forge.generated.captioned import captioned_images
+from forge.generated.captioned import GLYPH_MIX, MIX, Mix, captioned_images
 
 EMBEDDED: Final = Path(__file__).parent.parent / "model" / "embedded"
 CONFIG_FILE: Final = "open_clip_config.json"
 WEIGHTS_FILE: Final = "open_clip_model.safetensors"
 
-STEPS: Final = 1200
-IMAGES: Final = 60_000
-BATCH: Final = 256
-LEARNING_RATE: Final = 1.5e-3
 WEIGHT_DECAY: Final = 0.05
-WARM_UP: Final = 100
-PATCH_DROPOUT: Final = 0.5
-DROPOUT_SHARE: Final = 0.75  # of the steps
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training; it starts from the file that the stage before wrote, with a fresh optimizer."""
+
+    steps: int
+    horizon: int  # steps after which the cosine would reach zero
+    warm_up: int
+    batch: int
+    learning_rate: float
+    patch_dropout: float
+    mix: Mix
+    images: int
+
+
+# Half of the patches are enough to learn colours, forms and tissue from, but not digits: those come second, whole.
+STAGES: Final = (
+    Stage(600, 1200, 100, 256, 1.5e-3, 0.5, MIX, 60_000),
+    Stage(800, 800, 30, 128, 1e-3, 0.0, GLYPH_MIX, 60_000),
+)
 MOST_LOGIT_SCALE: Final = math.log(100)
 
 
@@ -80,11 +95,12 @@ def contrastive_loss(images: Tensor, captions: Tensor, caption_of: Tensor, scale
     return (of_images + per_caption.mean()) / 2
 
 
-def rate_at(step: int, steps: int) -> float:
-    """The learning rate: a short linear warm-up, then half a cosine down to zero."""
-    if step < WARM_UP:
-        return LEARNING_RATE * (step + 1) / WARM_UP
-    return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / max(1, steps - WARM_UP)))
+def rate_at(step: int, stage: Stage) -> float:
+    """The learning rate: a short linear warm-up, then half a cosine towards zero at the stage's horizon."""
+    if step < stage.warm_up:
+        return stage.learning_rate * (step + 1) / stage.warm_up
+    done = (step - stage.warm_up) / max(1, stage.horizon - stage.warm_up)
+    return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _optimizer(model: nn.Module) -> torch.optim.AdamW:
@@ -92,37 +108,42 @@ def _optimizer(model: nn.Module) -> torch.optim.AdamW:
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
 
 
-def pretrain(
-    config: dict[str, Any], folder: Path, steps: int, images: int, seed: int, snapshot: Path | None = None
-) -> nn.Module:
-    """Train from nothing; progress goes to stderr, the weights of every 200th step into `snapshot`."""
+def train_stage(
+    config: dict[str, Any], folder: Path, stage: Stage, seed: int, weights: Path, start: Path | None = None
+) -> None:
+    """Train one stage, from nothing or from the weights `start`, and write `weights`; progress goes to stderr.
+
+    The weights of every 200th step are written too, so that a look at them is possible meanwhile.
+    """
     from open_clip.transformer import PatchDropout
+    from safetensors.torch import load_file
 
     torch.manual_seed(seed)
     built, tokenizer = build(config, folder)
     model: Any = built
-    data = captioned_images(seed, images)
+    if start is not None:
+        model.load_state_dict(load_file(start))
+    data = captioned_images(seed, stage.images, stage.mix)
     distinct, caption_of = np.unique(np.array(data.captions), return_inverse=True)
     tokens, numbers = tokenizer(distinct.tolist()), torch.from_numpy(caption_of)
     pixels = torch.from_numpy(data.images)
-    print(f"{images} images, {len(distinct)} distinct captions, {steps} steps", file=sys.stderr, flush=True)
+    print(f"{stage.images} images, {len(distinct)} distinct captions, {stage.steps} steps", file=sys.stderr, flush=True)
     optimizer = _optimizer(model)
-    order = torch.randperm(images)
-    model.visual.patch_dropout = PatchDropout(PATCH_DROPOUT)
+    order = torch.randperm(stage.images)
+    if stage.patch_dropout > 0:
+        model.visual.patch_dropout = PatchDropout(stage.patch_dropout)
     model.train()
     started, running, used = time.monotonic(), 0.0, 0
-    for step in range(steps):
-        if step == int(steps * DROPOUT_SHARE):
-            model.visual.patch_dropout = nn.Identity()
-        if used + BATCH > images:
-            order, used = torch.randperm(images), 0
-        batch = order[used : used + BATCH]
-        used += BATCH
+    for step in range(stage.steps):
+        if used + stage.batch > stage.images:
+            order, used = torch.randperm(stage.images), 0
+        batch = order[used : used + stage.batch]
+        used += stage.batch
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, steps)
+            group["lr"] = rate_at(step, stage)
         said, place = torch.unique(numbers[batch], return_inverse=True)
         seen = nn.functional.normalize(model.visual(normalised(pixels[batch], config["preprocess_cfg"])), dim=-1)
         told = nn.functional.normalize(encode_captions(model, tokens[said]), dim=-1)
@@ -135,15 +156,13 @@ def pretrain(
             model.logit_scale.clamp_(0, MOST_LOGIT_SCALE)
         value = float(loss.detach())
         running = value if step == 0 else 0.97 * running + 0.03 * value
-        if step % 50 == 49 or step == steps - 1:
+        if step % 50 == 49 or step == stage.steps - 1:
             spent = time.monotonic() - started
-            left = spent / (step + 1) * (steps - step - 1)
-            report = f"step {step + 1}/{steps}  loss {running:.3f}  {spent:.0f} s, {left:.0f} s to go"
+            left = spent / (step + 1) * (stage.steps - step - 1)
+            report = f"step {step + 1}/{stage.steps}  loss {running:.3f}  {spent:.0f} s, {left:.0f} s to go"
             print(report, file=sys.stderr, flush=True)
-        if snapshot is not None and step % 200 == 199:
-            save(built, snapshot)
-    model.visual.patch_dropout = nn.Identity()
-    return built.eval()
+        if step % 200 == 199 or step == stage.steps - 1:
+            save(built, weights)
 
 
 def save(model: nn.Module, path: Path) -> None:
@@ -155,24 +174,25 @@ def save(model: nn.Module, path: Path) -> None:
 
 
 def main() -> None:
-    """Command line: train and write config, BPE file and weights into a folder."""
+    """Command line: train all stages and write config, BPE file and weights into a folder."""
     parser = argparse.ArgumentParser(description="Train the embedded base on generated captioned images.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the finished base")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--from-stage", type=int, default=0, help="go on from this stage of an earlier run in --out")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     config = json.loads((EMBEDDED / CONFIG_FILE).read_text())
     chosen.out.mkdir(parents=True, exist_ok=True)
-    weights = chosen.out / WEIGHTS_FILE
-    model = pretrain(config, EMBEDDED, chosen.steps, chosen.images, chosen.seed, weights)
     vocabulary = config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]["bpe_path"]
     for name in (CONFIG_FILE, vocabulary):
         (chosen.out / name).write_bytes((EMBEDDED / name).read_bytes())
-    save(model, weights)
-    print(weights)
+    for number, stage in enumerate(STAGES):
+        weights = chosen.out / (WEIGHTS_FILE if number == len(STAGES) - 1 else f"stage_{number}.safetensors")
+        start = chosen.out / f"stage_{number - 1}.safetensors" if number else None
+        if number >= chosen.from_stage:
+            train_stage(config, EMBEDDED, stage, chosen.seed + number, weights, start)
+    print(chosen.out / WEIGHTS_FILE)
 
 
 if __name__ == "__main__":
