@@ -199,6 +199,8 @@ def _locate_folder(folder: Path) -> _Source:
         ) from error
     # open_clip opens bpe_path as it stands; beside the configuration is where a folder keeps it.
     bpe_path = (folder / bpe).resolve() if bpe else None
+    if bpe_path is not None and (folder / bpe_path.name).is_file():  # an exported folder may have been moved
+        bpe_path = (folder / bpe_path.name).resolve()
     return _Source(f"local-dir:{folder}", config, _checkpoint(folder / WEIGHTS_NAME), bpe_path)
 
 

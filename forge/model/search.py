@@ -86,10 +86,10 @@ def _minimise(function: Callable[[Sequence[float]], float], dimensions: int, set
         raise ForgeError(
             f"nevergrad has no optimiser called {settings.optimizer!r}", hint="set [search] optimizer in forge.toml"
         )
-    space = ng.p.Array(init=np.full(dimensions, settings.start)).set_bounds(-settings.bounds, settings.bounds)
-    space.random_state.seed(settings.seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nevergrad warns of its own choices of sub-optimisers
+        warnings.simplefilter("ignore")  # nevergrad warns of narrow bounds and of its own choices of sub-optimisers
+        space = ng.p.Array(init=np.full(dimensions, settings.start)).set_bounds(-settings.bounds, settings.bounds)
+        space.random_state.seed(settings.seed)
         optimizer = ng.optimizers.registry[settings.optimizer](space, budget=settings.evaluations, num_workers=1)
         for _ in range(settings.evaluations):
             asked = optimizer.ask()
