@@ -1,0 +1,74 @@
+"""Repositories that are made once: three hospitals on three branches, and main after merges in every order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from story.hospitals import (
+    NAMES,
+    contribute,
+    contribution_files,
+    copy_repository,
+    git_ok,
+    load_tiny_base,
+    make_base,
+    start_model,
+)
+
+from forge.model.base import BaseModel
+
+Files = Mapping[str, Mapping[str, bytes]]
+Merged = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def base(base_folder: Path) -> BaseModel:
+    return load_tiny_base(base_folder)
+
+
+@pytest.fixture(scope="session")
+def contributions(base: BaseModel) -> Files:
+    """The files of the three contributions by name."""
+    return {name: contribution_files(base, name) for name in NAMES}
+
+
+@pytest.fixture(scope="session")
+def hospitals(
+    tmp_path_factory: pytest.TempPathFactory, isolated_home: Path, base_folder: Path, contributions: Files
+) -> Path:
+    """main without contributions, and one branch for each of three; not to be changed: copy it."""
+    top = start_model(tmp_path_factory.mktemp("hospitals") / "model", base_folder)
+    for name in NAMES:
+        contribute(top, name, contributions[name])
+    return top
+
+
+@pytest.fixture
+def model(hospitals: Path, tmp_path: Path) -> Path:
+    """A copy of `hospitals` for one test, on main."""
+    return copy_repository(hospitals, tmp_path / "model")
+
+
+@pytest.fixture(scope="session")
+def merged(tmp_path_factory: pytest.TempPathFactory, hospitals: Path) -> Merged:
+    """merged("lung", "colon"): main of `hospitals` after plain `git merge` of these, in this order; made once.
+
+    Not to be changed: copy it.
+    """
+    made: dict[tuple[str, ...], Path] = {(): hospitals}
+
+    def after(*order: str) -> Path:
+        if order not in made:
+            top = copy_repository(after(*order[:-1]), tmp_path_factory.mktemp("-".join(order)) / "model")
+            git_ok(top, "merge", "--quiet", "--no-edit", order[-1])
+            made[order] = top
+        return made[order]
+
+    return after
