@@ -95,6 +95,12 @@ def test_batches_do_not_change_results(base: BaseModel, task: TaskImages, monkey
     torch.testing.assert_close(logits(base, task.pixels, LABELS), whole, rtol=1e-5, atol=1e-5)
 
 
+def test_images_kept_as_bytes_score_the_same(base: BaseModel) -> None:
+    generator = torch.Generator().manual_seed(0)
+    kept = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    assert torch.equal(logits(base, kept, LABELS), logits(base, base.normalise(kept), LABELS))
+
+
 def test_batches_hold_so_many_pixels() -> None:
     sizes = {side: batch_size(torch.empty(1, 3, side, side)) for side in (16, 32, 224, 2048)}
     assert sizes == {16: 1024, 32: 256, 224: 8, 2048: 8}
