@@ -118,7 +118,8 @@ def _match(
 ) -> Progress:
     """Run the matching steps from state.step up to `last`."""
     classes = len(real.labels)
-    members = [torch.nonzero(real.targets == c).flatten() for c in range(classes)]
+    # Real images wait on the CPU until a batch needs them, so the index of a batch lies there too.
+    members = [torch.nonzero(real.targets.cpu() == c).flatten() for c in range(classes)]
     targets = torch.arange(classes, device=base.device).repeat_interleave(settings.ipc)
     pixels = state.pixels.clone().to(base.device).requires_grad_()
     optimizer = _pixel_optimizer(pixels, settings, state)
@@ -216,7 +217,7 @@ def _better(new: Score, old: Score) -> bool:
 
 
 def _pick(members: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    return members[torch.randperm(len(members), generator=generator)[:count].to(members.device)]
+    return members[torch.randperm(len(members), generator=generator)[:count]]
 
 
 def _mix(seed: int, step: int) -> int:
@@ -235,7 +236,8 @@ def _pixel_optimizer(pixels: Tensor, settings: DistillSettings, state: Progress)
         optimizer = torch.optim.SGD([pixels], settings.pixel_rate, momentum=0.5)
     else:
         optimizer = torch.optim.Adam([pixels], settings.pixel_rate)
-    optimizer.state[pixels].update({name: value.clone() for name, value in state.moments.items()})
+    for name, value in state.moments.items():  # Adam's count of steps is a scalar and stays on the CPU
+        optimizer.state[pixels][name] = value.clone().to(pixels.device if value.shape else "cpu")
     return optimizer
 
 
