@@ -45,7 +45,7 @@ class DistillSettings:
 def default_settings(family: str) -> DistillSettings:
     """The paper's settings (5000 steps, SGD 10 with momentum .5, 256 a class) or those for small towers."""
     if family == "small":
-        return DistillSettings(steps=200, real_batch=48, optimizer="adam", pixel_rate=0.1, redraw=5)
+        return DistillSettings(steps=100, real_batch=48, optimizer="adam", pixel_rate=0.1, judge_steps=100)
     return DistillSettings(steps=5000, real_batch=256, optimizer="sgd", pixel_rate=10.0, judge_steps=1000)
 
 
