@@ -70,7 +70,9 @@ def commit_contributions(repo: Repository, message: str | None) -> Committed:
     with _restored_on_failure(repo):
         (repo.top / ITEM_FILE).write_text(to_json(item), encoding="utf-8")
         committed = [ITEM_FILE, SETTINGS_FILE, *paths] if refolded else [ITEM_FILE, *paths]
-        git(repo, "add", "--all", "--", *committed)
+        # A folder that `git rm` or `git mv` took out of the index already is nothing that git add could find.
+        there = [path for path in committed if (repo.top / path).exists() or git(repo, "ls-files", "--", path)]
+        git(repo, "add", "--all", "--", *there)
         git(repo, "commit", "--quiet", "-m", subject, "--", *committed)
     return {"commit": git_text(repo, "rev-parse", "HEAD"), "subject": subject.splitlines()[0], "trailers": trailers}
 
@@ -173,14 +175,17 @@ def _refuse_unfinished_merge(repo: Repository) -> None:
 def _restored_on_failure(repo: Repository) -> Iterator[None]:
     """Put index and forge item back as they were if the block fails, whatever a hook or a full disk did."""
     item = repo.top / ITEM_FILE
-    content = item.read_bytes()
+    content = item.read_bytes() if item.is_file() else None
     index, saved = repo.git_dir / "index", repo.git_dir / "index.before-forge"
     shutil.copyfile(index, saved)
     try:
         yield
     except BaseException:
         shutil.copyfile(saved, index)
-        item.write_bytes(content)
+        if content is None:
+            item.unlink(missing_ok=True)
+        else:
+            item.write_bytes(content)
         raise
     finally:
         saved.unlink(missing_ok=True)
