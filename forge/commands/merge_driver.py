@@ -7,6 +7,8 @@ conflict. git starts the driver in the top folder of the work tree and holds the
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -26,6 +28,9 @@ def command(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) ->
         merged = _merge(union, ancestor, ours, theirs, path)
     except ForgeError as error:
         error.exit_code = ExitCode.NEGATIVE  # to git, a conflict; OURS is as it was
+        raise
+    except KeyboardInterrupt:
+        _tidy_after_git((ancestor, ours, theirs))
         raise
     # In one step: a driver that is killed leaves either the old file or the whole new one.
     finished = ours.with_name(f"{ours.name}.forge")
@@ -58,3 +63,20 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     for line in trailer_lines(item, mine):
         click.echo(line, err=True)
     return to_json(item)
+
+
+def _tidy_after_git(files: Iterable[Path]) -> None:
+    """Remove git's temporary files if the same Ctrl-C has ended git, which leaves them in the work tree.
+
+    A git that lives on still needs them, and removes them itself; it holds the index's lock until then.
+    """
+    from forge.repo.git import find_repository
+
+    lock = find_repository().git_dir / "index.lock"
+    for _ in range(20):
+        if not lock.exists():
+            for file in files:
+                if file.name.startswith(".merge_file_"):
+                    file.unlink(missing_ok=True)
+            return
+        time.sleep(0.05)
