@@ -49,6 +49,7 @@ def command(reference: str, strategy: str) -> None:
     reference = _as_kept(reference, repo.top)
     identity = Base(reference, base.fingerprint)
     had_attributes = (repo.top / attributes).exists()
+    was_set_up = clone_setup.is_installed(repo)
     paths = [SETTINGS_FILE, ITEM_FILE, attributes]
     try:
         (repo.top / SETTINGS_FILE).write_text(to_toml(Settings(identity, strategy)), encoding="utf-8")
@@ -68,6 +69,8 @@ def command(reference: str, strategy: str) -> None:
             git(repo, "checkout", "--quiet", "--", attributes, check=False)
         else:
             (repo.top / attributes).unlink(missing_ok=True)
+        if not was_set_up:
+            clone_setup.uninstall(repo)
         raise
     click.echo(f"Started a model on {reference} ({base.fingerprint[:19]}…), strategy {strategy}.")
     click.echo("Next: git switch -c my-hospital, then git forge train NAME --data FOLDER")

@@ -73,7 +73,13 @@ def commit_contributions(repo: Repository, message: str | None) -> Committed:
         # A folder that `git rm` or `git mv` took out of the index already is nothing that git add could find.
         there = [path for path in committed if (repo.top / path).exists() or git(repo, "ls-files", "--", path)]
         git(repo, "add", "--all", "--", *there)
-        git(repo, "commit", "--quiet", "-m", subject, "--", *committed)
+        try:
+            git(repo, "commit", "--quiet", "-m", subject, "--", *committed)
+        except ForgeError as error:  # a hook refused it, or the committer has no name
+            raise ForgeError(
+                f"git did not commit: {error.message}",
+                hint=error.hint or "everything is as it was: settle that and run git forge commit again",
+            ) from error
     return {"commit": git_text(repo, "rev-parse", "HEAD"), "subject": subject.splitlines()[0], "trailers": trailers}
 
 

@@ -100,7 +100,7 @@ def read_settings(text: str | bytes, source: str = FILE_NAME) -> Settings:
             limits=LimitSettings(**limits),
         )
     except ForgeError as error:
-        raise ForgeError(f"{source}: {error.message}", hint=error.hint) from None
+        raise ForgeError(f"{source}: {error.message}", hint=error.hint or _RESTORE) from None
 
 
 def load_settings(top: Path) -> Settings:
