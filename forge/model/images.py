@@ -202,6 +202,8 @@ def _load_npz(path: Path, base: BaseModel, split: str) -> LabelledImages:
 
 
 def _from_arrays(images: np.ndarray, labels: np.ndarray, base: BaseModel, source: str) -> LabelledImages:
+    if not (isinstance(images, np.ndarray) and isinstance(labels, np.ndarray)):
+        raise ForgeError(f"{source}: images and labels are no arrays", hint="save them with np.savez")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     grey = images.ndim == 3
@@ -215,7 +217,7 @@ def _from_arrays(images: np.ndarray, labels: np.ndarray, base: BaseModel, source
             f"{source}: labels are {labels.dtype} {labels.shape}, not one whole number per image",
             hint="number the classes from 0; several labels per image are not supported",
         )
-    if len(images) == 0:
+    if images.size == 0:
         raise ForgeError(f"{source} is empty", hint="check what wrote it")
     values, targets = np.unique(labels, return_inverse=True)
     resize = _resizer(base)
