@@ -101,9 +101,9 @@ def test_a_random_adapter_moves_every_layer_and_none_too_far(base: BaseModel, st
         for seed in range(20):
             redraw(torch.Generator().manual_seed(seed))
             for layer in layers_of(model):
-                a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-                delta = (b @ a).detach()  # alpha = r, so that the scaling is 1
-                torch.testing.assert_close(layer.get_delta_weight("default"), delta)
+                a, b = layer.lora_A["default"].weight.detach(), layer.lora_B["default"].weight.detach()
+                delta = b @ a  # alpha = r, so that the scaling is 1
+                torch.testing.assert_close(layer.get_delta_weight("default").detach(), delta)
                 shares.append(float(delta.norm() / layer.base_layer.weight.norm()))
                 assert float(a.norm()) == pytest.approx(float(b.norm()), rel=1e-3)
                 seen.append(delta.flatten()[:3])
