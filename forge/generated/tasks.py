@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from forge.errors import ForgeError
-from forge.generated.painting import SIZE, Bytes, Floats, Integers, blur, normal, to_bytes, uniform, upscale
+from forge.generated.painting import Bytes, Floats, Integers, blur, normal, to_bytes, uniform, upscale
 from forge.generated.tissue import Tissue, absorb, make_stain
 
 SPLITS: Final = ("train", "validation", "test")
