@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from forge.operations.folding import fold
 from forge.operations.loading import ReadBlobs, blob_reader
 from forge.repo.contribution import (
     ENTRY_PARTS,
+    FILES,
     FOLDER,
     check_contribution,
     find_all,
@@ -70,11 +72,12 @@ def commit_contributions(repo: Repository, message: str | None) -> Committed:
     with _restored_on_failure(repo):
         (repo.top / ITEM_FILE).write_text(to_json(item), encoding="utf-8")
         committed = [ITEM_FILE, SETTINGS_FILE, *paths] if refolded else [ITEM_FILE, *paths]
-        # A folder that `git rm` or `git mv` took out of the index already is nothing that git add could find.
-        there = [path for path in committed if (repo.top / path).exists() or git(repo, "ls-files", "--", path)]
-        git(repo, "add", "--all", "--", *there)
+        # What `git rm` or `git mv` took out of the index already is nothing that git add could find.
+        known = os.fsdecode(git(repo, "ls-files", "-z", "--", *_literal(committed))).split("\0")
+        there = [path for path in committed if path in known or (repo.top / path).exists()]
+        git(repo, "add", "--all", "--", *_literal(there))
         try:
-            git(repo, "commit", "--quiet", "-m", subject, "--", *committed)
+            git(repo, "commit", "--quiet", "-m", subject, "--", *_literal(committed))
         except ForgeError as error:  # a hook refused it, or the committer has no name
             raise ForgeError(
                 f"git did not commit: {error.message}",
@@ -148,10 +151,24 @@ def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> 
 
 
 def _changed_paths(repo: Repository) -> list[str]:
-    """contributions/NAME of everything there that differs from HEAD, cards included; untracked as well."""
+    """The files of contributions that differ from HEAD, cards included.
+
+    Of files that git does not know yet only those that a contribution consists of: what else lies in the
+    folder, private images above all, must not slip into a commit.
+    """
     listing = git(repo, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", FOLDER)
-    changed = {record[3:] for record in listing.decode("utf-8", "surrogateescape").split("\0") if record}
-    return sorted({"/".join(path.split("/")[:2]) for path in changed if path.count("/") >= 2})
+    changed = []
+    for record in listing.decode("utf-8", "surrogateescape").split("\0"):
+        state, path = record[:2], record[3:]
+        _, _, inside = path.removeprefix(f"{FOLDER}/").partition("/")
+        if inside and (state != "??" or inside in FILES):
+            changed.append(path)
+    return sorted(changed)
+
+
+def _literal(paths: Iterable[str]) -> list[str]:
+    """Paths as git takes them for themselves: a star in a name is a star."""
+    return [f":(literal){path}" for path in paths]
 
 
 def _subject(changes: Changes, before: ForgeItem, settings: Settings) -> str:
