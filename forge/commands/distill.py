@@ -75,18 +75,23 @@ def command(
     resume = unfinished.read()
     if resume is not None:
         click.echo(f"Continuing an interrupted run at step {resume.step} of {wanted.steps}.", err=True)
-    with progress(f"distilling {name}", wanted.steps) as advance:
-        if resume is not None:
-            advance(resume.step)
-        distilled = distillation.distil(
-            base,
-            private.train,
-            private.validation,
-            wanted,
-            resume=resume,
-            save=unfinished.write,
-            advance=lambda note: advance(int(note.startswith("loss")), at=note),
-        )
+    try:
+        with unfinished.saving() as save, progress(f"distilling {name}", wanted.steps) as advance:
+            if resume is not None:
+                advance(resume.step)
+            distilled = distillation.distil(
+                base,
+                private.train,
+                private.validation,
+                wanted,
+                resume=resume,
+                save=save,
+                advance=lambda note: advance(int(note.startswith("loss")), at=note),
+            )
+    except KeyboardInterrupt:
+        if unfinished.path.is_file():
+            click.echo("The run so far is kept: the same command continues it.", err=True)
+        raise
     assert distilled.score is not None
     figures = {
         "distilled_images": len(distilled.images),

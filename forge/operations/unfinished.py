@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from forge.model.distillation import DistilledImages, DistillSettings, Progress
 from forge.model.scoring import Score
 from forge.operations.private_data import PrivateData
 from forge.repo.git import Repository, state_dir
+
+SECONDS_BETWEEN_SAVES = 10.0  # the paper's run on ViT-B/16 would write 48 MB at each of 5000 steps otherwise
 
 _BEST = "best."
 _MOMENT = "moment."
@@ -82,3 +87,33 @@ class Unfinished:
     def forget(self) -> None:
         """Remove the saved state."""
         self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def saving(self) -> Iterator[Saver]:
+        """Saves now and then in the block, and once more where Ctrl-C or an error ends it."""
+        saver = Saver(self)
+        try:
+            yield saver
+        except BaseException:
+            saver.flush()
+            raise
+
+
+class Saver:
+    """Called with each state of a run; any of them continues to the same result, so few need be written."""
+
+    def __init__(self, unfinished: Unfinished) -> None:
+        self.unfinished = unfinished
+        self.latest: Progress | None = None
+        self.written: float | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        self.latest = progress
+        if self.written is None or time.monotonic() - self.written >= SECONDS_BETWEEN_SAVES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the latest state, if it is not written yet."""
+        if self.latest is not None:
+            self.unfinished.write(self.latest)
+            self.latest, self.written = None, time.monotonic()
