@@ -127,3 +127,25 @@ def test_a_commit_from_a_folder_below(full: Path, contributions: Files) -> None:
     forge_ok(folder, "commit")
     assert sorted(item(full)["contributions"]) == sorted(NAMES)
     assert_clean(full)
+
+
+def test_private_files_that_lie_in_the_folder_are_not_committed(full: Path, contributions: Files) -> None:
+    folder = write_contribution(full, "lung", contributions["lung"])
+    (folder / "patients.csv").write_text("name\n")
+    (folder / "data").mkdir()
+    (folder / "data" / "adapter_config.json").write_text("{}")
+    (full / "contributions" / "notes.txt").write_text("mine\n")
+    forge_ok(full, "commit")
+    tracked = git_ok(full, "ls-tree", "-r", "--name-only", "HEAD", "contributions").splitlines()
+    assert [path for path in tracked if "lung" in path] == [
+        f"contributions/lung/{name}" for name in sorted(contributions["lung"])
+    ]
+    assert git_ok(full, "status", "--porcelain", "--untracked-files=all").splitlines() == [
+        "?? contributions/lung/data/adapter_config.json",
+        "?? contributions/lung/patients.csv",
+        "?? contributions/notes.txt",
+    ]
+    assert "Forge-Contribution: lung" in git_ok(full, "log", "-1", "--format=%(trailers)")
+    forge_ok(full, "verify")
+    again = forge(full, "commit")
+    assert again.code == 128 and "no contribution changed" in again.err

@@ -162,3 +162,17 @@ def test_the_seed_of_the_search_is_recorded(merged: Merged, contributions: Files
     assert items[0] == items[1]
     assert [found["search"]["seed"] for found in items] == [0, 0, 7]
     assert coefficients(items[0]) == coefficients(item(merged("breast", "colon")))  # a commit folds as a merge does
+
+
+def test_a_strategy_that_one_side_changed_is_the_merged_model_s(merged: Merged, tmp_path: Path) -> None:
+    top = copy_repository(merged("breast"), tmp_path / "model")
+    change_settings(top, '"mixture"', '"fusion"')
+    forge_ok(top, "commit")
+    git_ok(top, "switch", "--quiet", "colon")
+    git_ok(top, "merge", "--no-edit", "main")  # theirs changed it, ours did not
+    after = item(top)
+    assert after["strategy"] == "fusion"
+    assert 'strategy = "fusion"' in (top / "forge.toml").read_text()
+    assert_follows(after, item(top, "HEAD^1"), item(top, "HEAD^2"))
+    assert_clean(top)
+    forge_ok(top, "verify")
