@@ -153,7 +153,7 @@ def test_a_folder_of_splits(base: BaseModel, folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "colour"])
 def test_an_archive_of_medmnist(base: BaseModel, tmp_path: Path, split: str, channels: tuple[int, ...]) -> None:
     path = tmp_path / "tissue.npz"
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for name in ("train", "val", "test"):
         arrays[f"{name}_images"] = noise(5, 28, 28, *channels)
         arrays[f"{name}_labels"] = np.array([[2], [0], [1], [2], [0]], np.uint8)
@@ -175,7 +175,7 @@ def test_an_archive_of_plain_arrays(base: BaseModel, tmp_path: Path) -> None:
     assert found.targets.tolist() == [1, 0, 1]
 
 
-GOOD = {"images": np.zeros((3, 8, 8), np.uint8), "labels": np.arange(3)}
+GOOD: dict[str, Any] = {"images": np.zeros((3, 8, 8), np.uint8), "labels": np.arange(3)}
 
 
 @pytest.mark.parametrize(
