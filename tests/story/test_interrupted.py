@@ -17,6 +17,8 @@ from story.snapshots import snapshot
 from story.test_bad_places import pictures
 
 LONGEST = 120.0  # seconds: a safety net, not an expectation
+# Python ends by the signal itself where Ctrl-C came while a C extension was being loaded; a shell shows 130 for both.
+INTERRUPTED = (130, -signal.SIGINT)
 DISTIL = ("--ipc", "1", "--real-batch", "4", "--redraw", "1", "--judge-steps", "2", "--optimizer", "adam")
 
 
@@ -82,7 +84,7 @@ def test_training(model: Path, data: Path, delay: float) -> None:
     before = snapshot(model)
     process = forge_process(model, "train", "mine", "--data", data, "--epochs", "100000")
     code, out, err = interrupt_when(process, after(delay, uses_the_base(process, model)))
-    assert (code, out) == (130, ""), err
+    assert code in INTERRUPTED and out == "", (code, out, err)
     assert "interrupted" in err and "Traceback" not in err
     assert snapshot(model) == before
     assert not (model / "contributions").exists()
@@ -96,7 +98,7 @@ def test_a_distillation_continues_to_the_same_bytes(model: Path, data: Path) -> 
     saved = model / ".git" / "forge" / "distilling" / "mine.safetensors"
     process = forge_process(model, "distill", "mine", "--data", data, *steps, *DISTIL)
     code, _, err = interrupt_when(process, saved.exists)
-    assert code == 130, err
+    assert code in INTERRUPTED, (code, err)
     assert "the same command continues it" in err and "Traceback" not in err
     assert saved.exists()
     assert snapshot(model) == before
@@ -122,7 +124,7 @@ def test_the_search_of_a_commit(merged: Merged, contributions: Files, tmp_path: 
     before = snapshot(top)
     process = forge_process(top, "commit")
     code, out, err = interrupt_when(process, after(3.0, uses_the_base(process, top)))
-    assert (code, out) == (130, ""), err
+    assert code in INTERRUPTED and out == "", (code, out, err)
     assert "Traceback" not in err
     assert snapshot(top) == before
     change_settings(top, "evaluations = 1000000", "evaluations = 4")
