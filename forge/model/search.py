@@ -8,8 +8,10 @@ consider as well ("keep ours as it is") are scored first, and the best of everyt
 from __future__ import annotations
 
 import math
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,6 +93,25 @@ def _minimise(function: Callable[[Sequence[float]], float], dimensions: int, set
         space = ng.p.Array(init=np.full(dimensions, settings.start)).set_bounds(-settings.bounds, settings.bounds)
         space.random_state.seed(settings.seed)
         optimizer = ng.optimizers.registry[settings.optimizer](space, budget=settings.evaluations, num_workers=1)
-        for _ in range(settings.evaluations):
-            asked = optimizer.ask()
-            optimizer.tell(asked, function(asked.value))
+        with _threads_ended():
+            for _ in range(settings.evaluations):
+                asked = optimizer.ask()
+                optimizer.tell(asked, function(asked.value))
+
+
+@contextmanager
+def _threads_ended() -> Iterator[None]:
+    """End the threads that nevergrad started in the block.
+
+    It runs scipy's optimisers in one that waits for the next loss. It ends when the optimiser is collected, but an
+    exception on its way up (Ctrl-C, a conflict) keeps the optimiser alive, and then Python waits for the thread for
+    ever instead of ending.
+    """
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        for thread in set(threading.enumerate()) - before:
+            stop = getattr(thread, "stop", None)
+            if stop is not None:
+                stop()

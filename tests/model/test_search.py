@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -139,3 +140,25 @@ def test_an_interruption_ends_the_search(error: type[BaseException] | BaseExcept
     with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else ForgeError):
         search(recorded, 2, PLAIN)
     assert len(recorded.points) == 4
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ForgeError])
+def test_a_search_that_is_cut_short_leaves_no_thread_behind(error: type[BaseException]) -> None:
+    """A thread that waits for the next loss would keep Python from ending, as long as the exception is alive."""
+    before = set(threading.enumerate())
+    calls = 0
+
+    def loss(point: Point) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise error("stop")
+        return point[0] ** 2
+
+    with pytest.raises(error) as kept:  # holds the traceback, and with it the optimiser
+        search(loss, 2, SearchSettings())
+    left = [thread for thread in set(threading.enumerate()) - before if type(thread).__module__.startswith("nevergrad")]
+    for thread in left:
+        thread.join(timeout=10)
+    assert [thread for thread in left if thread.is_alive()] == []
+    assert kept.value is not None
