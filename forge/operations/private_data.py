@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forge.console import track
+from forge.errors import ForgeError
 from forge.model.base import BaseModel
 from forge.model.images import as_task, has_split, load_images, split_validation
 from forge.model.scoring import TaskImages
@@ -32,6 +33,12 @@ def read_private_data(
     labels = choose_labels(given, card, everything.classes, str(data))
     if has_split(data, "val"):
         train, validation = everything, load_images(data, base, split="val")
+        if validation.classes != train.classes:
+            raise ForgeError(
+                f"{validation.source} has the classes {', '.join(validation.classes)}, "
+                f"but {train.source} has {', '.join(train.classes)}",
+                hint="the two splits need the same classes",
+            )
     else:
         train, validation = split_validation(everything, share, seed)
     return PrivateData(task, labels, as_task(train, base, task, labels), as_task(validation, base, task, labels))
