@@ -23,5 +23,5 @@ def test_the_own_split_is_used_for_validation(base: BaseModel, tmp_path: Path) -
 def test_splits_of_different_classes_are_refused(base: BaseModel, tmp_path: Path) -> None:
     pictures(tmp_path / "data" / "train", {"calm": 2, "sick": 2}, 0)
     pictures(tmp_path / "data" / "val", {"calm": 1, "ill": 1}, 1)
-    with pytest.raises(ForgeError, match="calm, ill.*calm, sick"):
+    with pytest.raises(ForgeError, match=r"calm, ill.*calm, sick"):
         read_private_data(base, tmp_path / "data", (), None, "task", 0.5, 0)
