@@ -59,7 +59,7 @@ def commit_contributions(repo: Repository, message: str | None) -> Committed:
     before = read_item(repo, "HEAD")
     changes = find_changes(repo, before, settings)
     refolded = settings.strategy != before.strategy or settings.base.fingerprint != before.base.fingerprint
-    paths = _changed_paths(repo)
+    paths = _paths_to_commit(repo, changes)
     if not paths and not refolded:
         raise ForgeError(
             "no contribution changed since HEAD", hint="make one with git forge train and git forge distill"
@@ -75,7 +75,8 @@ def commit_contributions(repo: Repository, message: str | None) -> Committed:
         # What `git rm` or `git mv` took out of the index already is nothing that git add could find.
         known = os.fsdecode(git(repo, "ls-files", "-z", "--", *_literal(committed))).split("\0")
         there = [path for path in committed if path in known or (repo.top / path).exists()]
-        git(repo, "add", "--all", "--", *_literal(there))
+        # --force: many people ignore *.safetensors everywhere, and a forge item without its payloads is no model.
+        git(repo, "add", "--all", "--force", "--", *_literal(there))
         try:
             git(repo, "commit", "--quiet", "-m", subject, "--", *_literal(committed))
         except ForgeError as error:  # a hook refused it, or the committer has no name
@@ -150,19 +151,19 @@ def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> 
     return read
 
 
-def _changed_paths(repo: Repository) -> list[str]:
-    """The files of contributions that differ from HEAD, cards included.
+def _paths_to_commit(repo: Repository, changes: Changes) -> list[str]:
+    """The files of contributions that differ from HEAD, cards included, and all of what is new in the model.
 
     Of files that git does not know yet only those that a contribution consists of: what else lies in the
     folder, private images above all, must not slip into a commit.
     """
     listing = git(repo, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", FOLDER)
-    changed = []
+    changed = {path_of(entry.name, file) for entry in (*changes.new, *changes.replaced) for file in FILES}
     for record in listing.decode("utf-8", "surrogateescape").split("\0"):
         state, path = record[:2], record[3:]
         _, _, inside = path.removeprefix(f"{FOLDER}/").partition("/")
         if inside and (state != "??" or inside in FILES):
-            changed.append(path)
+            changed.add(path)
     return sorted(changed)
 
 
@@ -196,7 +197,11 @@ def _refuse_unfinished_merge(repo: Repository) -> None:
 
 @contextmanager
 def _restored_on_failure(repo: Repository) -> Iterator[None]:
-    """Put index and forge item back as they were if the block fails, whatever a hook or a full disk did."""
+    """Put index and forge item back if the block fails, whatever a hook or a full disk did.
+
+    Not where the commit was made all the same, and Ctrl-C came after it: then they belong to the new HEAD.
+    """
+    head = git_text(repo, "rev-parse", "HEAD")
     item = repo.top / ITEM_FILE
     content = item.read_bytes() if item.is_file() else None
     index, saved = repo.git_dir / "index", repo.git_dir / "index.before-forge"
@@ -204,11 +209,12 @@ def _restored_on_failure(repo: Repository) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        shutil.copyfile(saved, index)
-        if content is None:
-            item.unlink(missing_ok=True)
-        else:
-            item.write_bytes(content)
+        if git_text(repo, "rev-parse", "HEAD") == head:
+            saved.replace(index)
+            if content is None:
+                item.unlink(missing_ok=True)
+            else:
+                item.write_bytes(content)
         raise
     finally:
         saved.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from story.conftest import Files, Merged
@@ -21,6 +22,8 @@ from story.hospitals import (
 from story.test_histories import assert_clean, blob, folders
 
 from forge.model.base import BaseModel
+from forge.operations import committing
+from forge.repo.git import Repository, git
 
 
 @pytest.fixture
@@ -149,3 +152,29 @@ def test_private_files_that_lie_in_the_folder_are_not_committed(full: Path, cont
     forge_ok(full, "verify")
     again = forge(full, "commit")
     assert again.code == 128 and "no contribution changed" in again.err
+
+
+def test_payloads_that_git_is_told_to_ignore(full: Path, contributions: Files) -> None:
+    (full / ".git" / "info" / "exclude").write_text("*.safetensors\n")
+    write_contribution(full, "lung", contributions["lung"])
+    forge_ok(full, "commit")
+    stored = git_ok(full, "ls-tree", "-r", "--name-only", "HEAD", "contributions/lung").splitlines()
+    assert [Path(path).name for path in stored] == sorted(contributions["lung"])
+    assert_clean(full)
+    forge_ok(full, "verify")
+
+
+def test_ctrl_c_after_git_has_committed(full: Path, contributions: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit is there: index and forge item must be its own, not those of the commit before."""
+
+    def interrupted(repo: Repository, *args: str, **more: Any) -> bytes:
+        said = git(repo, *args, **more)
+        if args[0] == "commit":
+            raise KeyboardInterrupt
+        return said
+
+    monkeypatch.setattr(committing, "git", interrupted)
+    write_contribution(full, "lung", contributions["lung"])
+    assert forge(full, "commit").code == 130
+    assert sorted(item(full, "HEAD")["contributions"]) == sorted(NAMES)
+    assert_clean(full)
