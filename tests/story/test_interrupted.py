@@ -23,9 +23,20 @@ DISTIL = ("--ipc", "1", "--real-batch", "4", "--redraw", "1", "--judge-steps", "
 
 
 def start(top: Path, *command: str) -> subprocess.Popen[str]:
-    """A command in a process group of its own, as a shell starts one."""
+    """A command in a process group of its own that Ctrl-C reaches, as a shell on a terminal starts one.
+
+    Tests that run in the background inherit that Ctrl-C is ignored, and so would the command.
+    """
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=top, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        cwd=top,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def interrupt_when(process: subprocess.Popen[str], seen: Callable[[], bool]) -> tuple[int, str, str]:
