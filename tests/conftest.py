@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from forge.repo.git import LOCAL_VARIABLES, Repository, find_repository
 from forge.repo.safetensors_format import to_bytes
@@ -27,6 +28,15 @@ USER_SETTINGS = """\
 \tallow = always
 """
 DATE = "2026-01-02T03:04:05+0000"
+
+# No test depends on how fast the machine is; hypothesis would fail examples that take over 200 ms.
+settings.register_profile(
+    "forge",
+    settings.get_profile("ci" if os.environ.get("CI") else "default"),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("forge")
 
 RunGit = Callable[..., str]
 RunForge = Callable[..., "subprocess.CompletedProcess[str]"]
