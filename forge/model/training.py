@@ -20,7 +20,7 @@ Advance = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a plugin module is trained; `paper_settings` and `small_settings` give the two sets of defaults."""
+    """How a plugin module is trained; `default_settings` gives the two sets of defaults."""
 
     optimizer: str  # "sgd" with momentum .9, or "adamw"; both under a cosine to zero for "cosine"
     learning_rate: float
@@ -117,10 +117,11 @@ def fit_on_images(
     augmentation: Callable[[Tensor, torch.Generator], Tensor] = lambda images, generator: images,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
-    """A fresh LoRA trained for `steps` full-batch AdamW steps on a few images; PEFT's tensors.
+    """A fresh LoRA trained for `steps` AdamW steps on a few images; PEFT's tensors.
 
-    This is how a distilled set is judged (MedForge (2025), "distilled data only"): counted in steps, because
-    a set of 60 images has no meaningful epochs.
+    A step takes all images, or as many at random as one forward pass takes (`batch_size`). This is how a distilled
+    set is judged (MedForge (2025), "distilled data only"): counted in steps, because a set of 60 images has no
+    meaningful epochs.
     """
     from peft import get_peft_model, get_peft_model_state_dict
 

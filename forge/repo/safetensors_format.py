@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,21 +92,6 @@ def parse_header(data: Data, source: str = "safetensors data", limits: Limits = 
     length = _header_length(bytes(view[: LENGTH_BYTES + 64]), len(view), source, limits)
     text = bytes(view[LENGTH_BYTES : LENGTH_BYTES + length])
     return _checked_header(text, len(view), source, limits)
-
-
-def read_header(path: Path, source: str | None = None, limits: Limits = DEFAULT_LIMITS) -> Header:
-    """As `parse_header`, from a file of which only the header is read."""
-    source = source if source is not None else str(path)
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            start = file.read(LENGTH_BYTES + 64)
-            length = _header_length(start, size, source, limits)
-            file.seek(LENGTH_BYTES)
-            text = file.read(length)
-    except OSError as error:
-        raise ForgeError(f"{source}: {error.strerror}", hint="check that the file is there") from error
-    return _checked_header(text, size, source, limits)
 
 
 def check_finite(data: Data, header: Header, source: str = "safetensors data") -> None:

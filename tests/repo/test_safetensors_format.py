@@ -6,7 +6,6 @@ import io
 import json
 import pickle
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -243,16 +242,6 @@ def test_limits_are_checked_before_anything_is_read() -> None:
     ]:
         with pytest.raises(ForgeError, match=message):
             parse_header(data, limits=limits)
-
-
-def test_the_header_of_a_file_is_read_alone(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    path.write_bytes(to_bytes({"a": np.ones((2, 2), "f4")}, {"k": "v"}))
-    header = format_.read_header(path)
-    assert header == parse_header(path.read_bytes())
-    assert [(each.name, each.shape) for each in header.tensors] == [("a", (2, 2))]
-    with pytest.raises(ForgeError, match="nowhere: No such file"):
-        format_.read_header(tmp_path / "nowhere", "nowhere")
 
 
 def test_values_are_checked_beyond_the_first_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
