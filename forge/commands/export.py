@@ -33,7 +33,7 @@ def command(arguments: tuple[str, ...], form: str) -> None:
     limits = read_settings_of(repo, rev).limits
     item = read_item(repo, rev)
 
-    from forge.model.composing import compose
+    from forge.model.composing import merged_delta
     from forge.model.exporting import export_open_clip, export_peft
 
     base = load_repository_base(repo, item.base)
@@ -47,7 +47,7 @@ def command(arguments: tuple[str, ...], form: str) -> None:
             rank = export_peft(base, item.strategy, members, made)
             told = f"one LoRA of rank {rank} for the base {item.base.reference}"
         else:
-            export_open_clip(base, compose(item.strategy, members), made, final=folder)
+            export_open_clip(base, merged_delta(item.strategy, members), made, final=folder)
             told = f"open_clip.create_model_and_transforms('local-dir:{folder}')"
         shutil.move(made, folder)
     click.echo(f"Wrote {folder}: {told}")

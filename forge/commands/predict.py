@@ -44,18 +44,18 @@ def command(
     import torch
 
     from forge.model.images import load_picture
-    from forge.model.scoring import probabilities_of
+    from forge.model.scoring import probabilities
 
     model = load_model(repo, rev, limits)
     pixels = model.base.normalise(torch.stack([load_picture(path, model.base) for path in images]))
-    probabilities, _ = probabilities_of(model.base, model.delta, pixels, texts)
+    table = probabilities(model.base, model.model, pixels, texts)
     if as_json:
         emit_json(
             [
                 {"image": str(path), "probabilities": dict(zip(texts, map(float, row), strict=True))}
-                for path, row in zip(images, probabilities, strict=True)
+                for path, row in zip(images, table, strict=True)
             ]
         )
         return
-    rows = [[str(path), *(f"{value:.3f}" for value in row)] for path, row in zip(images, probabilities, strict=True)]
+    rows = [[str(path), *(f"{value:.3f}" for value in row)] for path, row in zip(images, table, strict=True)]
     print_table(["image", *texts], rows, right=set(range(1, len(texts) + 1)))

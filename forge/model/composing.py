@@ -1,17 +1,20 @@
-"""Fusion and Mixture: how a recipe's coefficients and adapters become one change of the base's weights.
+"""Fusion and Mixture: how a recipe's coefficients and adapters become a model.
 
-Both strategies act on *groups*. A group is a list of adapters with the coefficients they already have; a
-merge scales whole groups (main's by w, the incoming one's by w') and never looks inside them:
+A recipe gives every contribution k a coefficient c_k, one number or one per adapted module:
 
-- Fusion  (MedForge (2025), Eq. 3): A = sum_g w_g A_g,  B = sum_g w_g B_g,  dW = B A, cross terms included.
-- Mixture (MedForge (2025), Eq. 4, layer level): dW = sum_g w_g dW_g.
+- fusion (MedForge (2025), Eq. 3, unrolled): A = sum_k c_k A_k,  B = sum_k c_k B_k,  dW = B A, cross terms included;
+- mixture (Eq. 4, at every adapted layer): dW = sum_k c_k dW_k;
+- mixture-output (Mixture as the paper's code has it): p(y|x) = sum_k c_k p_k(y|x) / sum_k c_k, one forward pass per
+  contribution.
+
+The first two change the base's weights once; the third is several models. `Parts` holds both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,69 +24,112 @@ from forge.model.adapters import Adapter, LowRank
 from forge.model.attention import VisualTower, adaptable_modules
 
 Delta = Mapping[str, Tensor]  # module name -> dW [out, in]
+Coefficient = float | Mapping[str, float]  # of a whole contribution, or one per adapted module
+Members = Sequence[tuple[Adapter, Coefficient]]
+Parts = tuple[tuple[Delta, float], ...]  # changes of the base's weights, each a model of its own, and their weights
+
+BASE_ALONE: Parts = (({}, 1.0),)
 
 
 @dataclass(frozen=True)
-class FusedGroup:
-    """Weighted sums of the A's and of the B's of a group, per module; the scaling is folded into b."""
+class Model:
+    """A composed recipe. Task-aware recipes have parts of their own for the label sets they know.
 
-    factors: Mapping[str, LowRank]
-
-
-@dataclass(frozen=True)
-class MixedGroup:
-    """Weighted sum of the dW's of a group, per module [out, in]."""
-
-    delta: Delta
-
-
-Group = FusedGroup | MixedGroup
-
-
-def make_group(strategy: str, members: Sequence[tuple[Adapter, float]]) -> Group:
-    """A group of (adapter, coefficient) under a strategy, ready to be scaled as one.
-
-    Raises ForgeError where Fusion meets adapters of unequal rank: sums of A's exist for one rank only.
+    `by_labels` is keyed by a label set's sorted texts; any other label set gets the `shared` parts.
     """
-    names = sorted({name for adapter, _ in members for name in adapter})
+
+    shared: Parts
+    by_labels: Mapping[tuple[str, ...], Parts] = field(default_factory=dict)
+
+    def parts_for(self, labels: Sequence[str]) -> Parts:
+        """What to fold into the base to tell these labels apart."""
+        return self.by_labels.get(tuple(sorted(labels)), self.shared)
+
+
+def compose(strategy: str, members: Members) -> Parts:
+    """The parts of a recipe: one of weight 1 for fusion and mixture, one per contribution for mixture-output.
+
+    Raises ForgeError where the strategy has no meaning for the members: Fusion of unequal ranks or of LoRA with
+    DoRA, output-level coefficients per module or below zero.
+    """
+    if strategy != "mixture-output":
+        return ((merged_delta(strategy, members), 1.0),)
+    parts = []
+    for adapter, coefficient in members:
+        if not isinstance(coefficient, int | float):
+            raise ForgeError(
+                "mixture-output weighs whole models, so a coefficient per module has no meaning for it",
+                hint='use strategy = "mixture" in forge.toml',
+            )
+        if coefficient < 0:
+            raise ForgeError("mixture-output weighs probabilities, so no coefficient can be below zero")
+        if coefficient > 0:
+            parts.append((merged_delta("mixture", [(adapter, 1.0)]), float(coefficient)))
+    return tuple(parts) or BASE_ALONE
+
+
+def merged_delta(strategy: str, members: Members) -> dict[str, Tensor]:
+    """dW per module [out, in] under "mixture" or "fusion"; empty without members."""
     with torch.no_grad():
         if strategy == "mixture":
-            return MixedGroup({name: _mixed(name, members) for name in names})
-        check_ranks([adapter for adapter, _ in members])
-        return FusedGroup({name: _fused(name, members) for name in names})
+            changes = [{name: module.delta() for name, module in adapter.items()} for adapter, _ in members]
+            return mixed(changes, [coefficient for _, coefficient in members])
+        return {name: module.delta() for name, module in fused_adapter(members).items()}
 
 
-def group_delta(groups: Sequence[Group], scales: Sequence[float]) -> dict[str, Tensor]:
-    """dW per module of several groups, each scaled as a whole (w and w' of a merge)."""
-    with torch.no_grad():
-        if all(isinstance(group, MixedGroup) for group in groups):
-            total: dict[str, Tensor] = {}
-            for group, scale in zip(groups, scales, strict=True):
-                assert isinstance(group, MixedGroup)
-                for name, delta in group.delta.items():
-                    total[name] = total[name] + scale * delta if name in total else scale * delta
-            return total
-        members = [(group.factors, s) for group, s in zip(groups, scales, strict=True) if isinstance(group, FusedGroup)]
-        fused = make_group("fusion", members)
-        assert isinstance(fused, FusedGroup)
-        return {name: module.scaling * module.b @ module.a for name, module in fused.factors.items()}
+def mixed(changes: Sequence[Delta], coefficients: Sequence[Coefficient | Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """sum_k c_k dW_k per module; differentiable in coefficients given as tensors."""
+    total: dict[str, Tensor] = {}
+    for change, coefficient in zip(changes, coefficients, strict=True):
+        for name, delta in change.items():
+            term = of_module(coefficient, name) * delta
+            total[name] = total[name] + term if name in total else term
+    return total
 
 
-def compose(strategy: str, members: Sequence[tuple[Adapter, float]]) -> dict[str, Tensor]:
-    """dW per module of a whole recipe: its adapters with their unrolled coefficients c_k."""
-    return group_delta([make_group(strategy, members)], [1.0]) if members else {}
+def fused_adapter(members: Sequence[tuple[Adapter, Coefficient | Mapping[str, Tensor]]]) -> dict[str, LowRank]:
+    """Weighted sums of the A's and of the B's per module, scalings folded into B; differentiable in tensors.
+
+    DoRA: the magnitudes' changes from the base's row norms m_0 are summed too, m = m_0 + sum_k c_k (m_k - m_0), so
+    that coefficients of 0 are the base and a lone contribution at 1 is itself.
+    """
+    check_fusable([adapter for adapter, _ in members])
+    fused = {}
+    for name in sorted({name for adapter, _ in members for name in adapter}):
+        modules = [(adapter[name], of_module(c, name)) for adapter, c in members if name in adapter]
+        a = torch.stack([c * module.a for module, c in modules]).sum(0)
+        b = torch.stack([c * module.scaling * module.b for module, c in modules]).sum(0)
+        weight = modules[0][0].weight
+        if weight is None:
+            fused[name] = LowRank(a, b, 1.0)
+            continue
+        norms = weight.norm(dim=1)
+        changed = [c * (module.magnitude - norms) for module, c in modules if module.magnitude is not None]
+        fused[name] = LowRank(a, b, 1.0, magnitude=norms + torch.stack(changed).sum(0), weight=weight)
+    return fused
 
 
-def check_ranks(adapters: Sequence[Adapter]) -> None:
-    """Refuse adapters that Fusion cannot add because a module has another rank in each."""
-    ranks: dict[str, int] = {}
+def of_module(coefficient: Coefficient | Mapping[str, Tensor], name: str) -> float | Tensor:
+    """The coefficient of one module; 0 where a mapping does not name it."""
+    return coefficient.get(name, 0.0) if isinstance(coefficient, Mapping) else coefficient
+
+
+def check_fusable(adapters: Sequence[Adapter]) -> None:
+    """Refuse what Fusion cannot add: a module with another rank in each adapter, or LoRA in one and DoRA in another."""
+    first: dict[str, LowRank] = {}
     for adapter in adapters:
         for name, module in adapter.items():
-            if ranks.setdefault(name, module.rank) != module.rank:
+            other = first.setdefault(name, module)
+            if other.rank != module.rank:
                 raise ForgeError(
                     f"Fusion adds the factors of adapters, which needs equal ranks; {name} has rank "
-                    f"{ranks[name]} in one contribution and {module.rank} in another",
+                    f"{other.rank} in one contribution and {module.rank} in another",
                     hint='train with the same --rank, or use strategy = "mixture" in forge.toml',
+                )
+            if (other.magnitude is None) != (module.magnitude is None):
+                raise ForgeError(
+                    f"Fusion cannot add a DoRA and a LoRA: only one of them has a magnitude ({name})",
+                    hint='train all contributions alike, or use strategy = "mixture" in forge.toml',
                 )
 
 
@@ -99,15 +145,3 @@ def folded(tower: VisualTower, delta: Delta) -> Iterator[VisualTower]:
     finally:
         for name, weight in originals.items():
             modules[name].weight.data = weight
-
-
-def _mixed(name: str, members: Sequence[tuple[Adapter, float]]) -> Tensor:
-    terms = [c * m[name].scaling * (m[name].b @ m[name].a) for m, c in members if name in m]
-    return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
-
-
-def _fused(name: str, members: Sequence[tuple[Adapter, float]]) -> LowRank:
-    modules = [(adapter[name], c) for adapter, c in members if name in adapter]
-    a = sum((c * module.a for module, c in modules), start=torch.zeros(()))
-    b = sum((c * module.scaling * module.b for module, c in modules), start=torch.zeros(()))
-    return LowRank(a, b, 1.0)

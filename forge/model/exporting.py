@@ -14,7 +14,7 @@ from forge.errors import ForgeError
 from forge.model.adapters import KEY_PREFIX, Adapter, LowRank, lora_config, plain_config
 from forge.model.attention import packed_state
 from forge.model.base import CONFIG_NAME, WEIGHTS_NAME, BaseModel
-from forge.model.composing import Delta, FusedGroup, folded, make_group
+from forge.model.composing import Delta, folded, fused_adapter
 
 Members = Sequence[tuple[Adapter, float]]
 
@@ -32,12 +32,7 @@ def export_peft(base: BaseModel, strategy: str, members: Members, folder: Path) 
             "this version has no contributions, so there is no adapter to export",
             hint="use --format open_clip for the base itself",
         )
-    if strategy == "fusion":
-        group = make_group(strategy, members)
-        assert isinstance(group, FusedGroup)
-        modules = dict(group.factors)
-    else:
-        modules = concatenated(members)
+    modules = fused_adapter(members) if strategy == "fusion" else concatenated(members)
     rank = max(module.rank for module in modules.values())
     tensors = {}
     for name, module in modules.items():

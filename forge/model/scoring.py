@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from forge.model.base import BaseModel
-from forge.model.composing import Delta, folded
+from forge.model.composing import Delta, Model, Parts, folded
 
 # Pixels per forward pass: 256 images of 32x32, 5 of 224x224; bounds memory whatever the image size.
 PIXELS_PER_BATCH = 256 * 32 * 32
@@ -19,12 +19,17 @@ PIXELS_PER_BATCH = 256 * 32 * 32
 
 @dataclass(frozen=True)
 class TaskImages:
-    """Images of one task: `pixels` [n, 3, h, w], uint8 or normalised; `targets` [n] index into `labels`."""
+    """Images of one task: `pixels` [n, 3, h, w], uint8 or normalised; `targets` [n] index into `labels`.
+
+    `groups` [n], where given, numbers the slide that each image is a patch of; a slide has one target and is
+    scored as one (MedForge (2025), section 4: BreakHis).
+    """
 
     task: str
     labels: tuple[str, ...]
     pixels: Tensor
     targets: Tensor
+    groups: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -61,35 +66,75 @@ def logits(base: BaseModel, pixels: Tensor, labels: tuple[str, ...]) -> Tensor:
     return torch.cat(parts)
 
 
+def outputs(base: BaseModel, model: Model | Parts | Delta, pixels: Tensor, labels: tuple[str, ...]) -> Tensor:
+    """What softmax turns into the model's label probabilities, [n, classes].
+
+    The logits of a model that is one change of the base's weights; log sum_k w_k p_k(y|x) / sum_k w_k of a model
+    that is several (mixture-output).
+    """
+    parts = parts_of(model, labels)
+    each = []
+    for delta, _ in parts:
+        with folded(base.tower, delta):
+            each.append(logits(base, pixels, labels))
+    if len(parts) == 1:
+        return each[0]
+    return mix_outputs(torch.stack(each).log_softmax(-1), torch.tensor([weight for _, weight in parts]))
+
+
+def mix_outputs(log_probabilities: Tensor, weights: Tensor) -> Tensor:
+    """log sum_k w_k p_k / sum_k w_k [n, classes] from log p_k [k, n, classes] and weights [k] of zero and more."""
+    shares = (weights / weights.sum()).log().to(log_probabilities)
+    return torch.logsumexp(log_probabilities + shares[:, None, None], dim=0)
+
+
+def parts_of(model: Model | Parts | Delta, labels: tuple[str, ...]) -> Parts:
+    """The parts that tell `labels` apart; a plain change of the base's weights is one part."""
+    if isinstance(model, Model):
+        return model.parts_for(labels)
+    return model if isinstance(model, tuple) else ((model, 1.0),)
+
+
 def score(base: BaseModel, task: TaskImages) -> Score:
     """Score the tower as it stands (fold a recipe in first) on one task."""
-    out = logits(base, task.pixels, task.labels)
-    loss = F.cross_entropy(out, task.targets)
-    return Score(float(loss), float((out.argmax(-1) == task.targets).float().mean()))
+    return _score(logits(base, task.pixels, task.labels), task)
 
 
-def score_tasks(base: BaseModel, delta: Delta, tasks: Sequence[TaskImages]) -> list[Score]:
-    """Scores of base + dW on each task, in the tasks' order."""
-    with folded(base.tower, delta):
-        return [score(base, task) for task in tasks]
+def score_tasks(base: BaseModel, model: Model | Parts | Delta, tasks: Sequence[TaskImages]) -> list[Score]:
+    """Scores of a model on each task, in the tasks' order."""
+    return [_score(outputs(base, model, task.pixels, task.labels), task) for task in tasks]
 
 
-def evaluate(base: BaseModel, delta: Delta, task: TaskImages) -> Metrics:
-    """ACC, AUC and cross-entropy of base + dW on (real) images."""
-    probabilities, loss = probabilities_of(base, delta, task.pixels, task.labels, task.targets)
-    targets = task.targets.cpu().numpy()
-    accuracy = float((probabilities.argmax(-1) == targets).mean())
-    return Metrics(len(targets), accuracy, area_under_curve(probabilities, targets), loss)
+def evaluate(base: BaseModel, model: Model | Parts | Delta, task: TaskImages) -> Metrics:
+    """ACC, AUC and cross-entropy of a model on (real) images; per slide where the task has groups."""
+    out, targets = per_group(outputs(base, model, task.pixels, task.labels), task)
+    numbers = targets.cpu().numpy()
+    chosen = out.softmax(-1).double().cpu().numpy()
+    accuracy = float((chosen.argmax(-1) == numbers).mean())
+    return Metrics(len(numbers), accuracy, area_under_curve(chosen, numbers), float(F.cross_entropy(out, targets)))
 
 
-def probabilities_of(
-    base: BaseModel, delta: Delta, pixels: Tensor, labels: tuple[str, ...], targets: Tensor | None = None
-) -> tuple[np.ndarray, float]:
-    """Label probabilities [n, classes] of base + dW; with targets also the mean cross-entropy, else NaN."""
-    with folded(base.tower, delta):
-        out = logits(base, pixels, labels)
-    loss = float(F.cross_entropy(out, targets)) if targets is not None else float("nan")
-    return out.softmax(-1).double().cpu().numpy(), loss
+def probabilities(base: BaseModel, model: Model | Parts | Delta, pixels: Tensor, labels: tuple[str, ...]) -> np.ndarray:
+    """Label probabilities [n, classes] of a model."""
+    found: np.ndarray = outputs(base, model, pixels, labels).softmax(-1).double().cpu().numpy()
+    return found
+
+
+def per_group(out: Tensor, task: TaskImages) -> tuple[Tensor, Tensor]:
+    """Outputs averaged over the images of each slide, and the slides' targets; as they are without groups."""
+    if task.groups is None:
+        return out, task.targets
+    numbers, member = task.groups.to(out.device).unique(return_inverse=True)
+    sums = torch.zeros(len(numbers), out.shape[1], dtype=out.dtype, device=out.device).index_add_(0, member, out)
+    means = sums / torch.bincount(member, minlength=len(numbers)).unsqueeze(1)
+    targets = torch.empty(len(numbers), dtype=task.targets.dtype, device=out.device)
+    targets[member] = task.targets.to(out.device)  # a slide's patches share one target
+    return means, targets
+
+
+def _score(out: Tensor, task: TaskImages) -> Score:
+    out, targets = per_group(out, task)
+    return Score(float(F.cross_entropy(out, targets)), float((out.argmax(-1) == targets).float().mean()))
 
 
 def area_under_curve(probabilities: np.ndarray, targets: np.ndarray) -> float | None:

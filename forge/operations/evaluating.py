@@ -56,7 +56,7 @@ def evaluate_models(
             if folder not in images:
                 images[folder] = _read(folder, model)
             texts = labels_for(read_item(repo, last), labels, own, images[folder].classes, str(folder))
-            measured = evaluate(model.base, model.delta, as_task(images[folder], model.base, "", texts))
+            measured = evaluate(model.base, model.model, as_task(images[folder], model.base, "", texts))
             rows.append(
                 {
                     "model": f"{name} alone" if name else rev,

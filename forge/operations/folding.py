@@ -86,25 +86,24 @@ def _search(
     tasks: Sequence[TaskImages],
     scores_before: Sequence[Score],
 ) -> Search:
-    from forge.model.composing import group_delta, make_group
+    from forge.model.composing import compose
     from forge.model.scoring import score_tasks
     from forge.model.search import SearchSettings, objective_of, search
 
-    groups = [
-        make_group(plan.strategy, [(adapters[entry.name], entry.coefficient) for entry in entries])
-        for entries in (plan.ours, plan.theirs)
-        if entries
-    ]
     sides = [side for side, entries in (("ours", plan.ours), ("theirs", plan.theirs)) if entries]
     keep_ours = tuple(1.0 if side == "ours" else 0.0 for side in sides)
     candidates = [keep_ours] if plan.ours else []
     wanted = SearchSettings(**asdict(settings.search))
 
     def loss(scales: Scales) -> float:
-        return mean_cross_entropy(score_tasks(base, group_delta(groups, scales), tasks))
+        of_side = dict(zip(sides, scales, strict=True))
+        combined = combine(plan, of_side.get("ours", 1.0), of_side.get("theirs", 1.0))
+        return mean_cross_entropy(
+            score_tasks(base, compose(plan.strategy, [(adapters[e.name], e.coefficient) for e in combined]), tasks)
+        )
 
     with progress("searching coefficients", wanted.evaluations + len(candidates)) as advance:
-        found = search(loss, len(groups), wanted, candidates=candidates, advance=lambda best: advance(objective=best))
+        found = search(loss, len(sides), wanted, candidates=candidates, advance=lambda best: advance(objective=best))
     return Search(
         **asdict(wanted),
         scales=dict(zip(sides, found.point, strict=True)),

@@ -17,10 +17,9 @@ from forge.repo.recipe import Base, Entry, ForgeItem
 from forge.repo.settings import LimitSettings
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from forge.model.adapters import Adapter
     from forge.model.base import BaseModel
+    from forge.model.composing import Model
     from forge.model.scoring import TaskImages
 
 ReadBlobs = Callable[[Iterable[str]], Mapping[str, bytes]]
@@ -28,11 +27,11 @@ ReadBlobs = Callable[[Iterable[str]], Mapping[str, bytes]]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A version of the model, materialised: the base and the recipe's change dW of its weights."""
+    """A version of the model, materialised: the base and what the recipe makes of it."""
 
     base: BaseModel
     item: ForgeItem
-    delta: Mapping[str, Tensor]
+    model: Model
 
 
 def load_repository_base(repo: Repository, base: Base) -> BaseModel:
@@ -134,7 +133,7 @@ def load_model(
     repo: Repository, place: Place, limits: LimitSettings, *, contribution: str | None = None
 ) -> LoadedModel:
     """The model of a revision; with `contribution`, that contribution alone at coefficient 1."""
-    from forge.model.composing import compose
+    from forge.model.composing import Model, compose
 
     item = read_item(repo, place)
     entries = item.contributions
@@ -143,7 +142,7 @@ def load_model(
     base = load_repository_base(repo, item.base)
     adapters = load_adapters(base, entries, blob_reader(repo, limits))
     members = [(adapters[e.name], 1.0 if contribution is not None else e.coefficient) for e in entries]
-    return LoadedModel(base, item, compose(item.strategy, members))
+    return LoadedModel(base, item, Model(compose(item.strategy, members)))
 
 
 def entry_named(item: ForgeItem, name: str) -> Entry:

@@ -16,7 +16,7 @@ from forge.errors import ForgeError
 from forge.model.adapters import Adapter, LowRank
 from forge.model.attention import VisualTower, adaptable_modules
 from forge.model.base import BaseModel
-from forge.model.composing import check_ranks, compose, folded, group_delta, make_group
+from forge.model.composing import check_fusable, folded, merged_delta
 
 MakeAdapter = Callable[..., Path]
 ReadAdapter = Callable[[Path], Adapter]
@@ -28,13 +28,13 @@ OTHER = LowRank(torch.tensor([[3.0, -1.0]]), torch.tensor([[0.0], [1.0], [1.0]])
 def test_mixture_by_hand() -> None:
     # 2 * .5 * [1 0 2]^T [1 2] + (-1) * [0 1 1]^T [3 -1]
     expected = [[1.0, 2.0], [-3.0, 1.0], [2.0 - 3.0, 4.0 + 1.0]]
-    assert compose("mixture", [({"m": ROW}, 0.5), ({"m": OTHER}, -1.0)])["m"].tolist() == expected
+    assert merged_delta("mixture", [({"m": ROW}, 0.5), ({"m": OTHER}, -1.0)])["m"].tolist() == expected
 
 
 def test_fusion_by_hand_has_cross_terms() -> None:
     # A = .5 [1 2] - [3 -1] = [-2.5 2];  B = .5 * 2 [1 0 2]^T - [0 1 1]^T = [1 -1 1]^T
     expected = [[-2.5, 2.0], [2.5, -2.0], [-2.5, 2.0]]
-    assert compose("fusion", [({"m": ROW}, 0.5), ({"m": OTHER}, -1.0)])["m"].tolist() == expected
+    assert merged_delta("fusion", [({"m": ROW}, 0.5), ({"m": OTHER}, -1.0)])["m"].tolist() == expected
 
 
 def random_adapter(seed: int, rank: int = 3, names: Sequence[str] = ("m", "n")) -> Adapter:
@@ -79,7 +79,7 @@ coefficients = st.floats(-1.5, 1.5, width=32)
 )
 def test_any_recipe_by_hand(strategy: str, members: list[tuple[int, float, tuple[str, ...]]]) -> None:
     recipe = [(random_adapter(seed, names=names), c) for seed, c, names in members]
-    delta = compose(strategy, recipe)
+    delta = merged_delta(strategy, recipe)
     assert sorted(delta) == sorted({name for _, _, names in members for name in names})
     for name, found in delta.items():
         np.testing.assert_allclose(found.numpy(), by_hand(strategy, recipe, name), rtol=1e-4, atol=1e-4)
@@ -111,16 +111,10 @@ def test_merges_one_after_the_other_are_the_unrolled_coefficients(
             a[name] = w * a[name] + w_new * module.a
             b[name] = w * b[name] + w_new * module.scaling * module.b
             dw[name] = w * dw[name] + w_new * (module.scaling * module.b.double()) @ module.a.double()
-    unrolled = compose(strategy, list(zip(adapters, unrolled_coefficients(scales), strict=True)))
-    groups = [
-        make_group(strategy, list(zip(adapters[:-1], unrolled_coefficients(scales[:-1]), strict=True))),
-        make_group(strategy, [(adapters[-1], 1.0)]),
-    ]
-    stepped = group_delta(groups, scales[-1])
+    unrolled = merged_delta(strategy, list(zip(adapters, unrolled_coefficients(scales), strict=True)))
     for name, found in unrolled.items():
         expected = b[name] @ a[name] if strategy == "fusion" else dw[name]
         np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-3, atol=1e-3)
-        np.testing.assert_allclose(stepped[name].numpy(), expected.numpy(), rtol=1e-3, atol=1e-3)
 
 
 def embed_with_peft(
@@ -153,7 +147,7 @@ def test_one_adapter_at_coefficient_one_is_pefts_forward_of_it(
 ) -> None:
     folder = make_adapter(4, rank=3, alpha=7)
     expected = embed_with_peft(fresh_tower(), [folder], [1.0], images)
-    with torch.no_grad(), folded(base.tower, compose(strategy, [(read(folder), 1.0)])):
+    with torch.no_grad(), folded(base.tower, merged_delta(strategy, [(read(folder), 1.0)])):
         torch.testing.assert_close(base.tower(images), expected, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
         assert float((base.tower(images) - expected).abs().max()) > 0.01  # the adapter does something
@@ -171,7 +165,7 @@ def test_mixture_is_the_sum_of_lora_outputs_at_every_layer(
     folders = [make_adapter(1, 2, 8), make_adapter(2, 4, 4), make_adapter(3, 6, 3, modules=["projection"])]
     c = [0.7, -0.4, 1.3]
     expected = embed_with_peft(fresh_tower(), folders, c, images)
-    delta = compose("mixture", [(read(folder), each) for folder, each in zip(folders, c, strict=True)])
+    delta = merged_delta("mixture", [(read(folder), each) for folder, each in zip(folders, c, strict=True)])
     with torch.no_grad(), folded(base.tower, delta):
         torch.testing.assert_close(base.tower(images), expected, rtol=1e-5, atol=1e-5)
 
@@ -195,25 +189,25 @@ def test_pefts_weighted_adapter(
     model.add_weighted_adapter(["a", "b"], weights, "both", combination_type=peft_name)
     model.base_model.set_adapter("both")
     members = [(read(folder), each) for folder, each in zip(folders, c, strict=True)]
-    with torch.no_grad(), folded(base.tower, compose(strategy, members)):
+    with torch.no_grad(), folded(base.tower, merged_delta(strategy, members)):
         torch.testing.assert_close(base.tower(images), model.eval()(images), rtol=1e-5, atol=1e-5)
 
 
 def test_unequal_ranks_are_for_mixture_only() -> None:
     two, three = random_adapter(0, rank=2), random_adapter(1, rank=3)
     members = [(two, 1.0), (three, 0.5)]
-    np.testing.assert_allclose(compose("mixture", members)["m"], by_hand("mixture", members, "m"), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        merged_delta("mixture", members)["m"], by_hand("mixture", members, "m"), rtol=1e-4, atol=1e-4
+    )
     with pytest.raises(ForgeError, match="m has rank 2 in one contribution and 3 in another") as caught:
-        compose("fusion", members)
+        merged_delta("fusion", members)
     assert "mixture" in (caught.value.hint or "")
-    with pytest.raises(ForgeError, match="equal ranks"):
-        group_delta([make_group("fusion", [member]) for member in members], [1.0, 1.0])
     # unequal ranks of different modules never meet
-    check_ranks([random_adapter(0, rank=2, names=("m",)), random_adapter(1, rank=3, names=("n",))])
+    check_fusable([random_adapter(0, rank=2, names=("m",)), random_adapter(1, rank=3, names=("n",))])
 
 
 def test_an_empty_recipe_changes_nothing() -> None:
-    assert compose("mixture", []) == {} == compose("fusion", [])
+    assert merged_delta("mixture", []) == {} == merged_delta("fusion", [])
 
 
 @pytest.mark.usefixtures("untouched")

@@ -18,7 +18,7 @@ from forge.errors import ForgeError
 from forge.model.adapters import Adapter, parameter_count
 from forge.model.attention import VisualTower
 from forge.model.base import BaseModel, load_base
-from forge.model.composing import compose, folded
+from forge.model.composing import folded, merged_delta
 from forge.model.exporting import export_open_clip, export_peft
 
 MakeAdapter = Callable[..., Path]
@@ -34,7 +34,7 @@ def members(make_adapter: MakeAdapter, read: ReadAdapter) -> list[tuple[Adapter,
 
 
 def embedded(base: BaseModel, strategy: str, members: list[tuple[Adapter, float]], images: torch.Tensor) -> Any:
-    with torch.no_grad(), folded(base.tower, compose(strategy, members)):
+    with torch.no_grad(), folded(base.tower, merged_delta(strategy, members)):
         return base.tower(images)
 
 
@@ -99,7 +99,7 @@ def test_open_clip_loads_the_folded_model(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "exported"
-    export_open_clip(base, compose(strategy, members), folder, final=folder)
+    export_open_clip(base, merged_delta(strategy, members), folder, final=folder)
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
     with torch.no_grad():

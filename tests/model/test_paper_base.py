@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from forge.errors import ForgeError
 from forge.model.adapters import parameter_count, plain_delta, read_adapter
 from forge.model.base import BaseModel, load_base
-from forge.model.composing import compose
+from forge.model.composing import merged_delta
 from forge.model.distillation import DistillSettings, as_images, distil
 from forge.model.distillation import default_settings as distill_defaults
 from forge.model.scoring import TaskImages, score_tasks
@@ -92,6 +92,6 @@ def test_a_tiny_distillation_and_the_models_scored_on_it(
     small = as_images(paper_base, distilled, colon)
     (alone,) = score_tasks(paper_base, plain_delta(adapter), [small])
     for strategy in ("fusion", "mixture"):
-        assert score_tasks(paper_base, compose(strategy, [(adapter, 1.0)]), [small])[0].cross_entropy == pytest.approx(
-            alone.cross_entropy, rel=1e-3
-        )
+        assert score_tasks(paper_base, merged_delta(strategy, [(adapter, 1.0)]), [small])[
+            0
+        ].cross_entropy == pytest.approx(alone.cross_entropy, rel=1e-3)

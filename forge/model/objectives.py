@@ -1,0 +1,136 @@
+"""What a coefficient search minimises, as a differentiable function of the coefficients.
+
+Two objectives, both on distilled images only. Cross-entropy on their labels, averaged over tasks (MedForge (2025),
+section 3.3); and the distillation loss: how far the merged model's outputs are from those that each contributor's
+own model has on its own distilled images, averaged over contributors. Both are cross-entropies with targets, hard
+or soft, so both are a list of `Aim`s. Coefficients are C [members, modules]; a module that a member does not adapt
+has a coefficient without effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from forge.model.adapters import Adapter, plain_delta
+from forge.model.attention import adaptable_modules
+from forge.model.base import BaseModel
+from forge.model.composing import fused_adapter, mixed
+from forge.model.scoring import TaskImages, batch_size, mix_outputs, outputs
+
+# C [members, modules] -> the loss (a number) and its gradient [members, modules]
+LossAndGradient = Callable[[Tensor], tuple[float, Tensor]]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Images [n, 3, h, w], and the probabilities [n, classes] that the model should give their labels.
+
+    `share` is the part this aim has in the objective. `floor` is the least that its loss can be (the entropy of
+    soft targets), which is taken off, so that 0 is a perfect match.
+    """
+
+    labels: tuple[str, ...]
+    pixels: Tensor
+    targets: Tensor
+    share: float
+    floor: float = 0.0
+
+
+def label_aims(tasks: Sequence[TaskImages]) -> list[Aim]:
+    """Cross-entropy on the distilled images' labels; every task counts the same however many images it has."""
+    return [
+        Aim(task.labels, task.pixels, F.one_hot(task.targets, len(task.labels)).float(), 1 / len(tasks))
+        for task in tasks
+    ]
+
+
+def teacher_aims(base: BaseModel, teachers: Sequence[tuple[Adapter, TaskImages]]) -> list[Aim]:
+    """What each contributor's own adapter, at coefficient 1, says of its own distilled images."""
+    aims = []
+    for adapter, images in teachers:
+        wanted = outputs(base, plain_delta(adapter), images.pixels, images.labels).log_softmax(-1)
+        entropy = -float((wanted.exp() * wanted).sum(-1).mean())
+        aims.append(Aim(images.labels, images.pixels, wanted.exp(), 1 / len(teachers), entropy))
+    return aims
+
+
+def module_names(adapters: Sequence[Adapter]) -> list[str]:
+    """The columns of C: every module that some member adapts, sorted."""
+    return sorted({name for adapter in adapters for name in adapter})
+
+
+def weight_objective(
+    base: BaseModel, strategy: str, adapters: Sequence[Adapter], aims: Sequence[Aim]
+) -> LossAndGradient:
+    """The objective of "mixture" or "fusion". One call is one forward and backward pass over the aims' images.
+
+    Batches go back as far as the adapted weights only, and from their summed gradients to C once, so that memory
+    does not grow with the number of images.
+    """
+    names = module_names(adapters)
+    frozen = {name: adaptable_modules(base.tower)[name].weight.detach() for name in names}
+    changes = [plain_delta(adapter) for adapter in adapters] if strategy == "mixture" else []
+
+    def compose(coefficients: Tensor) -> dict[str, Tensor]:
+        rows = [dict(zip(names, row.unbind(), strict=True)) for row in coefficients]
+        if strategy == "mixture":
+            return mixed(changes, rows)
+        fused = fused_adapter(list(zip(adapters, rows, strict=True)))
+        return {name: module.delta() for name, module in fused.items()}
+
+    def loss(point: Tensor) -> tuple[float, Tensor]:
+        coefficients = point.detach().to(base.device).requires_grad_()
+        with torch.enable_grad():
+            deltas = compose(coefficients)
+            weights = {name: (frozen[name] + deltas[name].detach()).requires_grad_() for name in names}
+            total = sum(_backward(base, aim, weights) for aim in aims)
+            gradients = [weights[name].grad for name in names]
+            (gradient,) = torch.autograd.grad([deltas[name] for name in names], [coefficients], gradients)  # type: ignore[arg-type]
+        return float(total), gradient.detach().cpu()
+
+    return loss
+
+
+def output_objective(base: BaseModel, adapters: Sequence[Adapter], aims: Sequence[Aim]) -> LossAndGradient:
+    """The objective of "mixture-output": C [members, 1] are weights of zero and more.
+
+    softmax(logits_k) does not depend on the coefficients, so every member runs once, here; a call costs next to
+    nothing. The mixture is normalised, log sum_k c_k p_k - log sum_k c_k: its likelihood is convex in the shares.
+    """
+    deltas = [plain_delta(adapter) for adapter in adapters]
+    cached = [
+        torch.stack([outputs(base, delta, aim.pixels, aim.labels).log_softmax(-1) for delta in deltas]) for aim in aims
+    ]
+
+    def loss(point: Tensor) -> tuple[float, Tensor]:
+        coefficients = point.detach().to(base.device).requires_grad_()
+        with torch.enable_grad():
+            total = torch.zeros((), device=base.device)
+            for aim, log_probabilities in zip(aims, cached, strict=True):
+                out = mix_outputs(log_probabilities, coefficients[:, 0])
+                total = total + aim.share * (-(aim.targets * out).sum(-1).mean() - aim.floor)
+            (gradient,) = torch.autograd.grad(total, [coefficients])
+        return float(total.detach()), gradient.detach().cpu()
+
+    return loss
+
+
+def _backward(base: BaseModel, aim: Aim, weights: dict[str, Tensor]) -> float:
+    """Add the gradient of an aim's loss to the weights'; returns the aim's part of the objective."""
+    texts = base.text_embeddings(aim.labels)
+    replaced = {f"{name}.weight": weight for name, weight in weights.items()}
+    total = 0.0
+    size = batch_size(aim.pixels)
+    for pixels, targets in zip(aim.pixels.split(size), aim.targets.split(size), strict=True):
+        embedded = F.normalize(functional_call(base.tower, replaced, (base.prepare(pixels),)), dim=-1)
+        out = (base.logit_scale * embedded @ texts.T).log_softmax(-1)
+        part = -(targets * out).sum() * (aim.share / len(aim.targets))
+        part.backward()  # type: ignore[no-untyped-call]
+        total += float(part.detach())
+    return total - aim.share * aim.floor
