@@ -74,7 +74,9 @@ def train_adapter(
         config = lora_config(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
         model = get_peft_model(base.tower, config)
         try:
-            optimizer, scheduler = _optimiser(model, settings, len(train.targets))
+            optimizer, scheduler = make_optimizer(
+                model, settings, settings.epochs * math.ceil(len(train.targets) / settings.batch)
+            )
             texts = base.text_embeddings(train.labels)
             for epoch in range(settings.epochs):
                 model.train()
@@ -153,9 +155,10 @@ def fit_on_images(
             base.tower.eval().requires_grad_(False)
 
 
-def _optimiser(
-    model: torch.nn.Module, settings: TrainSettings, images: int
+def make_optimizer(
+    model: torch.nn.Module, settings: TrainSettings, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The optimizer of the trainable parameters and its schedule over `steps` steps."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer: torch.optim.Optimizer
     if settings.optimizer == "sgd":
@@ -164,7 +167,6 @@ def _optimiser(
         )
     else:
         optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
-    steps = settings.epochs * math.ceil(images / settings.batch)
     if settings.schedule == "cosine":
         return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
