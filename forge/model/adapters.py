@@ -18,28 +18,61 @@ KEY_PREFIX = "base_model.model."
 # W_q and W_v of every visual layer and the visual projection (MedForge (2025), section 4: plugin module).
 PAPER_MODULES = r"trunk\.transformer\.resblocks\.\d+\.attn\.[qv]_proj|projection"
 
+MAGNITUDE = "lora_magnitude_vector"  # PEFT's name for a DoRA's m
+_LORA_PARTS = ("lora_A", "lora_B")
+_DORA_PARTS = (*_LORA_PARTS, MAGNITUDE)
+_AGAIN = "export the adapter again"
+
 
 @dataclass(frozen=True)
 class LowRank:
-    """One adapted module: dW = scaling * b @ a, with a [r, in] and b [out, r]."""
+    """One adapted module of a LoRA (dW = scaling * b @ a, with a [r, in] and b [out, r]) or of a DoRA.
+
+    A DoRA also has a magnitude m [out] and, beside it, the base's frozen weight W [out, in]: a reference that
+    shares the tower's memory, since what the adapter does cannot be told without it.
+    """
 
     a: Tensor
     b: Tensor
     scaling: float
+    magnitude: Tensor | None = None
+    weight: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if (self.magnitude is None) != (self.weight is None):
+            raise ValueError("a magnitude and the base's weight go together")
 
     @property
     def rank(self) -> int:
         return self.a.shape[0]
 
+    def delta(self) -> Tensor:
+        """dW [out, in]. LoRA: s B A. DoRA: m / ||W + s B A|| (W + s B A) - W, norms by row (Liu et al. (2024), Eq. 5).
+
+        An output feature is a row here, as in torch's Linear; the DoRA paper writes the transpose, norms by column.
+        """
+        product = self.scaling * self.b @ self.a
+        if self.magnitude is None or self.weight is None:
+            return product
+        changed = self.weight + product
+        return (self.magnitude / torch.linalg.vector_norm(changed, dim=1))[:, None] * changed - self.weight
+
 
 Adapter = Mapping[str, LowRank]  # adapted module's name in the tower -> its factors
 
 
-def lora_config(*, rank: int, alpha: float, dropout: float, modules: str | list[str] = PAPER_MODULES) -> Any:
-    """PEFT's configuration of a plugin module; the paper's is r 16, alpha 16, dropout .1, no bias."""
+def lora_config(
+    *, rank: int, alpha: float, dropout: float, modules: str | list[str] = PAPER_MODULES, dora: bool = False
+) -> Any:
+    """PEFT's configuration of a plugin module; the paper's is r 16, alpha 16, dropout .1, no bias.
+
+    With `dora` a DoRA in its place (MedForge (2025), Table 4): the same factors, and a magnitude per output feature.
+    """
     from peft import LoraConfig
 
-    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, bias="none", target_modules=modules)
+    return LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, bias="none", target_modules=modules, use_dora=dora
+    )
 
 
 def plain_config(config: Any) -> dict[str, object]:
@@ -54,32 +87,46 @@ def plain_config(config: Any) -> dict[str, object]:
 def read_adapter(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], tower: VisualTower, *, source: str
 ) -> Adapter:
-    """The factors of a PEFT LoRA, checked to fit `tower`.
+    """The factors of a PEFT LoRA or DoRA, checked to fit `tower`, whose own weights a DoRA then refers to.
 
     `config` is adapter_config.json, `tensors` adapter_model.safetensors. Modules may be missing (they keep
-    the base's weights); modules that the tower lacks, other shapes and unpaired factors raise ForgeError
-    naming `source` and the key.
+    the base's weights); modules that the tower lacks, other shapes, unpaired factors and a magnitude that goes
+    against `use_dora` raise ForgeError naming `source` and the key.
     """
     modules = adaptable_modules(tower)
+    wanted = _DORA_PARTS if config.get("use_dora") else _LORA_PARTS
     factors: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         stem = key.removeprefix(KEY_PREFIX)
         name, _, factor = stem.removesuffix(".weight").rpartition(".")
-        if stem == key or not stem.endswith(".weight") or factor not in ("lora_A", "lora_B"):
-            raise ForgeError(f"{source}: {key!r} is not part of a plain LoRA", hint="train the adapter without it")
+        # PEFT saves a magnitude without ".weight", and reads it with or without.
+        complete = stem.endswith(".weight") or factor == MAGNITUDE
+        if stem == key or not complete or factor not in _DORA_PARTS:
+            raise ForgeError(f"{source}: {key!r} is not part of a LoRA or DoRA", hint="train the adapter without it")
+        if factor not in wanted:
+            raise ForgeError(
+                f"{source}: {key!r} belongs to a DoRA, but adapter_config.json does not set use_dora",
+                hint=_AGAIN,
+            )
         if name not in modules:
             raise ForgeError(
                 f"{source}: the adapter changes {name!r}, which this base does not have",
                 hint="it was trained on another base; see [base] in forge.toml",
             )
-        factors.setdefault(name, {})[factor] = tensor.detach().float()
+        if factor in factors.setdefault(name, {}):
+            raise ForgeError(f"{source}: {key!r} is there under two names", hint=_AGAIN)
+        factors[name][factor] = tensor.detach().float()
     scaling = _scaling(config, source)
     adapter = {}
     for name in sorted(factors):
-        pair, weight = factors[name], modules[name].weight
-        if len(pair) != 2:
-            raise ForgeError(f"{source}: {name!r} has {next(iter(pair))} alone", hint="export the adapter again")
-        a, b = pair["lora_A"], pair["lora_B"]
+        # Detached, it keeps the tower's weight of now, also while another change is folded into the tower.
+        found, weight = factors[name], modules[name].weight.detach()
+        if len(found) == 1:
+            raise ForgeError(f"{source}: {name!r} has {next(iter(found))} alone", hint=_AGAIN)
+        missing = [part for part in wanted if part not in found]
+        if missing:
+            raise ForgeError(f"{source}: {name!r} has no {missing[0]}", hint=_AGAIN)
+        a, b = found["lora_A"], found["lora_B"]
         rank = int(config["r"])
         if a.shape != (rank, weight.shape[1]) or b.shape != (weight.shape[0], rank):
             raise ForgeError(
@@ -87,10 +134,29 @@ def read_adapter(
                 f"{rank} ask for {(rank, weight.shape[1])} and {(weight.shape[0], rank)}",
                 hint="the adapter belongs to another base, or its adapter_config.json to another adapter",
             )
-        adapter[name] = LowRank(a.to(weight.device), b.to(weight.device), scaling)
+        a, b = a.to(weight.device), b.to(weight.device)
+        adapter[name] = LowRank(a, b, scaling)
+        if MAGNITUDE in found:
+            adapter[name] = _with_magnitude(adapter[name], found[MAGNITUDE].to(weight.device), weight, source, name)
     if not adapter:
         raise ForgeError(f"{source}: the adapter holds no weights")
     return adapter
+
+
+def _with_magnitude(module: LowRank, magnitude: Tensor, weight: Tensor, source: str, name: str) -> LowRank:
+    if magnitude.shape != weight.shape[:1]:
+        raise ForgeError(
+            f"{source}: {name!r} has a magnitude {tuple(magnitude.shape)}, but this base asks for "
+            f"{tuple(weight.shape[:1])}",
+            hint="the adapter belongs to another base",
+        )
+    complete = LowRank(module.a, module.b, module.scaling, magnitude, weight)
+    if not bool(torch.isfinite(complete.delta()).all()):
+        raise ForgeError(
+            f"{source}: {name!r} has an output feature whose direction W + s B A has no usable length",
+            hint="a DoRA rescales each row of W + s B A to its magnitude, which a row of zeros does not allow",
+        )
+    return complete
 
 
 def _scaling(config: Mapping[str, Any], source: str) -> float:
@@ -104,11 +170,12 @@ def _scaling(config: Mapping[str, Any], source: str) -> float:
 
 
 def parameter_count(adapter: Adapter) -> int:
-    """How many numbers the adapter holds."""
-    return sum(module.a.numel() + module.b.numel() for module in adapter.values())
+    """How many numbers the adapter holds, magnitudes included."""
+    parts = (part for module in adapter.values() for part in (module.a, module.b, module.magnitude))
+    return sum(part.numel() for part in parts if part is not None)
 
 
 def plain_delta(adapter: Adapter) -> dict[str, Tensor]:
     """dW of one adapter on its own, per module [out, in]."""
     with torch.no_grad():
-        return {name: module.scaling * module.b @ module.a for name, module in adapter.items()}
+        return {name: module.delta() for name, module in adapter.items()}

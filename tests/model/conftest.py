@@ -128,6 +128,8 @@ def make_adapter(tmp_path: Path, fresh_tower: Callable[[], VisualTower]) -> Make
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
                     torch.nn.init.normal_(parameter, std=0.05)
+                if "lora_magnitude_vector" in name:
+                    parameter.data *= 0.5 + torch.rand(parameter.shape)
         model.save_pretrained(folder, save_embedding_layers=False)
         return folder
 
