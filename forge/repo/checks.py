@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
 
 from forge.errors import ForgeError
 
 DECIMALS = 6
 MAX_TEXT = 4096
+MAX_MODULES = 4096
+
+# One number for a whole contribution, or one for each of its adapted modules, by the module's name.
+Coefficient = float | Mapping[str, float]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BLOB_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -57,6 +62,23 @@ def check_number(value: object, what: str) -> float:
 def check_optional_number(value: object, what: str) -> float | None:
     """As check_number; None stays None."""
     return None if value is None else check_number(value, what)
+
+
+def check_coefficient(value: object, what: str) -> Coefficient:
+    """A number as check_number gives it, or an object of one such number per adapted module, sorted by name."""
+    if not isinstance(value, Mapping):
+        return check_number(value, what)
+    if not 1 <= len(value) <= MAX_MODULES:
+        raise ForgeError(f"{what} must name 1 to {MAX_MODULES} modules, not {len(value)}")
+    modules = sorted(check_text(module, f"a module in {what}") for module in value)
+    return {module: check_number(value[module], f"{what} for module {module[:80]!r}") for module in modules}
+
+
+def check_choice(value: object, what: str, choices: tuple[str, ...]) -> str:
+    """One of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ForgeError(f"{what} must be one of {', '.join(choices)}, not {str(value)[:40]!r}")
+    return value
 
 
 def check_count(value: object, what: str, *, least: int = 0) -> int:

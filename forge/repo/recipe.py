@@ -1,7 +1,8 @@
 """The forge item: which model a commit is, as values and as one canonical text.
 
-A forge item is a recipe, not weights: a base, a strategy and one coefficient per contribution (MedForge
-(2025), Eq. 3 and 4, unrolled over all merges). The same recipe is always the same bytes, and the second
+A forge item is a recipe, not weights: a base, a strategy and the coefficients of each contribution (MedForge
+(2025), Eq. 3 and 4, unrolled over all merges): one, or one per adapted module, and where the model is
+task-aware such a set for each task besides. The same recipe is always the same bytes, and the second
 line of the file is a digest over all other lines, so that
 
     sed 2d forge-item.json | sha256sum
@@ -12,17 +13,17 @@ installed, git's text merge stops with a conflict instead of blending two models
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NoReturn
+from dataclasses import dataclass, field, fields
 
 from forge.errors import ForgeError
+from forge.repo.canonical_json import canonical, digest_of, doubled, parse_object, take_object
 from forge.repo.checks import (
+    Coefficient,
     check_blob_id,
+    check_choice,
+    check_coefficient,
     check_count,
     check_name,
     check_number,
@@ -33,7 +34,11 @@ from forge.repo.checks import (
 
 FILE_NAME = "forge-item.json"
 FORMAT = 1
-STRATEGIES = ("mixture", "fusion")
+STRATEGIES = ("mixture", "mixture-output", "fusion")
+METHODS = ("shiwa", "exact", "joint")
+PER = ("contribution", "module")
+OBJECTIVES = ("cross-entropy", "distillation")
+MAX_TASKS = 4096
 MAX_BYTES = 16 * 2**20
 
 _MARKER = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
@@ -44,15 +49,6 @@ def check_strategy(strategy: object) -> str:
     if strategy not in STRATEGIES or not isinstance(strategy, str):
         raise ForgeError(f"unknown strategy {strategy!r}", hint=f"use one of: {', '.join(STRATEGIES)}")
     return strategy
-
-
-def _doubled(values: list[str]) -> str | None:
-    seen: set[str] = set()
-    for value in values:
-        if value in seen:
-            return value
-        seen.add(value)
-    return None
 
 
 @dataclass(frozen=True)
@@ -69,31 +65,46 @@ class Base:
 
 @dataclass(frozen=True)
 class Entry:
-    """One contribution in the model: the git blob ids of its three files, and its coefficient c_k."""
+    """One contribution in the model: the git blob ids of its three files, and its coefficient c_k.
+
+    tasks: in a task-aware model, its coefficient for each task, by the task's name among the scores. What
+    has other labels than all of these tasks is answered with `coefficient`.
+    """
 
     name: str
     adapter: str
     config: str
     distilled: str
-    coefficient: float
+    coefficient: Coefficient = field(hash=False)
+    tasks: Mapping[str, Coefficient] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        of = f"of contribution {self.name!r}"
         for part in ("adapter", "config", "distilled"):
-            check_blob_id(getattr(self, part), f"{part} of contribution {self.name!r}")
-        coefficient = check_number(self.coefficient, f"the coefficient of contribution {self.name!r}")
-        object.__setattr__(self, "coefficient", coefficient)
+            check_blob_id(getattr(self, part), f"{part} {of}")
+        object.__setattr__(self, "coefficient", check_coefficient(self.coefficient, f"the coefficient {of}"))
+        if len(self.tasks) > MAX_TASKS:
+            raise ForgeError(f"coefficients {of} for more than {MAX_TASKS} tasks")
+        names = sorted(check_text(task, f"a task {of}") for task in self.tasks)
+        tasks = {task: check_coefficient(self.tasks[task], f"the coefficient {of} for task {task!r}") for task in names}
+        object.__setattr__(self, "tasks", tasks)
 
 
 @dataclass(frozen=True)
 class Search:
     """The search that found the coefficients (MedForge (2025), Section 3.3), and what it reached.
 
-    `scales` holds what was searched, by name: w_i as "ours" and w'_i as "theirs". The objective is the
-    cross-entropy on the distilled datasets averaged over tasks plus the L1 term; `objective_before` is that
-    of ours kept as it was, None where ours was empty.
+    `method`, `per` and `objective` say what was searched and for what; `pull` is the strength with which
+    coefficients of modules were held near that of their contribution. `scales` holds the two scalars of a
+    merge where there were two, by name: w_i as "ours" and w'_i as "theirs". `objective_before` is the value
+    for ours kept as it was, None where ours was empty.
     """
 
+    method: str
+    per: str
+    objective: str
+    pull: float
     optimizer: str
     seed: int
     evaluations: int
@@ -105,10 +116,13 @@ class Search:
     objective_after: float
 
     def __post_init__(self) -> None:
+        check_choice(self.method, "the search's method", METHODS)
+        check_choice(self.per, "the search's per", PER)
+        check_choice(self.objective, "the search's objective", OBJECTIVES)
         check_text(self.optimizer, "the search's optimizer")
         check_count(self.seed, "the search's seed")
         check_count(self.evaluations, "the search's evaluations")
-        for part in ("start", "bounds", "l1", "objective_after"):
+        for part in ("pull", "start", "bounds", "l1", "objective_after"):
             object.__setattr__(self, part, check_number(getattr(self, part), f"the search's {part}"))
         before = check_optional_number(self.objective_before, "the search's objective_before")
         object.__setattr__(self, "objective_before", before)
@@ -117,6 +131,30 @@ class Search:
             for name, scale in sorted(self.scales.items())
         }
         object.__setattr__(self, "scales", scales)
+
+
+@dataclass(frozen=True)
+class Consolidation:
+    """A residual adapter that a few steps on all distilled sets made; it is added to the merged model as it is.
+
+    adapter and config are the ids of the blobs in consolidation/; the contributions stay what they are.
+    """
+
+    adapter: str
+    config: str
+    steps: int
+    learning_rate: float
+    seed: int
+    objective_before: float
+    objective_after: float
+
+    def __post_init__(self) -> None:
+        for part in ("adapter", "config"):
+            check_blob_id(getattr(self, part), f"{part} of the consolidation")
+        check_count(self.steps, "the consolidation's steps", least=1)
+        check_count(self.seed, "the consolidation's seed")
+        for part in ("learning_rate", "objective_before", "objective_after"):
+            object.__setattr__(self, part, check_number(getattr(self, part), f"the consolidation's {part}"))
 
 
 @dataclass(frozen=True)
@@ -156,6 +194,7 @@ class ForgeItem:
     contributions: tuple[Entry, ...] = ()
     search: Search | None = None
     scores: tuple[TaskScore, ...] = ()
+    consolidation: Consolidation | None = None
 
     def __post_init__(self) -> None:
         check_strategy(self.strategy)
@@ -164,17 +203,41 @@ class ForgeItem:
         scores = tuple(sorted(self.scores, key=lambda score: score.task))
         object.__setattr__(self, "scores", scores)
         # Two folders whose names differ only in case are one folder on many machines.
-        twice = _doubled([entry.name.lower() for entry in contributions])
+        twice = doubled([entry.name.lower() for entry in contributions])
         if twice is not None:
             same = [entry.name for entry in contributions if entry.name.lower() == twice]
             raise ForgeError(f"two contributions have the same name: {' and '.join(same)}")
-        twice = _doubled([score.task for score in scores])
+        twice = doubled([score.task for score in scores])
         if twice is not None:
             raise ForgeError(f"two scores are of the same task: {twice!r}")
+        self._check_coefficients()
+        if self.consolidation is not None and not contributions:
+            raise ForgeError("a consolidation needs contributions: there is nothing that it could be added to")
+
+    def _check_coefficients(self) -> None:
+        for entry in self.contributions:
+            if self.strategy == "mixture-output":
+                for coefficient in (entry.coefficient, *entry.tasks.values()):
+                    if isinstance(coefficient, Mapping):
+                        raise ForgeError(
+                            f"contribution {entry.name!r} has one coefficient per module, but the strategy "
+                            "mixture-output weighs whole outputs: it takes one per contribution"
+                        )
+            if entry.tasks.keys() != self.contributions[0].tasks.keys():
+                first = self.contributions[0].name
+                raise ForgeError(f"contributions {first!r} and {entry.name!r} have coefficients for different tasks")
+            for task in entry.tasks:
+                if self.score(task) is None:
+                    raise ForgeError(f"contribution {entry.name!r} has coefficients for {task!r}, which has no score")
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(entry.name for entry in self.contributions)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that a task-aware model has coefficients of their own for, sorted; else none."""
+        return tuple(self.contributions[0].tasks) if self.contributions else ()
 
     def entry(self, name: str) -> Entry | None:
         return next((entry for entry in self.contributions if entry.name == name), None)
@@ -195,13 +258,13 @@ def identity(entry: Entry) -> tuple[str, str, str]:
 
 def digest(item: ForgeItem) -> str:
     """The digest that the second line of to_json(item) holds."""
-    return _digest(_document(item))
+    return digest_of(_document(item))
 
 
 def to_json(item: ForgeItem) -> str:
     """The canonical text of `item`: digest first, the other keys sorted, two spaces, a newline at the end."""
     document = _document(item)
-    return f'{{\n  "digest": "{_digest(document)}",\n' + _canonical(document).removeprefix("{\n")
+    return f'{{\n  "digest": "{digest_of(document)}",\n' + canonical(document).removeprefix("{\n")
 
 
 def from_json(text: str | bytes, source: str = FILE_NAME) -> ForgeItem:
@@ -219,7 +282,7 @@ def from_json(text: str | bytes, source: str = FILE_NAME) -> ForgeItem:
             raise ForgeError("this is not a forge item: it names no format that git forge knows")
         if not isinstance(recorded, str):
             raise ForgeError("the digest is missing", hint=_RESTORE)
-        if recorded != _digest(document):
+        if recorded != digest_of(document):
             raise ForgeError(_EDITED, hint=_RESTORE)
         item = _item(document)
         if recorded != digest(item):  # a right digest over text that is not canonical, such as 0.50000001
@@ -240,18 +303,14 @@ _UNMERGED = (
 
 
 def _document(item: ForgeItem) -> dict[str, object]:
-    search = item.search
-    return {
+    search, consolidation = item.search, item.consolidation
+    document: dict[str, object] = {
         "format": FORMAT,
         "base": {"reference": item.base.reference, "fingerprint": item.base.fingerprint},
         "strategy": item.strategy,
         "contributions": {
-            entry.name: {
-                "adapter": entry.adapter,
-                "config": entry.config,
-                "distilled": entry.distilled,
-                "coefficient": entry.coefficient,
-            }
+            entry.name: {part: getattr(entry, part) for part in _ENTRY_KEYS}
+            | ({"tasks": entry.tasks} if entry.tasks else {})
             for entry in item.contributions
         },
         "search": None if search is None else {part: getattr(search, part) for part in _SEARCH_KEYS},
@@ -263,28 +322,19 @@ def _document(item: ForgeItem) -> dict[str, object]:
             for score in item.scores
         },
     }
+    if consolidation is not None:
+        document["consolidation"] = {part: getattr(consolidation, part) for part in _CONSOLIDATION_KEYS}
+    return document
 
 
 _TOP_KEYS = ("format", "base", "strategy", "contributions", "search", "scores")
 _BASE_KEYS = ("reference", "fingerprint")
 _ENTRY_KEYS = ("adapter", "config", "distilled", "coefficient")
-_SEARCH_KEYS = (
-    "optimizer", "seed", "evaluations", "start", "bounds", "l1", "scales", "objective_before",
-    "objective_after",
-)  # fmt: skip
+_SEARCH_KEYS = tuple(each.name for each in fields(Search))
+_CONSOLIDATION_KEYS = tuple(each.name for each in fields(Consolidation))
 _SCORE_KEYS = (
     "labels", "images", "accuracy", "cross_entropy", "accuracy_before", "cross_entropy_before",
 )  # fmt: skip
-
-
-def _canonical(document: Mapping[str, object]) -> str:
-    return json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _digest(document: Mapping[str, object]) -> str:
-    # "surrogatepass": text that nobody has checked yet must give a digest too, if a useless one.
-    text = _canonical(document).encode("utf-8", "surrogatepass")
-    return "sha256:" + hashlib.sha256(text).hexdigest()
 
 
 def _parse(text: str | bytes) -> dict[str, object]:
@@ -297,68 +347,48 @@ def _parse(text: str | bytes) -> dict[str, object]:
             raise ForgeError("not a text file in UTF-8: this is not a forge item", hint=_RESTORE) from None
     if _MARKER.search(text):
         raise ForgeError("merge conflict: the file holds conflict markers", hint=_UNMERGED)
-    try:
-        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
-    except ValueError as error:
-        raise ForgeError(f"not valid JSON: {error}", hint=_RESTORE) from None
-    if not isinstance(document, dict):
-        raise ForgeError("this is not a forge item: not a JSON object", hint=_RESTORE)
-    return document
+    return parse_object(text, "a forge item", _RESTORE)
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    twice = _doubled([key for key, _ in pairs])
-    if twice is not None:
-        raise ForgeError(f"the key {twice[:80]!r} appears twice", hint=_RESTORE)
-    return dict(pairs)
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    return value if math.isfinite(value) else _refuse_constant(number)
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ForgeError(f"{constant[:40]} is not a number that a forge item can hold", hint=_RESTORE)
-
-
-def _table(value: object, what: str, keys: tuple[str, ...] | None = None) -> dict[str, object]:
-    """`value` as an object with exactly `keys` (any keys where None)."""
-    if not isinstance(value, dict):
-        raise ForgeError(f"{what} must be a JSON object", hint=_RESTORE)
-    if keys is not None:
-        for key in value:
-            if key not in keys:
-                raise ForgeError(f"unknown key {key[:80]!r} in {what}", hint=_RESTORE)
-        for key in keys:
-            if key not in value:
-                raise ForgeError(f"{key!r} is missing in {what}", hint=_RESTORE)
-    return value
+def _table(
+    value: object, what: str, keys: tuple[str, ...] | None = None, optional: tuple[str, ...] = ()
+) -> dict[str, object]:
+    return take_object(value, what, _RESTORE, keys, optional)
 
 
 # The dataclasses check every value themselves, hence the "type: ignore"s: what comes out of JSON is `object`.
 
 
 def _item(document: dict[str, object]) -> ForgeItem:
-    top = _table(document, "the forge item", _TOP_KEYS)
+    top = _table(document, "the forge item", _TOP_KEYS, ("consolidation",))
     base = _table(top["base"], "base", _BASE_KEYS)
-    entries = tuple(
-        Entry(name=name, **_table(entry, f"contribution {name[:80]!r}", _ENTRY_KEYS))  # type: ignore[arg-type]
-        for name, entry in _table(top["contributions"], "contributions").items()
-    )
     search = None
     if top["search"] is not None:
         table = _table(top["search"], "search", _SEARCH_KEYS)
         _table(table["scales"], "the search's scales")
         search = Search(**table)  # type: ignore[arg-type]
-    scores = tuple(_score(task, value) for task, value in _table(top["scores"], "scores").items())
+    consolidation = None
+    if "consolidation" in top:
+        table = _table(top["consolidation"], "consolidation", _CONSOLIDATION_KEYS)
+        consolidation = Consolidation(**table)  # type: ignore[arg-type]
     return ForgeItem(
         base=Base(**base),  # type: ignore[arg-type]
         strategy=check_strategy(top["strategy"]),
-        contributions=entries,
+        contributions=tuple(
+            _entry(name, value) for name, value in _table(top["contributions"], "contributions").items()
+        ),
         search=search,
-        scores=scores,
+        scores=tuple(_score(task, value) for task, value in _table(top["scores"], "scores").items()),
+        consolidation=consolidation,
     )
+
+
+def _entry(name: str, value: object) -> Entry:
+    what = f"contribution {name[:80]!r}"
+    table = _table(value, what, _ENTRY_KEYS, ("tasks",))
+    if "tasks" in table and not _table(table["tasks"], f"tasks of {what}"):
+        raise ForgeError(f"tasks of {what} are empty", hint=_RESTORE)
+    return Entry(name=name, **table)  # type: ignore[arg-type]
 
 
 def _score(task: str, value: object) -> TaskScore:

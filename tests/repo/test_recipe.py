@@ -18,10 +18,24 @@ from hypothesis import strategies as st
 from forge.errors import ForgeError
 from forge.repo import recipe
 from forge.repo.checks import check_name
-from forge.repo.recipe import Base, Entry, ForgeItem, Search, TaskScore, from_json, to_json
+from forge.repo.recipe import Base, Consolidation, Entry, ForgeItem, Search, TaskScore, from_json, to_json
 
 BASE = Base("embedded", "sha256:" + "0" * 64)
-SEARCH = Search("Shiwa", 0, 40, 0.5, 1.5, 0.05, {"theirs": 0.7, "ours": 0.9}, 0.81, 0.52)
+SEARCH = Search(
+    "shiwa",
+    "contribution",
+    "cross-entropy",
+    0.0,
+    "Shiwa",
+    0,
+    40,
+    0.5,
+    1.5,
+    0.05,
+    {"theirs": 0.7, "ours": 0.9},
+    0.81,
+    0.52,
+)
 SCORE = TaskScore("breast", ("benign", "malignant"), 40, 0.95, 0.291, 0.5, 0.693)
 ITEM = ForgeItem(
     BASE,
@@ -70,9 +84,13 @@ GOLDEN = """\
     "bounds": 1.5,
     "evaluations": 40,
     "l1": 0.05,
+    "method": "shiwa",
+    "objective": "cross-entropy",
     "objective_after": 0.52,
     "objective_before": 0.81,
     "optimizer": "Shiwa",
+    "per": "contribution",
+    "pull": 0.0,
     "scales": {
       "ours": 0.9,
       "theirs": 0.7
@@ -90,23 +108,49 @@ numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
 shares = st.floats(0, 1)
 blob_ids = st.integers(0, 2**160 - 1).map(lambda number: f"{number:040x}")
 texts = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=12)
-entries = st.builds(Entry, names, blob_ids, blob_ids, blob_ids, numbers)
+modules = st.dictionaries(texts, numbers, min_size=1, max_size=3)
 searches = st.builds(
-    Search, texts, st.integers(0, 9), st.integers(0, 99), numbers, numbers, numbers,
+    Search, st.sampled_from(recipe.METHODS), st.sampled_from(recipe.PER), st.sampled_from(recipe.OBJECTIVES), numbers,
+    texts, st.integers(0, 9), st.integers(0, 99), numbers, numbers, numbers,
     st.dictionaries(names, numbers, max_size=2), st.none() | numbers, numbers,
 )  # fmt: skip
 scores = st.builds(
     TaskScore, texts, st.lists(texts, max_size=3).map(tuple), st.integers(0, 99), shares, numbers,
     st.none() | shares, st.none() | numbers,
 )  # fmt: skip
-items = st.builds(
-    ForgeItem,
-    st.builds(Base, texts, texts),
-    st.sampled_from(recipe.STRATEGIES),
-    st.lists(entries, max_size=3, unique_by=lambda entry: entry.name.lower()).map(tuple),
-    st.none() | searches,
-    st.lists(scores, max_size=2, unique_by=lambda score: score.task).map(tuple),
+consolidations = st.builds(
+    Consolidation, blob_ids, blob_ids, st.integers(1, 99), numbers, st.integers(0, 9), numbers, numbers
 )
+
+
+@st.composite
+def make_items(draw: st.DrawFn) -> ForgeItem:
+    """Any forge item: with coefficients per module where the strategy has them, task-aware or not."""
+    strategy = draw(st.sampled_from(recipe.STRATEGIES))
+    coefficients = numbers if strategy == "mixture-output" else numbers | modules
+    scored = draw(st.lists(scores, max_size=2, unique_by=lambda score: score.task))
+    tasks = draw(st.lists(st.sampled_from([score.task for score in scored]), unique=True)) if scored else []
+    entries = st.builds(
+        Entry,
+        names,
+        blob_ids,
+        blob_ids,
+        blob_ids,
+        coefficients,
+        st.fixed_dictionaries(dict.fromkeys(tasks, coefficients)),
+    )
+    contributions = draw(st.lists(entries, max_size=3, unique_by=lambda entry: entry.name.lower()))
+    return ForgeItem(
+        draw(st.builds(Base, texts, texts)),
+        strategy,
+        tuple(contributions),
+        draw(st.none() | searches),
+        tuple(scored),
+        draw(st.none() | consolidations) if contributions else None,
+    )
+
+
+items = make_items()
 
 
 def with_digest(document: dict[str, Any]) -> str:
@@ -163,6 +207,24 @@ def test_order_of_construction_does_not_matter(item: ForgeItem, random: Any) -> 
     assert to_json(replace(item, contributions=tuple(shuffled))) == to_json(item)
 
 
+def test_coefficients_per_module_and_task() -> None:
+    """Sorted by name and rounded; what there is none of is no key of the file."""
+    modules = {"visual.b": 0.1234567, "visual.a": -0.0}
+    entry = Entry("x", "a" * 40, "b" * 40, "c" * 40, modules, {"breast": {"m": 1}, "a task": 2})
+    assert entry.coefficient == {"visual.a": 0.0, "visual.b": 0.123457}
+    assert list(entry.tasks.items()) == [("a task", 2.0), ("breast", {"m": 1.0})]
+    scored = (SCORE, replace(SCORE, task="a task"))
+    item = ForgeItem(BASE, "fusion", (entry,), None, scored, Consolidation(**CONSOLIDATION))
+    document = json.loads(to_json(item))
+    assert document["contributions"]["x"]["coefficient"] == {"visual.a": 0.0, "visual.b": 0.123457}
+    assert document["contributions"]["x"]["tasks"] == {"a task": 2.0, "breast": {"m": 1.0}}
+    assert document["consolidation"] == CONSOLIDATION
+    assert from_json(to_json(item)) == item and hash(from_json(to_json(item))) == hash(item)
+    assert item.tasks == ("a task", "breast") and ITEM.tasks == recipe.empty(BASE, "fusion").tasks == ()
+    plain = json.loads(to_json(ITEM))
+    assert "consolidation" not in plain and "tasks" not in plain["contributions"]["lung"]
+
+
 @given(numbers)
 def test_coefficients_have_six_decimals(number: float) -> None:
     coefficient = Entry("x", "a" * 40, "b" * 40, "c" * 40, number).coefficient
@@ -184,12 +246,13 @@ def merge_as_text(folder: Path, ancestor: str, ours: str, theirs: str) -> tuple[
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(items, st.sampled_from(["all", "coefficient", "score", "strategy"]), items, items)
+@given(items, st.sampled_from(["all", "coefficient", "module", "score", "strategy"]), items, items)
 def test_any_two_edits_collide_in_a_text_merge(
     tmp_path: Path, ancestor: ForgeItem, kind: str, ours: ForgeItem, theirs: ForgeItem
 ) -> None:
     if kind == "coefficient":  # small edits far from each other, which a text merge would blend
-        first, last = Entry("00-1", *["1" * 40] * 3, 1.0), Entry("zz-1", *["2" * 40] * 3, 1.0)
+        tasks = dict.fromkeys(ancestor.tasks, 1.0)
+        first, last = Entry("00-1", *["1" * 40] * 3, 1.0, tasks), Entry("zz-1", *["2" * 40] * 3, 1.0, tasks)
         ours = replace(ancestor, contributions=(*ancestor.contributions, last))
         theirs = replace(ancestor, contributions=(*ancestor.contributions, first))
     elif kind == "score":
@@ -197,6 +260,9 @@ def test_any_two_edits_collide_in_a_text_merge(
         theirs = replace(ancestor, search=None)
     elif kind == "strategy":
         ours = replace(ancestor, strategy="fusion")
+    elif kind == "module" and ancestor.contributions and ancestor.strategy != "mixture-output":
+        changed = [replace(ancestor.contributions[0], coefficient={"a": 0.1, "z": number}) for number in (0.2, 0.3)]
+        ours, theirs = (replace(ancestor, contributions=(each, *ancestor.contributions[1:])) for each in changed)
     before, mine, other = to_json(ancestor), to_json(ours), to_json(theirs)
     conflicts, merged = merge_as_text(tmp_path, before, mine, other)
     if mine == other or before in (mine, other):
@@ -262,6 +328,23 @@ def edit(change: Callable[[dict[str, Any]], object]) -> str:
     return with_digest(document)
 
 
+CONSOLIDATION = {
+    "adapter": "a" * 40, "config": "b" * 40, "steps": 40, "learning_rate": 1e-3, "seed": 0, "objective_before": 0.5,
+    "objective_after": 0.4,
+}  # fmt: skip
+
+
+def with_tasks(document: dict[str, Any], tasks: dict[str, Any]) -> None:
+    for entry in document["contributions"].values():
+        entry["tasks"] = tasks
+
+
+def output(document: dict[str, Any], coefficient: Any, tasks: Any) -> None:
+    document["strategy"] = "mixture-output"
+    for entry in document["contributions"].values():
+        entry.update({"coefficient": coefficient} | ({"tasks": tasks} if tasks else {}))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -286,6 +369,43 @@ def edit(change: Callable[[dict[str, Any]], object]) -> str:
         (lambda d: d["search"].update(seed=-1), "seed must be a whole number"),
         (lambda d: d["search"].update(evaluations=1.5), "evaluations must be a whole number"),
         (lambda d: d["search"].update(scales=[]), "scales must be a JSON object"),
+        (lambda d: d["search"].update(method="soup"), "method must be one of shiwa, exact, joint, not 'soup'"),
+        (lambda d: d["search"].update(per=[]), "per must be one of contribution, module"),
+        (lambda d: d["search"].update(objective="held-out"), "objective must be one of cross-entropy, distillation"),
+        (lambda d: d["search"].update(pull=None), "pull must be a number"),
+        (lambda d: d["search"].pop("method"), "'method' is missing in search"),
+        (lambda d: d["contributions"]["lung"].update(coefficient={}), "must name 1 to 4096 modules, not 0"),
+        (
+            lambda d: d["contributions"]["lung"].update(coefficient={f"m{n}": 1 for n in range(4097)}),
+            "coefficient of contribution 'lung' must name 1 to 4096 modules, not 4097",
+        ),
+        (lambda d: d["contributions"]["lung"].update(coefficient={"m": "1"}), "for module 'm' must be a number"),
+        (lambda d: d["contributions"]["lung"].update(coefficient={"m": {"m": 1}}), "for module 'm' must be a number"),
+        (lambda d: d["contributions"]["lung"].update(coefficient={"m": 10**400}), "not a finite number"),
+        (lambda d: d["contributions"]["lung"].update(coefficient={"a\nb": 1}), "control character"),
+        (
+            lambda d: d["contributions"]["lung"].update(coefficient={"": 1}),
+            "a module in the coefficient of contribution",
+        ),
+        (lambda d: d["contributions"]["lung"].update(coefficient=[1]), "must be a number"),
+        (lambda d: d["contributions"]["lung"].update(tasks={}), "tasks of contribution 'lung' are empty"),
+        (lambda d: d["contributions"]["lung"].update(tasks=[]), "tasks of contribution 'lung' must be a JSON object"),
+        (lambda d: d["contributions"]["lung"].update(tasks={"breast": 1}), "coefficients for different tasks"),
+        (lambda d: with_tasks(d, {"breast": True}), "for task 'breast' must be a number"),
+        (lambda d: with_tasks(d, {"bone": 1}), "coefficients for 'bone', which has no score"),
+        (lambda d: with_tasks(d, {"a\nb": 1}), "control character"),
+        (lambda d: with_tasks(d, {str(n): 1 for n in range(4097)}), "more than 4096 tasks"),
+        (lambda d: output(d, {"m": 1.0}, None), "one coefficient per module, but the strategy mixture-output"),
+        (lambda d: output(d, 1.0, {"breast": {"m": 1.0}}), "one coefficient per module, but the strategy"),
+        (lambda d: d.update(consolidation=None), "consolidation must be a JSON object"),
+        (lambda d: d.update(consolidation={}), "'adapter' is missing in consolidation"),
+        (lambda d: d.update(consolidation={**CONSOLIDATION, "steps": 0}), "steps must be a whole number of at least 1"),
+        (
+            lambda d: d.update(consolidation={**CONSOLIDATION, "adapter": "x"}),
+            "adapter of the consolidation is not the id",
+        ),
+        (lambda d: d.update(consolidation={**CONSOLIDATION, "learning_rate": "1"}), "learning_rate must be a number"),
+        (lambda d: d.update(consolidation=CONSOLIDATION, contributions={}), "a consolidation needs contributions"),
         (lambda d: d["search"].update(objective_before="x"), "objective_before must be a number"),
         (lambda d: d["scores"]["breast"].update(accuracy=1.01), "between 0 and 1"),
         (lambda d: d["scores"]["breast"].update(accuracy_before=-0.01), "between 0 and 1"),
