@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+
+METHODS = ("dm", "dm-dsa", "dc-dsa", "teacher-points")  # those of forge.model.distill_settings, without torch
 
 
 @click.command("distill")
@@ -13,12 +16,18 @@ import click
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="The images that NAME was trained on.")
 @click.option("--labels", multiple=True, metavar="TEXT", help="A label text per class. [default: those of the card]")
 @click.option("--task", metavar="TEXT", help="What the task is called. [default: that of the card]")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    help="See above. [default: teacher-points for small bases such as the embedded one, dm-dsa for others]",
+)
 @click.option("--ipc", type=click.IntRange(1), help="Synthetic images per class. [default: 20]")
 @click.option("--steps", type=click.IntRange(1))
 @click.option("--real-batch", type=click.IntRange(1), help="Real images per class and step.")
 @click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="Of the pixels.")
 @click.option("--pixel-rate", type=click.FloatRange(0, min_open=True))
 @click.option("--redraw", type=click.IntRange(1), help="Steps between draws of the random adapter; the paper's is 1.")
+@click.option("--points", type=click.IntRange(1), help="How many points teacher-points computes statistics at.")
 @click.option("--judge-steps", type=click.IntRange(1), help="Steps of the fresh adapter that judges the result.")
 @click.option("--judge-points", type=click.IntRange(1), help="Moments of the run that are judged; the best is kept.")
 @click.option(
@@ -38,18 +47,29 @@ def command(
     seed: int | None,
     restart: bool,
     as_json: bool,
+    method: str | None,
     **chosen: Any,
 ) -> None:
-    """Distil DATA into contributions/NAME by distribution matching (DM with DSA), starting from noise.
+    """Distil DATA into contributions/NAME: a few synthetic images per class that teach the task.
 
+    \b
+    Methods:
+      teacher-points  statistics of several layers, matched on the way from the base to NAME's adapter
+      dm-dsa          distribution matching with siamese augmentation, the paper's Algorithm 1
+      dm              the same without augmentation
+      dc-dsa          gradient matching (dataset condensation) with siamese augmentation
+
+    The images start from noise; only with teacher-points has it the mean and deviation of the colours of DATA.
     Can be interrupted; the same command continues. The result is judged by a fresh adapter that is trained on
-    it alone and scored on the validation split. What is released are these images and their class counts.
+    it alone and scored on the validation split. What is released is listed in the card.
     """
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
     from forge.console import emit_json, progress
+    from forge.errors import ForgeError
     from forge.operations.contributing import card_for, existing_card, rounded, write_distilled
     from forge.operations.loading import load_repository_base
+    from forge.operations.own_adapter import own_adapter
     from forge.repo.contribution import path_of
     from forge.repo.git import find_repository
     from forge.repo.settings import load_settings
@@ -66,10 +86,20 @@ def command(
     validation = validation or float(trained.get("validation_share", 0.2))
     seed = int(trained.get("seed", 0)) if seed is None else seed
     base = load_repository_base(repo, settings.base)
+    defaults = distillation.default_settings(base.settings_family, method)
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    for key in chosen.keys() - distillation.used_settings(defaults).keys():
+        option = "--" + key.replace("_", "-")
+        raise click.UsageError(f"{option} means nothing to the method {defaults.method}")
+    adapter = own_adapter(repo, name, base, settings.limits) if defaults.needs_adapter else None
+    if defaults.needs_adapter and adapter is None:
+        raise ForgeError(
+            f"the method {defaults.method} starts from the adapter, but {path_of(name)} has none",
+            hint=f"run git forge train {name} --data {data} first, or choose another --method",
+        )
     private = read_private_data(base, data, labels, card, task or (card.task if card else name), validation, seed)
-    defaults = distillation.default_settings(base.settings_family)
-    wanted = replace(defaults, seed=seed, **{key: value for key, value in chosen.items() if value is not None})
-    unfinished = Unfinished.of(repo, name, base, private, wanted)
+    wanted = replace(defaults, seed=seed, **chosen)
+    unfinished = Unfinished.of(repo, name, base, private, wanted, adapter)
     if restart:
         unfinished.forget()
     resume = unfinished.read()
@@ -84,6 +114,7 @@ def command(
                 private.train,
                 private.validation,
                 wanted,
+                adapter=adapter,
                 resume=resume,
                 save=save,
                 advance=lambda note: advance(int(note.startswith("loss")), at=note),
@@ -98,15 +129,10 @@ def command(
         "distilled_validation_accuracy": rounded(distilled.score.accuracy),
     }
     fresh = card_for(base, private.task, private.labels, card)
-    privacy = {
-        "released": "the adapter's weights, the synthetic images, their number per class, the figures in this card",
-        "start": "noise, independent of the private images",
-        "guarantee": "none: no differential privacy was applied",
-        **fresh.privacy,
-    }
-    record = {"method": "DM with DSA", **asdict(wanted), "validation_share": validation}
+    record = {**distillation.used_settings(wanted), "validation_share": validation}
+    privacy = privacy_statement(wanted.method, fresh.privacy)
     fresh = replace(fresh, distillation=record, metrics={**fresh.metrics, **figures}, privacy=privacy)
-    write_distilled(repo, name, distilled, fresh, "DM with DSA")
+    write_distilled(repo, name, distilled, fresh, wanted.method)
     unfinished.forget()
     if as_json:
         emit_json({"contribution": name, **figures})
@@ -116,3 +142,19 @@ def command(
         f"  a fresh adapter trained on them alone reaches {rounded(distilled.score.accuracy)} validation accuracy"
     )
     click.echo("Next: git forge commit")
+
+
+def privacy_statement(method: str, written: Mapping[str, Any]) -> dict[str, Any]:
+    """[privacy] of the card: what these images release is stated anew, what else was `written` there is kept."""
+    released = "the adapter's weights, the synthetic images, their number per class, the figures in this card"
+    start = "noise, independent of the private images"
+    if method == "teacher-points":
+        released += ", the mean and deviation of the private training images per colour channel"
+        start = (
+            "noise with the mean and deviation of the private training images per colour channel, "
+            "which are released by it"
+        )
+    guarantee = "none: no differential privacy was applied"
+    return {"released": released, "start": start, "guarantee": guarantee} | {
+        key: value for key, value in written.items() if key not in ("released", "start")
+    }

@@ -7,15 +7,17 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from forge.errors import ForgeError
+from forge.model.adapters import Adapter
 from forge.model.base import BaseModel
-from forge.model.distillation import DistilledImages, DistillSettings, Progress
+from forge.model.distillation import DistilledImages, DistillSettings, Progress, used_settings
 from forge.model.scoring import Score
+from forge.model.teacher_points import adapter_digest
 from forge.operations.private_data import PrivateData
 from forge.repo.git import Repository, state_dir
 
@@ -33,8 +35,16 @@ class Unfinished:
     key: str
 
     @staticmethod
-    def of(repo: Repository, name: str, base: BaseModel, private: PrivateData, settings: DistillSettings) -> Unfinished:
-        digest = hashlib.sha256(json.dumps([base.fingerprint, private.labels, asdict(settings)]).encode())
+    def of(
+        repo: Repository,
+        name: str,
+        base: BaseModel,
+        private: PrivateData,
+        settings: DistillSettings,
+        adapter: Adapter | None = None,
+    ) -> Unfinished:
+        known = [base.fingerprint, private.labels, used_settings(settings), adapter and adapter_digest(adapter)]
+        digest = hashlib.sha256(json.dumps(known).encode())
         for part in (private.train, private.validation):
             digest.update(part.pixels.cpu().numpy().tobytes())
             digest.update(part.targets.cpu().numpy().tobytes())

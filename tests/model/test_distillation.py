@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forge.errors import ForgeError
-from forge.model import distillation
+from forge.model import distillation, matching
 from forge.model.augmentation import IDENTITY
 from forge.model.base import BaseModel
 from forge.model.distillation import (
@@ -22,15 +22,16 @@ from forge.model.distillation import (
     DistillSettings,
     Progress,
     as_images,
-    class_means,
     default_settings,
     distil,
     judge,
-    matching_loss,
     quantise,
     restore,
     start_from_noise,
 )
+from forge.model.matching import class_means, matching_loss
+from forge.model.pixel_steps import pixel_rate
+from forge.model.random_adapters import random_adapter
 from forge.model.scoring import Score, TaskImages
 
 MakeTask = Callable[..., TaskImages]
@@ -94,7 +95,8 @@ def layers_of(model: torch.nn.Module) -> list[Any]:
 @pytest.mark.parametrize("strength", [0.05, 0.3])
 def test_a_random_adapter_moves_every_layer_and_none_too_far(base: BaseModel, strength: float) -> None:
     shares: list[float] = []
-    with distillation._random_adapter(base, replace(QUICK, strength=strength)) as (model, redraw):
+    with random_adapter(base, strength=strength, learning_rate=0.1) as drawn:
+        model, redraw = drawn.model, drawn.redraw
         assert len(layers_of(model)) == 5
         assert all(float(layer.get_delta_weight("default").detach().norm()) == 0 for layer in layers_of(model))
         seen = []
@@ -119,7 +121,7 @@ def test_two_steps_by_hand(
     base: BaseModel, open_clip_model: Any, bright_or_dark: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """theta_LoRA = 0 and no augmentation: SGD with momentum .5 on the distance of open_clip's own embeddings."""
-    monkeypatch.setattr(distillation, "draw", lambda generator: IDENTITY)
+    monkeypatch.setattr(matching, "draw", lambda generator: IDENTITY)
     real = bright_or_dark(8)
     still = replace(LITERAL, steps=2, real_batch=100, strength=0.0, pixel_rate=3.0)
     saved: list[Progress] = []
@@ -144,9 +146,9 @@ def test_two_steps_by_hand(
 
 
 def test_the_adam_rate_follows_a_cosine() -> None:
-    rates = [distillation._rate(replace(QUICK, steps=4, pixel_rate=0.2), step) for step in range(4)]
+    rates = [pixel_rate(replace(QUICK, steps=4, pixel_rate=0.2), step) for step in range(4)]
     assert rates == pytest.approx([0.2, 0.1 * (1 + math.sqrt(0.5)), 0.1, 0.1 * (1 - math.sqrt(0.5))])
-    assert distillation._rate(LITERAL, 3) == LITERAL.pixel_rate
+    assert pixel_rate(LITERAL, 3) == LITERAL.pixel_rate
 
 
 def test_what_is_distilled_teaches_the_task(base: BaseModel, bright_or_dark: MakeTask) -> None:

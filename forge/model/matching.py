@@ -1,0 +1,81 @@
+"""Distribution matching, "dm" and "dm-dsa": MedForge (2025), Algorithm 1 and Eq. 1-2.
+
+Per step: theta = theta_main + theta_LoRA with a random theta_LoRA; psi is the image embedding under theta; the
+same siamese augmentation on real and synthetic images ("dm": none); the loss is the squared distance between
+the class means of psi; one step on the synthetic pixels, then updates of theta_LoRA on the synthetic images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forge.model.augmentation import IDENTITY, augment, draw
+from forge.model.base import BaseModel
+from forge.model.distill_settings import DistillSettings
+from forge.model.random_adapters import RandomAdapter, random_adapter
+from forge.model.scoring import TaskImages
+
+
+def class_means(embedded: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """Mean embedding [classes, width] of each class."""
+    members = F.one_hot(targets, classes).to(embedded.dtype)
+    return (members.T @ embedded) / members.sum(0).unsqueeze(1)
+
+
+def matching_loss(real_means: Tensor, synthetic_means: Tensor) -> Tensor:
+    """Sum over classes of || mean psi(real) - mean psi(synthetic) ||^2 (MedForge (2025), Eq. 2)."""
+    return (real_means - synthetic_means).square().sum()
+
+
+@contextmanager
+def distribution_matcher(base: BaseModel, real: TaskImages, settings: DistillSettings) -> Iterator[DistributionMatcher]:
+    """The steps of Algorithm 1 on `real`; the base is as it was on exit."""
+    with random_adapter(base, strength=settings.strength, learning_rate=settings.adapter_rate) as network:
+        yield DistributionMatcher(base, real, settings, network)
+
+
+class DistributionMatcher:
+    """A step of Algorithm 1."""
+
+    def __init__(self, base: BaseModel, real: TaskImages, settings: DistillSettings, network: RandomAdapter) -> None:
+        self.base, self.real, self.settings, self.network = base, real, settings, network
+        self.classes = len(real.labels)
+        self.members = class_members(real)
+        self.targets = torch.arange(self.classes, device=base.device).repeat_interleave(settings.ipc)
+        self.operation = IDENTITY
+
+    def redraw(self, generator: torch.Generator) -> None:
+        self.network.redraw(generator)
+
+    def gradient(self, pixels: Tensor, generator: torch.Generator) -> tuple[float, Tensor]:
+        batch = torch.cat([pick(m, self.settings.real_batch, generator) for m in self.members])
+        self.operation = draw(generator) if self.settings.augments else IDENTITY
+        with torch.no_grad():
+            embedded = self.network.embed(augment(self.base.prepare(self.real.pixels[batch]), self.operation))
+            wanted = class_means(embedded, self.real.targets[batch], self.classes)
+        found = class_means(self.network.embed(augment(pixels, self.operation)), self.targets, self.classes)
+        loss = matching_loss(wanted, found)
+        (gradient,) = torch.autograd.grad(loss, [pixels])
+        return float(loss.detach()), gradient
+
+    def follow(self, pixels: Tensor) -> None:
+        for _ in range(self.settings.adapter_steps):
+            self.network.update(augment(pixels, self.operation), self.targets, self.real.labels)
+
+
+def class_members(real: TaskImages) -> list[Tensor]:
+    """The numbers of each class's images.
+
+    Real images wait on the CPU until a batch needs them, so the index of a batch lies there too.
+    """
+    return [torch.nonzero(real.targets.cpu() == c).flatten() for c in range(len(real.labels))]
+
+
+def pick(members: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """As many of the members at random, all of them where there are fewer."""
+    return members[torch.randperm(len(members), generator=generator)[:count]]

@@ -1,0 +1,235 @@
+"""Whitened class statistics at points on the way to the contributor's adapter: the method "teacher-points".
+
+A point is the base with u * (the adapter's dW) + a small random dW folded in, and one siamese augmentation. At every
+point the real images' statistics are computed once: per feature, the class means and the class second moments
+about them, whitened by the within-class covariance. A step takes a point at random and moves the synthetic
+images of some classes towards its statistics. Features are of several blocks, so that the images carry more
+than the last layer sees; whitening gives directions in which a class hardly varies their due weight.
+
+The images start from noise with the training set's channel statistics, which are released by that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forge.model.adapters import Adapter, plain_delta
+from forge.model.augmentation import Augmentation, augment, draw
+from forge.model.base import BaseModel
+from forge.model.composing import Delta, folded
+from forge.model.distill_settings import DistillSettings
+from forge.model.pixel_steps import generator_of
+from forge.model.scoring import TaskImages, batch_size
+
+NOISE_RANK = 16  # of the random dW of a point, as the adapters have
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the real images of each class look like in one feature of width d, whitened.
+
+    `whitening` [d, d] is symmetric; `means` [classes, d] and `seconds` [classes, d] (the mean square about the
+    class mean) are of feature @ whitening.
+    """
+
+    whitening: Tensor
+    means: Tensor
+    seconds: Tensor
+
+
+@dataclass(frozen=True)
+class Point:
+    """share * (the adapter's dW) + noise, under one augmentation; `noise` is a pair b [out, r], a [r, in] a module."""
+
+    share: float
+    noise: dict[str, tuple[Tensor, Tensor]]
+    operation: Augmentation
+
+
+def whitened_statistics(features: Tensor, targets: Tensor, classes: int, shrinkage: float) -> Statistics:
+    """Statistics of features [n, d], in double precision within.
+
+    The within-class covariance C is shrunk to (1 - shrinkage) C + shrinkage * tr(C)/d * I before C^-1/2 is taken.
+    """
+    values, targets = features.double(), targets.to(features.device)
+    means = torch.stack([values[targets == c].mean(0) for c in range(classes)])
+    rest = values - means[targets]
+    covariance = rest.T @ rest / len(rest)
+    width = len(covariance)
+    identity = torch.eye(width, dtype=covariance.dtype, device=covariance.device)
+    covariance = (1 - shrinkage) * covariance + shrinkage * covariance.trace() / width * identity
+    spread, directions = torch.linalg.eigh(covariance)
+    whitening = directions * spread.clamp_min(1e-8).rsqrt() @ directions.T
+    squares = (rest @ whitening).square()
+    seconds = torch.stack([squares[targets == c].mean(0) for c in range(classes)])
+    return Statistics(whitening.float(), (means @ whitening).float(), seconds.float())
+
+
+def statistics_loss(
+    features: Sequence[Tensor], statistics: Sequence[Statistics], chosen: Sequence[int], second_moments: float
+) -> Tensor:
+    """Distance of synthetic features from the statistics, averaged over features and the classes `chosen`.
+
+    Features are [len(chosen) * ipc, d], the classes in the order of `chosen`. Per class: the mean square of the
+    whitened means' difference, plus `second_moments` times that of the second moments about the real mean.
+    """
+    total = torch.zeros((), device=features[0].device)
+    for feature, real in zip(features, statistics, strict=True):
+        whitened = feature @ real.whitening
+        apart = whitened.view(len(chosen), -1, whitened.shape[1]) - real.means[list(chosen)].unsqueeze(1)
+        means, seconds = apart.mean(1), apart.square().mean(1) - real.seconds[list(chosen)]
+        total = total + (means.square().mean(1) + second_moments * seconds.square().mean(1)).sum()
+    return total / len(features) / len(chosen)
+
+
+@contextmanager
+def feature_extractor(
+    base: BaseModel, token_depths: Sequence[float], class_depths: Sequence[float]
+) -> Iterator[Callable[[Tensor], list[Tensor]]]:
+    """A function from normalised images to features [n, d] of the tower as it stands.
+
+    Per token depth the mean and the deviation of the patch tokens, per class depth the class token; then the
+    tower's output before the projection and after it, the latter of unit length. Depth 1 is the last block.
+    """
+    trunk = base.tower.trunk
+    blocks = list(trunk.transformer.resblocks)
+    of_tokens, of_class = (blocks_at(depths, len(blocks)) for depths in (token_depths, class_depths))
+    seen: dict[int, Tensor] = {}
+
+    def hook(number: int) -> Callable[..., None]:
+        def record(module: object, arguments: object, output: Tensor) -> None:
+            seen[number] = output
+
+        return record
+
+    def extract(images: Tensor) -> list[Tensor]:
+        pooled = trunk(images)
+        found = []
+        for number in of_tokens:
+            tokens = seen[number][:, 1:]
+            found += [tokens.mean(1), tokens.std(1)]
+        found += [seen[number][:, 0] for number in of_class]
+        seen.clear()
+        return [*found, pooled, F.normalize(base.tower.projection(pooled), dim=-1)]
+
+    handles = [blocks[number].register_forward_hook(hook(number)) for number in {*of_tokens, *of_class}]
+    try:
+        yield extract
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def blocks_at(depths: Sequence[float], count: int) -> list[int]:
+    """The numbers of the blocks at relative depths, in order, each once: 1 is the last of `count` blocks."""
+    return sorted({min(count, max(1, math.ceil(depth * count))) - 1 for depth in depths})
+
+
+def channel_noise(base: BaseModel, real: TaskImages, count: int, seed: int) -> Tensor:
+    """Normal noise [count, 3, h, w] in normalised space, with the mean and deviation of the real images' channels."""
+    sums, squares = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for batch in torch.split(real.pixels, batch_size(real.pixels)):
+        pixels = base.prepare(batch).cpu().double()
+        sums += pixels.sum((0, 2, 3))
+        squares += pixels.square().sum((0, 2, 3))
+    values = real.pixels.numel() / 3
+    mean = sums / values
+    deviation = (squares / values - mean.square()).clamp_min(0).sqrt()
+    noise = torch.randn(count, 3, *base.image_size, generator=generator_of(seed, -1))
+    return noise * deviation.float().view(1, 3, 1, 1) + mean.float().view(1, 3, 1, 1)
+
+
+class TeacherPoints:
+    """The points of a run with the real images' statistics at each; a Matcher of its own."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        adapter: Adapter,
+        real: TaskImages,
+        settings: DistillSettings,
+        advance: Callable[[str], None],
+    ) -> None:
+        self.base, self.settings, self.classes = base, settings, len(real.labels)
+        self.teacher: Delta = plain_delta(adapter)
+        self.points = [draw_point(base, self.teacher, settings, number) for number in range(settings.points)]
+        self.statistics: list[list[Statistics]] = []
+        for number, point in enumerate(self.points):
+            advance(f"statistics {number + 1} of {len(self.points)}")
+            self.statistics.append(self._statistics(point, real))
+
+    def _statistics(self, point: Point, real: TaskImages) -> list[Statistics]:
+        """Over all real images, in batches; the features of one point are held at a time (on the CPU)."""
+        batches: list[list[Tensor]] = []
+        with torch.no_grad(), folded(self.base.tower, self._delta(point)), self._features() as extract:
+            for batch in torch.split(real.pixels, batch_size(real.pixels)):
+                images = augment(self.base.prepare(batch), point.operation)
+                batches.append([feature.cpu() for feature in extract(images)])
+            found = []
+            for parts in zip(*batches, strict=True):
+                features = torch.cat(parts).to(self.base.device)
+                found.append(whitened_statistics(features, real.targets, self.classes, self.settings.shrinkage))
+        return found
+
+    def _delta(self, point: Point) -> Delta:
+        return {
+            name: point.share * change + point.noise[name][0] @ point.noise[name][1]
+            for name, change in self.teacher.items()
+        }
+
+    def _features(self) -> AbstractContextManager[Callable[[Tensor], list[Tensor]]]:
+        return feature_extractor(self.base, self.settings.token_depths, self.settings.class_depths)
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Nothing is carried from step to step."""
+
+    def gradient(self, pixels: Tensor, generator: torch.Generator) -> tuple[float, Tensor]:
+        number = int(torch.randint(len(self.points), (), generator=generator))
+        point = self.points[number]
+        limit = max(1, self.settings.step_images // self.settings.ipc)
+        chosen = torch.randperm(self.classes, generator=generator)[:limit].sort().values.tolist()
+        images = pixels.view(self.classes, self.settings.ipc, *pixels.shape[1:])[chosen].flatten(0, 1)
+        with folded(self.base.tower, self._delta(point)), self._features() as extract:
+            features = extract(augment(images, point.operation))
+            loss = statistics_loss(features, self.statistics[number], chosen, self.settings.second_moments)
+            (gradient,) = torch.autograd.grad(loss, [pixels])
+        return float(loss.detach()), gradient
+
+    def follow(self, pixels: Tensor) -> None:
+        """There is no network to train."""
+
+
+def draw_point(base: BaseModel, teacher: Delta, settings: DistillSettings, number: int) -> Point:
+    """Point `number` of a run: u in the middle of its share of [0, reach], noise and augmentation from the seed.
+
+    The noise of a module is up to `strength` of its W in Frobenius norm.
+    """
+    generator = generator_of(settings.seed, -2 - number)
+    modules = dict(base.tower.named_modules())
+    noise = {}
+    for name, change in teacher.items():
+        b = torch.randn(change.shape[0], NOISE_RANK, generator=generator).to(base.device)
+        a = torch.randn(NOISE_RANK, change.shape[1], generator=generator).to(base.device)
+        share = settings.strength * float(torch.rand((), generator=generator))
+        weight = modules[name].weight
+        assert isinstance(weight, Tensor)
+        noise[name] = (b * (share * weight.norm() / (b @ a).norm()), a)
+    return Point(settings.reach * (number + 0.5) / settings.points, noise, draw(generator))
+
+
+def adapter_digest(adapter: Adapter) -> str:
+    """A name for these very factors, under which results made from them are kept."""
+    known = hashlib.sha256()
+    for name, module in sorted(adapter.items()):
+        known.update(f"{name} {module.scaling!r}\n".encode())
+        for part in (module.a, module.b, module.magnitude):
+            known.update(b"-" if part is None else part.detach().cpu().contiguous().numpy().tobytes())
+    return known.hexdigest()

@@ -1,0 +1,30 @@
+"""The adapter that a contributor has trained, from the work tree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forge.errors import ForgeError
+from forge.operations.loading import load_adapter
+from forge.repo.contribution import ADAPTER_FILE, CONFIG_FILE, path_of
+from forge.repo.git import Repository
+from forge.repo.places import read_file
+from forge.repo.settings import LimitSettings
+
+if TYPE_CHECKING:
+    from forge.model.adapters import Adapter
+    from forge.model.base import BaseModel
+
+
+def own_adapter(repo: Repository, name: str, base: BaseModel, limits: LimitSettings) -> Adapter | None:
+    """The adapter in contributions/NAME of the work tree, None where there is none.
+
+    Raises ForgeError where one of its two files is missing, or the adapter is not one of this base.
+    """
+    config, weights = (read_file(repo, None, path_of(name, f), limits.file_bytes) for f in (CONFIG_FILE, ADAPTER_FILE))
+    if config is None and weights is None:
+        return None
+    if config is None or weights is None:
+        missing = path_of(name, CONFIG_FILE if config is None else ADAPTER_FILE)
+        raise ForgeError(f"{missing} is missing", hint=f"make the adapter again with git forge train {name}")
+    return load_adapter(base, config, weights, path_of(name))
