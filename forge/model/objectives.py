@@ -20,11 +20,16 @@ from torch.nn import functional as F
 from forge.model.adapters import Adapter, plain_delta
 from forge.model.attention import adaptable_modules
 from forge.model.base import BaseModel
-from forge.model.composing import fused_adapter, mixed
-from forge.model.scoring import TaskImages, batch_size, mix_outputs, outputs
+from forge.model.composing import folded, fused_adapter, mixed
+from forge.model.scoring import TaskImages, batch_size, logits, mix_outputs, outputs
 
-# C [members, modules] -> the loss (a number) and its gradient [members, modules]
-LossAndGradient = Callable[[Tensor], tuple[float, Tensor]]
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss of coefficients C [members, columns]: its value, and its value with the gradient [members, columns]."""
+
+    value: Callable[[Tensor], float]
+    with_gradient: Callable[[Tensor], tuple[float, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,7 @@ def module_names(adapters: Sequence[Adapter]) -> list[str]:
     return sorted({name for adapter in adapters for name in adapter})
 
 
-def weight_objective(
-    base: BaseModel, strategy: str, adapters: Sequence[Adapter], aims: Sequence[Aim]
-) -> LossAndGradient:
+def weight_objective(base: BaseModel, strategy: str, adapters: Sequence[Adapter], aims: Sequence[Aim]) -> Objective:
     """The objective of "mixture" or "fusion". One call is one forward and backward pass over the aims' images.
 
     Batches go back as far as the adapted weights only, and from their summed gradients to C once, so that memory
@@ -84,7 +87,11 @@ def weight_objective(
         fused = fused_adapter(list(zip(adapters, rows, strict=True)))
         return {name: module.delta() for name, module in fused.items()}
 
-    def loss(point: Tensor) -> tuple[float, Tensor]:
+    def value(point: Tensor) -> float:
+        with torch.no_grad(), folded(base.tower, compose(point.to(base.device))):
+            return sum(float(_loss(aim, logits(base, aim.pixels, aim.labels))) for aim in aims)
+
+    def with_gradient(point: Tensor) -> tuple[float, Tensor]:
         coefficients = point.detach().to(base.device).requires_grad_()
         with torch.enable_grad():
             deltas = compose(coefficients)
@@ -92,12 +99,12 @@ def weight_objective(
             total = sum(_backward(base, aim, weights) for aim in aims)
             gradients = [weights[name].grad for name in names]
             (gradient,) = torch.autograd.grad([deltas[name] for name in names], [coefficients], gradients)  # type: ignore[arg-type]
-        return float(total), gradient.detach().cpu()
+        return total, gradient.detach().cpu()
 
-    return loss
+    return Objective(value, with_gradient)
 
 
-def output_objective(base: BaseModel, adapters: Sequence[Adapter], aims: Sequence[Aim]) -> LossAndGradient:
+def output_objective(base: BaseModel, adapters: Sequence[Adapter], aims: Sequence[Aim]) -> Objective:
     """The objective of "mixture-output": C [members, 1] are weights of zero and more.
 
     softmax(logits_k) does not depend on the coefficients, so every member runs once, here; a call costs next to
@@ -108,17 +115,27 @@ def output_objective(base: BaseModel, adapters: Sequence[Adapter], aims: Sequenc
         torch.stack([outputs(base, delta, aim.pixels, aim.labels).log_softmax(-1) for delta in deltas]) for aim in aims
     ]
 
-    def loss(point: Tensor) -> tuple[float, Tensor]:
+    def total(coefficients: Tensor) -> Tensor:
+        mixtures = [mix_outputs(log_probabilities, coefficients[:, 0]) for log_probabilities in cached]
+        return torch.stack([_loss(aim, out) for aim, out in zip(aims, mixtures, strict=True)]).sum()
+
+    def value(point: Tensor) -> float:
+        with torch.no_grad():
+            return float(total(point.to(base.device)))
+
+    def with_gradient(point: Tensor) -> tuple[float, Tensor]:
         coefficients = point.detach().to(base.device).requires_grad_()
         with torch.enable_grad():
-            total = torch.zeros((), device=base.device)
-            for aim, log_probabilities in zip(aims, cached, strict=True):
-                out = mix_outputs(log_probabilities, coefficients[:, 0])
-                total = total + aim.share * (-(aim.targets * out).sum(-1).mean() - aim.floor)
-            (gradient,) = torch.autograd.grad(total, [coefficients])
-        return float(total.detach()), gradient.detach().cpu()
+            loss = total(coefficients)
+            (gradient,) = torch.autograd.grad(loss, [coefficients])
+        return float(loss.detach()), gradient.detach().cpu()
 
-    return loss
+    return Objective(value, with_gradient)
+
+
+def _loss(aim: Aim, out: Tensor) -> Tensor:
+    """The aim's part of the objective from outputs [n, classes]."""
+    return aim.share * (-(aim.targets * out.log_softmax(-1)).sum(-1).mean() - aim.floor)
 
 
 def _backward(base: BaseModel, aim: Aim, weights: dict[str, Tensor]) -> float:

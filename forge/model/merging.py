@@ -1,0 +1,255 @@
+"""Finding the coefficients of a merge on the distilled images of the contributions that take part.
+
+Three searches. `shiwa` is the paper's (MedForge (2025), section 3.3): two scalars, one for main and one for the
+incoming contribution, gradient-free. `exact` finds the same scalars by gradients. `joint` weighs every contribution
+anew, all at once, so that the order of merging cannot matter. The latter two can also give every adapted module a
+coefficient of its own, pulled towards the shared one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from forge.errors import ForgeError
+from forge.model.adapters import Adapter
+from forge.model.base import BaseModel
+from forge.model.composing import Coefficient, of_module
+from forge.model.merge_problem import (
+    Advance,
+    Problem,
+    Solution,
+    objective_at,
+    solve_gradient_free,
+    solve_per_module,
+    solve_shared,
+)
+from forge.model.objectives import Aim, label_aims, module_names, output_objective, teacher_aims, weight_objective
+from forge.model.scoring import TaskImages
+from forge.model.search import SearchSettings
+
+METHODS = ("shiwa", "exact", "joint")
+GRANULARITIES = ("contribution", "module")
+OBJECTIVES = ("cross-entropy", "distillation", "held-out")
+PULLS = (0.1, 0.01, 0.001)  # what hold-out chooses from
+
+
+@dataclass(frozen=True)
+class Member:
+    """A contribution in a merge: `coefficient` is c_k before it (1.0 when new), `images` its own distilled dataset."""
+
+    name: str
+    adapter: Adapter
+    coefficient: Coefficient
+    side: str  # "ours" or "theirs"
+    images: TaskImages
+
+
+@dataclass(frozen=True)
+class MergeSettings:
+    """How coefficients are searched; forge.toml's [search]. `pull` None: chosen by hold-out."""
+
+    method: str = "joint"
+    per: str = "module"
+    objective: str = "cross-entropy"
+    pull: float | None = 0.01
+    search: SearchSettings = field(default_factory=SearchSettings)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Coefficients by member. `by_task` [task][member] only where the recipe is task-aware.
+
+    `scales` holds w ("ours") and w' ("theirs") where two scalars were searched. The objective before is that of ours
+    kept as it was.
+    """
+
+    coefficients: Mapping[str, Coefficient]
+    by_task: Mapping[str, Mapping[str, Coefficient]]
+    scales: Mapping[str, float]
+    objective: str
+    pull: float
+    objective_before: float
+    objective_after: float
+
+
+def merge_members(
+    base: BaseModel,
+    strategy: str,
+    members: Sequence[Member],
+    settings: MergeSettings,
+    *,
+    task_aware: bool = False,
+    advance: Advance = lambda best: None,
+) -> Merged:
+    """Coefficients for `members` under `strategy`, found on their distilled images alone.
+
+    Members with the same labels are one task. "Keep ours as it is" is a candidate where main and an incoming
+    contribution are weighed as two sides. With `task_aware`, every task also gets coefficients of its own, found on
+    its images alone. The same inputs give the same result. `advance` is told the best objective after every
+    evaluation. Raises ForgeError for a search that the strategy has no meaning for, and where no score is finite.
+    """
+    check_settings(strategy, settings)
+    if settings.objective == "held-out" or settings.pull is None:
+        settings = choose_by_hold_out(base, strategy, members, settings, advance)
+    problem = make_problem(base, strategy, members, settings)
+    solution = solve(problem, settings, advance)
+    by_task: dict[str, Mapping[str, Coefficient]] = {}
+    if task_aware:
+        for task in pooled_tasks([member.images for member in members]):
+            alone = make_problem(base, strategy, members, settings, only=task)
+            by_task[task.task] = _by_member(alone, members, solve(alone, settings, advance))
+    two_sides = settings.method != "joint" and settings.per == "contribution"
+    scales = dict(zip(_sides(members), solution.scales[:, 0].tolist(), strict=True)) if two_sides else {}
+    l1 = settings.search.l1
+    ours = torch.tensor([1.0 if side == "ours" else 0.0 for side in _sides(members)], dtype=torch.float64)
+    kept = make_problem(base, strategy, members, replace(settings, method="exact"))
+    return Merged(
+        coefficients=_by_member(problem, members, solution),
+        by_task=by_task,
+        scales=scales,
+        objective=settings.objective,
+        pull=settings.pull or 0.0,
+        objective_before=objective_at(kept, ours, l1),
+        objective_after=solution.objective,
+    )
+
+
+def check_settings(strategy: str, settings: MergeSettings) -> None:
+    """Refuse what has no meaning, by its name in forge.toml."""
+    for name, value, known in (
+        ("method", settings.method, METHODS),
+        ("per", settings.per, GRANULARITIES),
+        ("objective", settings.objective, OBJECTIVES),
+    ):
+        if value not in known:
+            raise ForgeError(f"search.{name} = {value!r} is unknown", hint=f"use one of: {', '.join(known)}")
+    if settings.per == "module" and settings.method == "shiwa":
+        raise ForgeError(
+            "the gradient-free search finds two scalars, not one coefficient per module",
+            hint='set method = "exact" or "joint", or per = "contribution", in [search] of forge.toml',
+        )
+    if settings.per == "module" and strategy == "mixture-output":
+        raise ForgeError(
+            "mixture-output weighs whole models, so a coefficient per module has no meaning for it",
+            hint='set per = "contribution" in [search] of forge.toml, or strategy = "mixture" in [merge]',
+        )
+
+
+def make_problem(
+    base: BaseModel,
+    strategy: str,
+    members: Sequence[Member],
+    settings: MergeSettings,
+    *,
+    only: TaskImages | None = None,
+) -> Problem:
+    """The search of these members; with `only`, on the images of that task alone."""
+    adapters = [member.adapter for member in members]
+    joint = settings.method == "joint"
+    columns = [""] if strategy == "mixture-output" else module_names(adapters)
+    before = torch.tensor(
+        [[1.0 if joint else float(of_module(member.coefficient, name)) for name in columns] for member in members]
+    )
+    sides = _sides(members)
+    units = list(range(len(members))) if joint else [sides.index(member.side) for member in members]
+    aims = _aims(base, members, settings.objective, only)
+    objective = (
+        output_objective(base, adapters, aims)
+        if strategy == "mixture-output"
+        else weight_objective(base, strategy, adapters, aims)
+    )
+    keep = None
+    if not joint and only is None and "ours" in sides:
+        keep = torch.tensor([1.0 if side == "ours" else 0.0 for side in sides], dtype=torch.float64)
+    return Problem(objective, torch.tensor(units), before, keep, strategy == "mixture-output")
+
+
+def solve(problem: Problem, settings: MergeSettings, advance: Advance) -> Solution:
+    """Search the scales as the settings say."""
+    if settings.method == "shiwa":
+        return solve_gradient_free(problem, settings.search, advance)
+    shared = solve_shared(problem, settings.search, advance)
+    if settings.per == "contribution":
+        return shared
+    assert settings.pull is not None
+    return solve_per_module(problem, shared, settings.pull, settings.search, advance)
+
+
+def choose_by_hold_out(
+    base: BaseModel, strategy: str, members: Sequence[Member], settings: MergeSettings, advance: Advance
+) -> MergeSettings:
+    """Objective and pull by two-fold hold-out on the distilled images: no raw image is needed.
+
+    Every other image of a class is held out in turn; what counts is the cross-entropy on the labels of those.
+    """
+    objectives = OBJECTIVES[:2] if settings.objective == "held-out" else (settings.objective,)
+    pulls = PULLS if settings.pull is None and settings.per == "module" else (settings.pull or 0.0,)
+    candidates = [replace(settings, objective=one, pull=pull) for one in objectives for pull in pulls]
+    losses = [0.0] * len(candidates)
+    for fold in (0, 1):
+        seen = [replace(member, images=_fold(member.images, fold)) for member in members]
+        unseen = [replace(member, images=_fold(member.images, 1 - fold)) for member in members]
+        judge = make_problem(base, strategy, unseen, replace(settings, objective="cross-entropy"))
+        for number, candidate in enumerate(candidates):
+            problem = make_problem(base, strategy, seen, candidate)
+            scales = solve(problem, candidate, advance).scales
+            losses[number] += judge.objective.value(judge.coefficients(scales))
+    return candidates[losses.index(min(losses))]
+
+
+def pooled_tasks(images: Sequence[TaskImages]) -> list[TaskImages]:
+    """Distilled datasets with the same labels, in whatever order they list them, as one task; sorted by name."""
+    grouped: dict[tuple[str, ...], list[TaskImages]] = {}
+    for part in images:
+        grouped.setdefault(tuple(sorted(part.labels)), []).append(part)
+    tasks: dict[str, TaskImages] = {}
+    for parts in grouped.values():
+        first = parts[0]
+        name = first.task
+        while name in tasks:  # the same name for other labels: both are kept apart
+            name += "+"
+        aligned = [torch.tensor([first.labels.index(label) for label in part.labels]) for part in parts]
+        targets = [order.to(part.targets.device)[part.targets] for order, part in zip(aligned, parts, strict=True)]
+        tasks[name] = TaskImages(name, first.labels, torch.cat([part.pixels for part in parts]), torch.cat(targets))
+    return [tasks[name] for name in sorted(tasks)]
+
+
+def _aims(base: BaseModel, members: Sequence[Member], objective: str, only: TaskImages | None) -> list[Aim]:
+    if objective == "distillation":
+        known = None if only is None else sorted(only.labels)
+        chosen = [member for member in members if known is None or sorted(member.images.labels) == known]
+        return teacher_aims(base, [(member.adapter, member.images) for member in chosen])
+    return label_aims([only] if only is not None else pooled_tasks([member.images for member in members]))
+
+
+def _sides(members: Sequence[Member]) -> list[str]:
+    there = {member.side for member in members}
+    return [side for side in ("ours", "theirs") if side in there]
+
+
+def _by_member(problem: Problem, members: Sequence[Member], solution: Solution) -> dict[str, Coefficient]:
+    """Final coefficients, rounded to the 6 decimals that a recipe records."""
+    found: Tensor = problem.coefficients(solution.scales)
+    columns = module_names([member.adapter for member in members])
+    coefficients: dict[str, Coefficient] = {}
+    for member, row in zip(members, found.double().tolist(), strict=True):
+        if len(set(row)) == 1:
+            coefficients[member.name] = round(row[0], 6) + 0.0
+        else:
+            values = dict(zip(columns, row, strict=True))
+            coefficients[member.name] = {name: round(values[name], 6) + 0.0 for name in sorted(member.adapter)}
+    return coefficients
+
+
+def _fold(images: TaskImages, fold: int) -> TaskImages:
+    """Every other image of each class."""
+    place = torch.zeros(len(images.targets), dtype=torch.long)
+    for label in range(len(images.labels)):
+        members = torch.nonzero(images.targets.cpu() == label).flatten()
+        place[members] = torch.arange(len(members))
+    keep = (place % 2 == fold).to(images.targets.device)
+    return TaskImages(images.task, images.labels, images.pixels[keep.to(images.pixels.device)], images.targets[keep])
