@@ -98,7 +98,7 @@ def weight_objective(base: BaseModel, strategy: str, adapters: Sequence[Adapter]
             weights = {name: (frozen[name] + deltas[name].detach()).requires_grad_() for name in names}
             total = sum(_backward(base, aim, weights) for aim in aims)
             gradients = [weights[name].grad for name in names]
-            (gradient,) = torch.autograd.grad([deltas[name] for name in names], [coefficients], gradients)  # type: ignore[arg-type]
+            (gradient,) = torch.autograd.grad([deltas[name] for name in names], [coefficients], gradients)
         return total, gradient.detach().cpu()
 
     return Objective(value, with_gradient)
@@ -144,10 +144,10 @@ def _backward(base: BaseModel, aim: Aim, weights: dict[str, Tensor]) -> float:
     replaced = {f"{name}.weight": weight for name, weight in weights.items()}
     total = 0.0
     size = batch_size(aim.pixels)
-    for pixels, targets in zip(aim.pixels.split(size), aim.targets.split(size), strict=True):
+    for pixels, targets in zip(torch.split(aim.pixels, size), torch.split(aim.targets, size), strict=True):
         embedded = F.normalize(functional_call(base.tower, replaced, (base.prepare(pixels),)), dim=-1)
         out = (base.logit_scale * embedded @ texts.T).log_softmax(-1)
         part = -(targets * out).sum() * (aim.share / len(aim.targets))
-        part.backward()  # type: ignore[no-untyped-call]
+        part.backward()
         total += float(part.detach())
     return total - aim.share * aim.floor
