@@ -37,6 +37,7 @@ import click
 @click.option("--rank", type=click.IntRange(1, 4096))
 @click.option("--alpha", type=click.FloatRange(0, min_open=True))
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True))
+@click.option("--dora", is_flag=True, help="Train a DoRA: a LoRA with a magnitude for each output feature.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(
@@ -50,7 +51,7 @@ def command(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Train a LoRA on DATA into contributions/NAME.
+    """Train a LoRA, or with --dora a DoRA, on DATA into contributions/NAME.
 
     The adapter changes W_q and W_v of every visual layer and the visual projection; the epoch that does best on
     the validation split is kept. Settings that are not given are the paper's for ViT-B/16, and quicker ones
@@ -98,13 +99,18 @@ def command(
         if measured.auc is not None:
             metrics["test_auc"] = rounded(measured.auc)
     fresh = card_for(base, private.task, private.labels, card)
-    record = {**asdict(wanted), "validation_share": validation, "images": len(private.train.targets)}
+    kind = "DoRA" if wanted.dora else "LoRA"
+    record: dict[str, object] = {"adapter": kind, **asdict(wanted)}
+    del record["dora"]
+    record |= {"validation_share": validation, "images": len(private.train.targets)}
     kept = {key: value for key, value in fresh.metrics.items() if key.startswith("distilled_")}
     fresh = replace(fresh, training={**record, "best_epoch": trained.epoch}, metrics={**metrics, **kept})
     write_adapter(repo, name, trained.tensors, trained.config, fresh)
     if as_json:
-        emit_json({"contribution": name, **metrics, "best_epoch": trained.epoch})
+        emit_json({"contribution": name, "adapter": kind, **metrics, "best_epoch": trained.epoch})
         return
-    click.echo(f"Trained {path_of(name)} on {len(private.train.targets)} images, best epoch {trained.epoch}:")
+    click.echo(
+        f"Trained {path_of(name)}, a {kind}, on {len(private.train.targets)} images, best epoch {trained.epoch}:"
+    )
     click.echo("  " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in metrics.items()))
     click.echo(f"Next: git forge distill {name} --data {data}")

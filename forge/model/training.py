@@ -1,4 +1,4 @@
-"""Training a plugin module: PEFT's LoRA on the frozen tower, best checkpoint on validation kept."""
+"""Training a plugin module: PEFT's LoRA or DoRA on the frozen tower, best checkpoint on validation kept."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class TrainSettings:
     alpha: float = 16.0
     dropout: float = 0.1
     seed: int = 0
+    dora: bool = False  # a DoRA in place of a LoRA (MedForge (2025), Table 4)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def train_adapter(
     *,
     advance: Advance = lambda note: None,
 ) -> TrainedAdapter:
-    """Train a LoRA on W_q, W_v and the visual projection by cross-entropy on the label similarities.
+    """Train a LoRA or DoRA on W_q, W_v and the visual projection by cross-entropy on the label similarities.
 
     Keeps the epoch with the best validation accuracy, the lower cross-entropy among equals. `advance` is
     called after every batch with a note for a progress bar. The base is left as it was, also on Ctrl-C.
@@ -71,7 +72,7 @@ def train_adapter(
     best: tuple[float, float, int, dict[str, Tensor]] | None = None
     with torch.random.fork_rng(devices=[]):  # PEFT's initialisation and dropout draw from the global generator
         torch.manual_seed(settings.seed)
-        config = lora_config(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
+        config = lora_config(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout, dora=settings.dora)
         model = get_peft_model(base.tower, config)
         try:
             optimizer, scheduler = make_optimizer(
@@ -118,8 +119,9 @@ def fit_on_images(
     seed: int = 0,
     augmentation: Callable[[Tensor, torch.Generator], Tensor] = lambda images, generator: images,
     advance: Callable[[], None] = lambda: None,
+    dora: bool = False,
 ) -> dict[str, Tensor]:
-    """A fresh LoRA trained for `steps` AdamW steps on a few images; PEFT's tensors.
+    """A fresh LoRA (or DoRA) trained for `steps` AdamW steps on a few images; PEFT's tensors.
 
     A step takes all images, or as many at random as one forward pass takes (`batch_size`). This is how a distilled
     set is judged (MedForge (2025), "distilled data only"): counted in steps, because a set of 60 images has no
@@ -130,7 +132,7 @@ def fit_on_images(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = get_peft_model(base.tower, lora_config(rank=16, alpha=16, dropout=0.0))
+        model = get_peft_model(base.tower, lora_config(rank=16, alpha=16, dropout=0.0, dora=dora))
         try:
             parameters = [p for p in model.parameters() if p.requires_grad]
             optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)

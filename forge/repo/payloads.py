@@ -1,8 +1,8 @@
 """What the three payload files of a contribution must hold; pure checks of bytes, with numpy only.
 
-A contribution comes from someone else. What is not a plain LoRA in PEFT's format, or not a distilled dataset
-in ours, is refused by the name of what is wrong, because an adapter variant that is read as plain LoRA is a
-model that is silently wrong.
+A contribution comes from someone else. What is not a plain LoRA or DoRA in PEFT's format, or not a distilled
+dataset in ours, is refused by the name of what is wrong, because an adapter variant that is read as plain LoRA is
+a model that is silently wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ MAX_RANK = 4096
 MAX_SIDE = 4096  # pixels
 MAX_DISTILLED = 100_000  # images
 
-_TENSOR = re.compile(r"base_model\.model\.([A-Za-z0-9_.]+)\.lora_([AB])\.weight")
+# PEFT saves a magnitude without ".weight", and reads it with or without.
+_TENSOR = re.compile(
+    r"base_model\.model\.([A-Za-z0-9_.]+)\.(?:(lora_[AB])\.weight|(lora_magnitude_vector)(?:\.weight)?)"
+)
+_MAGNITUDE = "lora_magnitude_vector"
 _FLOATS = ("F16", "BF16", "F32", "F64")
 _DISTILLED = {"images": "U8", "labels": "I64", "offset": "F32", "scale": "F32"}
 
@@ -34,7 +38,7 @@ _NEUTRAL = frozenset(
         "alpha", "auto_mapping", "base_model_name_or_path", "bias", "exclude_modules", "inference_mode",
         "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout",
         "megatron_core", "peft_type", "peft_version", "qalora_group_size", "r", "revision", "target_modules",
-        "task_type", "use_rslora",
+        "task_type", "use_dora", "use_rslora",
     }
 )  # fmt: skip
 # These initialisations rewrite the base's weights; the factors alone are then not the adapter.
@@ -43,11 +47,20 @@ _OTHER_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """adapter_config.json: rank r and lora_alpha; dW = lora_alpha / r * B A, or / sqrt(r) with rsLoRA."""
+    """adapter_config.json: rank r and lora_alpha; dW = lora_alpha / r * B A, or / sqrt(r) with rsLoRA.
+
+    With `dora`, W + dW is then rescaled so that its rows have the lengths that a magnitude vector gives.
+    """
 
     rank: int
     alpha: float
     rslora: bool
+    dora: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What to call such an adapter."""
+        return "DoRA" if self.dora else "LoRA"
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class DistilledView:
 
 
 def check_adapter_config(data: bytes, source: str) -> AdapterConfig:
-    """The settings of a plain LoRA. Raises ForgeError naming `source` and the variant that is not one."""
+    """The settings of a plain LoRA or DoRA. Raises ForgeError naming `source` and the variant that is neither."""
     config = _json_object(data, source)
     kind = config.get("peft_type")
     if kind != "LORA":
@@ -90,14 +103,19 @@ def check_adapter_config(data: bytes, source: str) -> AdapterConfig:
         raise ForgeError(f"{source}: r must be a whole number from 1 to {MAX_RANK}", hint=_EXPORT)
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < 1e9:
         raise ForgeError(f"{source}: lora_alpha must be a finite number", hint=_EXPORT)
-    rslora = config.get("use_rslora", False)
+    rslora, dora = config.get("use_rslora", False), config.get("use_dora")
     if not isinstance(rslora, bool):
         raise ForgeError(f"{source}: use_rslora must be true or false", hint=_EXPORT)
-    return AdapterConfig(rank, float(alpha), rslora)
+    if not (dora is None or isinstance(dora, bool)):
+        raise ForgeError(f"{source}: use_dora must be true or false", hint=_EXPORT)
+    return AdapterConfig(rank, float(alpha), rslora, bool(dora))
 
 
 def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterView:
-    """The factors of a plain LoRA: lora_A [r, in] and lora_B [out, r] in pairs, finite floats, nothing else."""
+    """The factors of a plain LoRA: lora_A [r, in] and lora_B [out, r] in pairs, finite floats, nothing else.
+
+    Those of a DoRA: a magnitude vector [out] for every pair as well.
+    """
     from forge.repo.safetensors_format import check_finite, parse_header
 
     header = parse_header(data, source)
@@ -105,23 +123,44 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
     for tensor in header.tensors:
         match = _TENSOR.fullmatch(tensor.name)
         if not match:
-            _refuse(source, f"{printable(tensor.name)!r} is not a factor of a plain LoRA")
+            _refuse(source, f"{printable(tensor.name)!r} is not a factor of one")
+        module, factor = match[1], match[2] or match[3]
+        if factor == _MAGNITUDE and not config.dora:
+            raise ForgeError(
+                f"{source}: {tensor.name} is the magnitude of a DoRA, but adapter_config.json does not set use_dora",
+                hint="adapter_config.json belongs to another adapter, or is edited; export it again",
+            )
         if tensor.dtype not in _FLOATS:
             raise ForgeError(f"{source}: {tensor.name} is {tensor.dtype}, not floating point", hint=_EXPORT)
-        factors.setdefault(match[1], {})[match[2]] = tensor.shape
+        if factor in factors.setdefault(module, {}):
+            raise ForgeError(f"{source}: {module} has its {factor} under two names", hint=_EXPORT)
+        factors[module][factor] = tensor.shape
     if not factors:
         raise ForgeError(f"{source}: the adapter holds no factors", hint=_EXPORT)
     modules = {}
-    for module, pair in sorted(factors.items()):
-        if len(pair) != 2:
-            raise ForgeError(f"{source}: {module} has lora_{next(iter(pair))} alone", hint=_EXPORT)
-        a, b = pair["A"], pair["B"]
+    for module, found in sorted(factors.items()):
+        a, b, magnitude = (found.get(factor) for factor in ("lora_A", "lora_B", _MAGNITUDE))
+        if len(found) == 1:
+            raise ForgeError(f"{source}: {module} has {next(iter(found))} alone", hint=_EXPORT)
+        if a is None or b is None:
+            raise ForgeError(f"{source}: {module} has no lora_{'B' if b is None else 'A'}", hint=_EXPORT)
         if len(a) != 2 or len(b) != 2 or 0 in (*a, *b):
             raise ForgeError(f"{source}: {module} has factors that are no matrices: {a}, {b}", hint=_EXPORT)
         if a[0] != config.rank or b[1] != config.rank:
             raise ForgeError(
                 f"{source}: {module} has lora_A {a} and lora_B {b}, but r is {config.rank}",
                 hint="adapter_config.json belongs to another adapter, or is edited; export it again",
+            )
+        if config.dora and magnitude is None:
+            raise ForgeError(
+                f"{source}: {module} has no {_MAGNITUDE}, but adapter_config.json sets use_dora",
+                hint="adapter_config.json belongs to another adapter, or is edited; export it again",
+            )
+        if magnitude is not None and magnitude != b[:1]:
+            raise ForgeError(
+                f"{source}: {module} has a magnitude of the shape {magnitude}, not {b[:1]}, one number for each "
+                "output feature",
+                hint=_EXPORT,
             )
         modules[module] = (b[0], a[1])
     check_finite(data, header, source)
@@ -176,8 +215,8 @@ _DISTIL = "make it again with `git forge distill`"
 
 def _refuse(source: str, what: str) -> NoReturn:
     raise ForgeError(
-        f"{source}: not a plain LoRA: {what}",
-        hint="git forge merges plain LoRA: train without it, or convert the adapter with PEFT first",
+        f"{source}: neither a plain LoRA nor a DoRA: {what}",
+        hint="git forge merges plain LoRA and DoRA: train without it, or convert the adapter with PEFT first",
     )
 
 

@@ -190,3 +190,59 @@ def test_images_are_augmented_as_asked(base: BaseModel, bright_or_dark: MakeTask
     assert [len(batch) for batch in batches] == [4, 4, 4]
     rows = {tuple(image.flatten()[:5].tolist()) for image in few.pixels}
     assert all({tuple(image.flatten()[:5].tolist()) for image in batch} == rows for batch in batches)
+
+
+# DoRA.
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_dora_is_trained_and_read_back(base: BaseModel, bright_or_dark: MakeTask, optimizer: str) -> None:
+    rates = {"adamw": (5e-3, "cosine"), "sgd": (0.1, "constant")}
+    rate, schedule = rates[optimizer]
+    settings = replace(QUICK, optimizer=optimizer, learning_rate=rate, schedule=schedule, epochs=2, dora=True)
+    train, validation = bright_or_dark(16), bright_or_dark(8, 1)
+    trained = train_adapter(base, train, validation, settings)
+    assert trained.config["use_dora"] is True
+    magnitudes = [value for name, value in trained.tensors.items() if name.endswith(".lora_magnitude_vector")]
+    assert sorted(tuple(each.shape) for each in magnitudes) == [(32,), *[(64,)] * 4]
+    adapter = read_adapter(trained.config, trained.tensors, base.tower, source="trained")
+    assert parameter_count(adapter) == 4 * (4 * (64 + 64) + 64) + 4 * (64 + 32) + 32
+    norms = base.tower.projection.weight.norm(dim=1)
+    learnt = adapter["projection"].magnitude
+    assert learnt is not None and not torch.allclose(learnt, norms)  # the magnitude is trained too
+    (found,) = score_tasks(base, plain_delta(adapter), [validation])
+    assert found.accuracy == trained.validation.accuracy
+    assert found.cross_entropy == pytest.approx(trained.validation.cross_entropy, rel=1e-4)
+
+
+def test_a_lora_is_no_dora(base: BaseModel, bright_or_dark: MakeTask) -> None:
+    task = bright_or_dark(4)
+    trained = train_adapter(base, task, task, replace(QUICK, epochs=1))
+    assert trained.config["use_dora"] is False
+    assert not any("magnitude" in name for name in trained.tensors)
+
+
+def test_a_step_of_a_dora_is_the_one_by_hand(base: BaseModel, bright_or_dark: MakeTask) -> None:
+    """The first step of SGD: m <- m - lr * gradient, of embeddings (m / ||W||) W x as B is zero."""
+    task = bright_or_dark(6)
+    settings = TrainSettings("sgd", 0.1, "constant", 0.0, epochs=1, batch=6, rank=2, alpha=6, dropout=0.0, dora=True)
+    trained = train_adapter(base, task, task, settings)
+    weight = base.tower.projection.weight.detach()
+    norms = weight.norm(dim=1)
+    magnitude = norms.clone().requires_grad_()
+    with torch.no_grad():
+        features = base.tower.trunk(task.pixels)
+    embedded = features @ weight.T * (magnitude / norms)
+    similarity = F.normalize(embedded, dim=-1) @ base.text_embeddings(task.labels).T
+    loss = F.cross_entropy(base.logit_scale * similarity, task.targets)
+    (gradient,) = torch.autograd.grad(loss, [magnitude])
+    found = trained.tensors["base_model.model.projection.lora_magnitude_vector"]
+    torch.testing.assert_close(found - norms, -0.1 * gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_a_few_images_are_learnt_by_a_dora(base: BaseModel, bright_or_dark: MakeTask) -> None:
+    few, test = bright_or_dark(6), bright_or_dark(40, 1)
+    tensors = fit_on_images(base, few.pixels, few.targets, few.labels, steps=12, dora=True)
+    adapter = read_adapter({"r": 16, "lora_alpha": 16, "use_dora": True}, tensors, base.tower, source="fitted")
+    with folded(base.tower, plain_delta(adapter)):
+        assert score(base, test).accuracy > 0.9

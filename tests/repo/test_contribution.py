@@ -265,7 +265,8 @@ def test_disagreements(model: SampleModel, change: Callable[[SampleModel], objec
         ({"peft_type": "LOHA"}, "peft_type is 'LOHA'"),
         ({"peft_type": None}, "peft_type is None"),
         ({"bias": "all"}, "bias is 'all'"),
-        ({"use_dora": True}, "use_dora is set"),
+        ({"use_dora": "yes"}, "use_dora must be true or false"),
+        ({"use_dora": 1}, "use_dora must be true or false"),
         ({"rank_pattern": {"q": 4}}, "rank_pattern is set"),
         ({"alpha_pattern": {"q": 4}}, "alpha_pattern is set"),
         ({"modules_to_save": ["head"]}, "modules_to_save is set"),
@@ -307,11 +308,18 @@ def test_config_as_peft_writes_it() -> None:
         "trainable_token_indices": None, "use_dora": False, "use_qalora": False, "use_rslora": True,
     }  # fmt: skip
     found = payloads.check_adapter_config(json.dumps(config).encode(), "config")
-    assert found == payloads.AdapterConfig(16, 8.5, True)
+    assert found == payloads.AdapterConfig(16, 8.5, rslora=True, dora=False)
+    assert found.kind == "LoRA"
+    found = payloads.check_adapter_config(json.dumps(config | {"use_dora": True}).encode(), "config")
+    assert found == payloads.AdapterConfig(16, 8.5, rslora=True, dora=True)
+    assert found.kind == "DoRA"
+    found = payloads.check_adapter_config(json.dumps(config | {"use_dora": None}).encode(), "config")
+    assert not found.dora
 
 
 KEY = "base_model.model.x.lora_A.weight", "base_model.model.x.lora_B.weight"
 A, B = np.ones((2, 4), np.float32), np.ones((3, 2), np.float32)
+M, LENGTHS = "base_model.model.x.lora_magnitude_vector", np.full(3, 0.5, np.float32)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +328,8 @@ A, B = np.ones((2, 4), np.float32), np.ones((3, 2), np.float32)
         ({}, "holds no factors"),
         ({KEY[0]: A}, "x has lora_A alone"),
         ({KEY[1]: B}, "x has lora_B alone"),
-        ({KEY[0]: A, KEY[1]: B, "base_model.model.x.lora_magnitude_vector.weight": B}, "lora_magnitude_vector"),
+        ({KEY[0]: A, KEY[1]: B, M: LENGTHS}, "x.lora_magnitude_vector is the magnitude of a DoRA, but .* not set use_"),
+        ({M: LENGTHS}, "does not set use_dora"),
         ({"x.lora_A.weight": A, "x.lora_B.weight": B}, "'x.lora_A.weight' is not a factor"),
         ({"base_model.model.x.lora_A.default.weight": A}, "is not a factor"),
         ({"base_model.model.../x.lora_A.weight": A}, "is not a factor"),
@@ -342,6 +351,54 @@ def test_refused_values() -> None:
     data[-4:] = np.float32(np.nan).tobytes()
     with pytest.raises(ForgeError, match="NaN"):
         payloads.check_adapter(bytes(data), payloads.AdapterConfig(2, 16.0, False), "adapter")
+
+
+DORA = {KEY[0]: A, KEY[1]: B, M: LENGTHS}
+
+
+@pytest.mark.parametrize("name", [M, f"{M}.weight"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+def test_a_dora(name: str, dtype: type) -> None:
+    tensors = {KEY[0]: A, KEY[1]: B, name: LENGTHS.astype(dtype)}
+    config = payloads.AdapterConfig(2, 16.0, False, dora=True)
+    found = payloads.check_adapter(safetensors_format.to_bytes(tensors), config, "adapter")
+    assert found == payloads.AdapterView({"x": (3, 4)}, 2 * 4 + 3 * 2 + 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({M: None}, "x has no lora_magnitude_vector, but adapter_config.json sets use_dora"),
+        ({KEY[0]: None}, "x has no lora_A"),
+        ({KEY[1]: None}, "x has no lora_B"),
+        ({KEY[0]: None, KEY[1]: None}, "x has lora_magnitude_vector alone"),
+        ({M: LENGTHS[:2]}, r"x has a magnitude of the shape \(2,\), not \(3,\)"),
+        ({M: LENGTHS[:0]}, r"x has a magnitude of the shape \(0,\)"),
+        ({M: LENGTHS[:1]}, r"x has a magnitude of the shape \(1,\)"),
+        ({M: LENGTHS.reshape(3, 1)}, r"x has a magnitude of the shape \(3, 1\)"),
+        ({M: LENGTHS.reshape(1, 3)}, r"x has a magnitude of the shape \(1, 3\)"),
+        ({M: np.float32(1)}, r"x has a magnitude of the shape \(\)"),
+        ({M: np.ones(3, np.int64)}, "not floating point"),
+        ({f"{M}.weight": LENGTHS}, "lora_magnitude_vector under two names"),
+        ({f"{M}.default": LENGTHS}, "is not a factor"),
+        ({M.replace("x", "y"): LENGTHS}, "y has lora_magnitude_vector alone"),
+        ({"base_model.model.lora_magnitude_vector": LENGTHS}, "is not a factor"),
+    ],
+)
+def test_refused_dora(changes: dict[str, np.ndarray | None], message: str) -> None:
+    tensors = {name: array for name, array in (DORA | changes).items() if array is not None}
+    config = payloads.AdapterConfig(2, 16.0, False, dora=True)
+    with pytest.raises(ForgeError, match=f"^adapter: .*{message}"):
+        payloads.check_adapter(safetensors_format.to_bytes(tensors), config, "adapter")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_refused_values_of_a_magnitude(value: float) -> None:
+    data = safetensors_format.to_bytes(DORA)
+    assert data.count(LENGTHS.tobytes()) == 1
+    data = data.replace(LENGTHS.tobytes(), np.array([1, value, 1], np.float32).tobytes())
+    with pytest.raises(ForgeError, match=r"^adapter: .*lora_magnitude_vector holds NaN or infinity"):
+        payloads.check_adapter(data, payloads.AdapterConfig(2, 16.0, False, dora=True), "adapter")
 
 
 IMAGES = {
