@@ -148,6 +148,6 @@ def _backward(base: BaseModel, aim: Aim, weights: dict[str, Tensor]) -> float:
         embedded = F.normalize(functional_call(base.tower, replaced, (base.prepare(pixels),)), dim=-1)
         out = (base.logit_scale * embedded @ texts.T).log_softmax(-1)
         part = -(targets * out).sum() * (aim.share / len(aim.targets))
-        part.backward()
+        part.backward()  # type: ignore[no-untyped-call]
         total += float(part.detach())
     return total - aim.share * aim.floor

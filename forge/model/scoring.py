@@ -124,7 +124,7 @@ def per_group(out: Tensor, task: TaskImages) -> tuple[Tensor, Tensor]:
     """Outputs averaged over the images of each slide, and the slides' targets; as they are without groups."""
     if task.groups is None:
         return out, task.targets
-    numbers, member = torch.unique(task.groups.to(out.device), return_inverse=True)  # type: ignore[no-untyped-call]
+    numbers, member = torch.unique(task.groups.to(out.device), return_inverse=True)
     sums = torch.zeros(len(numbers), out.shape[1], dtype=out.dtype, device=out.device).index_add_(0, member, out)
     means = sums / torch.bincount(member, minlength=len(numbers)).unsqueeze(1)
     targets = torch.empty(len(numbers), dtype=task.targets.dtype, device=out.device)
