@@ -92,16 +92,19 @@ def statistics_loss(
 
 @contextmanager
 def feature_extractor(
-    base: BaseModel, token_depths: Sequence[float], class_depths: Sequence[float]
+    base: BaseModel, token_depths: Sequence[float], class_depths: Sequence[float], labels: tuple[str, ...]
 ) -> Iterator[Callable[[Tensor], list[Tensor]]]:
     """A function from normalised images to features [n, d] of the tower as it stands.
 
     Per token depth the mean and the deviation of the patch tokens, per class depth the class token; then the
-    tower's output before the projection and after it, the latter of unit length. Depth 1 is the last block.
+    tower's output before the projection and after it, the latter of unit length, and its logits for the labels.
+    Depth 1 is the last block. The logits are what the classes are told by: among a hundred directions of the
+    features those few would hardly count, and the adapter itself then misreads its own synthetic images.
     """
     trunk = base.tower.trunk
     blocks = list(trunk.transformer.resblocks)
     of_tokens, of_class = (blocks_at(depths, len(blocks)) for depths in (token_depths, class_depths))
+    texts = base.text_embeddings(labels)
     seen: dict[int, Tensor] = {}
 
     def hook(number: int) -> Callable[..., None]:
@@ -118,7 +121,8 @@ def feature_extractor(
             found += [tokens.mean(1), tokens.std(1)]
         found += [seen[number][:, 0] for number in of_class]
         seen.clear()
-        return [*found, pooled, F.normalize(base.tower.projection(pooled), dim=-1)]
+        embedded = F.normalize(base.tower.projection(pooled), dim=-1)
+        return [*found, pooled, embedded, base.logit_scale * embedded @ texts.T]
 
     handles = [blocks[number].register_forward_hook(hook(number)) for number in {*of_tokens, *of_class}]
     try:
@@ -158,7 +162,7 @@ class TeacherPoints:
         settings: DistillSettings,
         advance: Callable[[str], None],
     ) -> None:
-        self.base, self.settings, self.classes = base, settings, len(real.labels)
+        self.base, self.settings, self.labels, self.classes = base, settings, real.labels, len(real.labels)
         self.teacher: Delta = plain_delta(adapter)
         self.points = [draw_point(base, self.teacher, settings, number) for number in range(settings.points)]
         self.statistics: list[list[Statistics]] = []
@@ -186,7 +190,7 @@ class TeacherPoints:
         }
 
     def _features(self) -> AbstractContextManager[Callable[[Tensor], list[Tensor]]]:
-        return feature_extractor(self.base, self.settings.token_depths, self.settings.class_depths)
+        return feature_extractor(self.base, self.settings.token_depths, self.settings.class_depths, self.labels)
 
     def redraw(self, generator: torch.Generator) -> None:
         """Nothing is carried from step to step."""
