@@ -80,6 +80,34 @@ def load_picture(path: Path, base: BaseModel) -> Tensor:
     return _read(path, _resizer(base))
 
 
+def load_pictures(
+    paths: Sequence[Path],
+    base: BaseModel,
+    *,
+    crop: Callable[[Any], Any] = lambda picture: picture,
+    progress: Progress = lambda items, total: items,
+) -> Tensor:
+    """Pictures as uint8 [n, 3, h, w] at the base's size; `crop` takes and gives an RGB PIL image, before the resize."""
+    resize = _resizer(base)
+    pixels = torch.empty((len(paths), 3, *base.image_size), dtype=torch.uint8)
+    for index, path in enumerate(progress(paths, len(paths))):
+        pixels[index] = _read(path, lambda picture: resize(crop(picture)))
+    return pixels
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """All pictures in a folder and its sub-folders, sorted; hidden files (macOS's `._name`) are none."""
+    pictures = sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
+    if not pictures:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise ForgeError(f"{folder} holds no images ({known})", hint="add images or remove the empty class")
+    return pictures
+
+
 def split_validation(images: LabelledImages, fraction: float, seed: int) -> tuple[LabelledImages, LabelledImages]:
     """(training, validation): a seeded, stratified share of every class, at least one image each."""
     generator = np.random.default_rng(seed)
@@ -126,19 +154,10 @@ def _load_folder(folder: Path, base: BaseModel, progress: Progress) -> LabelledI
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise ForgeError(f"{folder} has no sub-folders", hint="put the images of each class in a folder of its own")
-    files = [(path, target) for target, name in enumerate(classes) for path in _pictures(name)]
-    resize = _resizer(base)
-    pixels = [_read(path, resize) for path in progress([path for path, _ in files], len(files))]
+    files = [(path, target) for target, name in enumerate(classes) for path in pictures_below(name)]
+    pixels = load_pictures([path for path, _ in files], base, progress=progress)
     targets = torch.tensor([target for _, target in files])
-    return LabelledImages(torch.stack(pixels), targets, tuple(p.name for p in classes), str(folder))
-
-
-def _pictures(folder: Path) -> list[Path]:
-    pictures = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    if not pictures:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise ForgeError(f"{folder} holds no images ({known})", hint="add images or remove the empty class")
-    return pictures
+    return LabelledImages(pixels, targets, tuple(p.name for p in classes), str(folder))
 
 
 def _read(path: Path, resize: Callable[[Any], Any]) -> Tensor:
@@ -221,5 +240,7 @@ def _from_arrays(images: np.ndarray, labels: np.ndarray, base: BaseModel, source
         raise ForgeError(f"{source} is empty", hint="check what wrote it")
     values, targets = np.unique(labels, return_inverse=True)
     resize = _resizer(base)
-    pixels = torch.stack([_to_tensor(resize(Image.fromarray(image).convert("RGB"))) for image in images])
+    pixels = torch.empty((len(images), 3, *base.image_size), dtype=torch.uint8)
+    for index, image in enumerate(images):
+        pixels[index] = _to_tensor(resize(Image.fromarray(image).convert("RGB")))
     return LabelledImages(pixels, torch.from_numpy(targets.astype(np.int64)), tuple(map(str, values)), source)
