@@ -15,6 +15,8 @@ from torch import Tensor
 
 from forge.errors import ForgeError
 
+TOLERANCE = 1e-5  # nats: a step that gains less ends the search; no accuracy hangs on the sixth decimal of a loss
+
 # values [n] -> objective and its gradient [n]
 ValueAndGradient = Callable[[Tensor], tuple[float, Tensor]]
 
@@ -61,7 +63,7 @@ def minimise(
 
     optimizer = torch.optim.LBFGS(
         [values], lr=1.0, max_iter=evaluations, max_eval=evaluations, history_size=20,
-        tolerance_grad=1e-6, tolerance_change=1e-8, line_search_fn="strong_wolfe",
+        tolerance_grad=1e-6, tolerance_change=TOLERANCE, line_search_fn="strong_wolfe",
     )  # fmt: skip
     with contextlib.suppress(_NotFiniteError):  # the best finite point is the result
         optimizer.step(closure)  # type: ignore[no-untyped-call]

@@ -54,8 +54,8 @@ class MergeSettings:
 
     method: str = "joint"
     per: str = "module"
-    objective: str = "cross-entropy"
-    pull: float | None = 0.01
+    objective: str = "distillation"
+    pull: float | None = 0.001
     search: SearchSettings = field(default_factory=SearchSettings)
 
 
