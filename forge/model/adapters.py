@@ -52,10 +52,16 @@ class LowRank:
         An output feature is a row here, as in torch's Linear; the DoRA paper writes the transpose, norms by column.
         """
         product = self.scaling * self.b @ self.a
-        if self.magnitude is None or self.weight is None:
+        if self.weight is None:
             return product
-        changed = self.weight + product
-        return (self.magnitude / torch.linalg.vector_norm(changed, dim=1))[:, None] * changed - self.weight
+        return self.row_scale()[:, None] * (self.weight + product) - self.weight
+
+    def row_scale(self) -> Tensor:
+        """[out]: m / ||W + s B A||, by which a DoRA multiplies the rows of W + s B A; ones for a LoRA."""
+        if self.magnitude is None or self.weight is None:
+            return torch.ones_like(self.b[:, 0])
+        norms: Tensor = torch.linalg.vector_norm(self.weight + self.scaling * self.b @ self.a, dim=1)
+        return self.magnitude / norms
 
 
 Adapter = Mapping[str, LowRank]  # adapted module's name in the tower -> its factors

@@ -4,59 +4,128 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from forge.errors import ForgeError
-from forge.model.adapters import KEY_PREFIX, Adapter, LowRank, lora_config, plain_config
-from forge.model.attention import packed_state
+from forge.model.adapters import KEY_PREFIX, MAGNITUDE, Adapter, LowRank, lora_config, plain_config
+from forge.model.attention import adaptable_modules, packed_state
 from forge.model.base import CONFIG_NAME, WEIGHTS_NAME, BaseModel
-from forge.model.composing import Delta, folded, fused_adapter
-
-Members = Sequence[tuple[Adapter, float]]
+from forge.model.composing import Delta, Members, Parts, compose, folded, fused_adapter, of_module
 
 
-def export_peft(base: BaseModel, strategy: str, members: Members, folder: Path) -> int:
-    """Write one PEFT LoRA that does what the recipe does; returns its rank.
+def one_delta(parts: Parts) -> Delta:
+    """The change of weights of a model that is one set of weights; ForgeError where it is several models."""
+    if len(parts) == 1:
+        return parts[0][0]
+    raise ForgeError(
+        f"mixture-output weighs the predictions of {len(parts)} models, which no single set of weights does, so "
+        "it cannot be exported",
+        hint='`git forge predict` uses it as it is; strategy = "mixture" in forge.toml makes one set of weights',
+    )
 
-    Fusion: the fused A and B. Mixture: A's stacked and B's side by side, coefficients and scalings folded
-    into B, which is exact: sum_k c_k B_k A_k = [c_1 B_1 ... c_n B_n] [A_1; ...; A_n]. The rank is the sum.
+
+def export_peft(
+    base: BaseModel, strategy: str, members: Members, folder: Path, *, residual: Adapter | None = None
+) -> tuple[str, int]:
+    """Write one PEFT adapter that does exactly what the recipe does; returns its kind ("LoRA", "DoRA") and rank.
+
+    Fusion: the fused factors. Mixture: those of all contributions, side by side (`concatenated`); the rank is
+    the sum. `residual` is what a consolidation adds to either. A DoRA among them makes the result a DoRA.
     """
     from safetensors.torch import save
 
-    if not members:
+    modules = _one_adapter(strategy, members, residual)
+    if not modules:
         raise ForgeError(
             "this version has no contributions, so there is no adapter to export",
             hint="use --format open_clip for the base itself",
         )
-    modules = fused_adapter(members) if strategy == "fusion" else concatenated(members)
+    dora = any(module.magnitude is not None for module in modules.values())
+    if dora:
+        modules = _as_dora(modules, base)
     rank = max(module.rank for module in modules.values())
     tensors = {}
     for name, module in modules.items():
         padding = rank - module.rank  # modules that some contributions leave alone; zeros change nothing
         tensors[f"{KEY_PREFIX}{name}.lora_A.weight"] = torch.nn.functional.pad(module.a, (0, 0, 0, padding))
         tensors[f"{KEY_PREFIX}{name}.lora_B.weight"] = torch.nn.functional.pad(module.b, (0, padding))
-    config = plain_config(lora_config(rank=rank, alpha=rank, dropout=0.0, modules=sorted(modules)))
+        if module.magnitude is not None:
+            tensors[f"{KEY_PREFIX}{name}.{MAGNITUDE}"] = module.magnitude
+    config = plain_config(lora_config(rank=rank, alpha=rank, dropout=0.0, modules=sorted(modules), dora=dora))
     config["base_model_name_or_path"] = f"git-forge:{base.fingerprint}"
     folder.mkdir(parents=True)
     weights = {name: value.cpu().contiguous() for name, value in tensors.items()}
     (folder / "adapter_model.safetensors").write_bytes(save(weights, {"format": "pt"}))
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    return rank
+    return "DoRA" if dora else "LoRA", rank
 
 
 def concatenated(members: Members) -> dict[str, LowRank]:
-    """The exact concatenation of a layer Mixture: per module A [sum r, in] and B [out, sum r], scaling 1."""
+    """The exact concatenation of a layer Mixture: per module A [sum r, in] and B [out, sum r], scaling 1.
+
+    Coefficients c_k and scalings s_k go into B: sum_k c_k s_k B_k A_k = [c_1 s_1 B_1 ... c_n s_n B_n] [A_1; ...; A_n].
+
+    A DoRA changes W to D_k (W + s_k B_k A_k), where the diagonal D_k is its `row_scale`; a LoRA does so with D_k = I.
+    So with G = I + sum_k c_k (D_k - I), the Mixture is itself a DoRA:
+
+        W + sum_k c_k dW_k = G W + sum_k c_k D_k s_k B_k A_k = G (W + B A),   B = G^-1 [c_1 D_1 s_1 B_1 ...]
+
+    whose magnitude is G ||W + B A|| by row. Only where a row of G is 0 there is none: its values are not finite then.
+    """
     modules = {}
     for name in sorted({name for adapter, _ in members for name in adapter}):
-        parts = [(adapter[name], c) for adapter, c in members if name in adapter]
-        a = torch.cat([module.a for module, _ in parts])
-        b = torch.cat([c * module.scaling * module.b for module, c in parts], dim=1)
-        modules[name] = LowRank(a, b, 1.0)
+        parts = [(adapter[name], float(of_module(c, name))) for adapter, c in members if name in adapter]
+        modules[name] = _side_by_side(parts)
     return modules
+
+
+def _one_adapter(strategy: str, members: Members, residual: Adapter | None) -> Mapping[str, LowRank]:
+    if strategy == "mixture-output":
+        one_delta(compose(strategy, members))
+        # What is left has one model of any weight, and weights are relative.
+        members = [(adapter, 1.0) for adapter, coefficient in members if coefficient]
+    extra = [(residual, 1.0)] if residual is not None else []
+    if strategy != "fusion":
+        return concatenated([*members, *extra])
+    fused = fused_adapter(members)
+    return concatenated([(fused, 1.0), *extra]) if extra else fused
+
+
+def _side_by_side(parts: Sequence[tuple[LowRank, float]]) -> LowRank:
+    first, coefficient = parts[0]
+    if len(parts) == 1 and coefficient == 1:
+        return LowRank(first.a, first.scaling * first.b, 1.0, first.magnitude, first.weight)
+    a = torch.cat([module.a for module, _ in parts])
+    weight = next((module.weight for module, _ in parts if module.weight is not None), None)
+    if weight is None:
+        return LowRank(a, torch.cat([c * module.scaling * module.b for module, c in parts], dim=1), 1.0)
+    scales = [module.row_scale() for module, _ in parts]
+    total = 1 + torch.stack([c * (rows - 1) for rows, (_, c) in zip(scales, parts, strict=True)]).sum(0)
+    blocks = [c * module.scaling * rows[:, None] * module.b for rows, (module, c) in zip(scales, parts, strict=True)]
+    b = torch.cat(blocks, dim=1) / total[:, None]
+    return LowRank(a, b, 1.0, total * torch.linalg.vector_norm(weight + b @ a, dim=1), weight)
+
+
+def _as_dora(modules: Mapping[str, LowRank], base: BaseModel) -> dict[str, LowRank]:
+    """All modules as DoRA, since PEFT's use_dora is for all: of a LoRA, the magnitude is ||W + s B A|| by row."""
+    weights = {name: module.weight.detach() for name, module in adaptable_modules(base.tower).items()}
+    converted = {}
+    for name, module in modules.items():
+        if module.magnitude is None:
+            norms = torch.linalg.vector_norm(weights[name] + module.delta(), dim=1)
+            module = LowRank(module.a, module.b, module.scaling, norms, weights[name])
+        if not bool(torch.isfinite(module.delta()).all()):
+            raise ForgeError(
+                f"no single DoRA does what this model does: it takes the base's weights of an output feature of "
+                f"{name} out entirely",
+                hint="use --format open_clip, which is exact",
+            )
+        converted[name] = module
+    return converted
 
 
 def export_open_clip(base: BaseModel, delta: Delta, folder: Path, *, final: Path) -> None:
