@@ -62,7 +62,7 @@ def as_task(base: BaseModel, distilled: DistilledImages, like: TaskImages) -> Ta
 
 
 def distilled_only(
-    folder: Path, base: BaseModel, participant: Participant, distilled: DistilledImages, steps: int = 300
+    folder: Path, base: BaseModel, participant: Participant, distilled: DistilledImages, steps: int = 150
 ) -> Adapter:
     """A fresh LoRA trained on the distilled images alone (MedForge (2025), Table 3 "distilled data only")."""
     images = as_task(base, distilled, participant.train)

@@ -17,6 +17,7 @@ from forge.model.adapters import Adapter, plain_delta, read_adapter
 from forge.model.augmentation import augment, draw
 from forge.model.base import BaseModel
 from forge.model.distill_settings import METHODS, DistillSettings, default_settings, used_settings
+from forge.model.gradient_matching import gradient_matcher
 from forge.model.matching import distribution_matcher
 from forge.model.pixel_steps import Matcher, Progress, generator_of, run_steps
 from forge.model.scoring import Score, TaskImages, score_tasks
@@ -131,6 +132,8 @@ def _method(
     match settings.method:
         case "dm" | "dm-dsa":
             return lambda: distribution_matcher(base, real, settings)
+        case "dc-dsa":
+            return lambda: gradient_matcher(base, real, settings)
         case "teacher-points":
             assert adapter is not None
             points = TeacherPoints(base, adapter, real, settings, advance)

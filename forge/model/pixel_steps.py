@@ -66,7 +66,7 @@ def run_steps(
         for group in optimizer.param_groups:
             group["lr"] = pixel_rate(settings, step)
         optimizer.step()
-        if settings.redraw > 1:  # a network drawn anew at every step would forget its update at once
+        if (step + 1) % settings.redraw != 0:  # a network that is drawn anew next would forget its update at once
             matcher.follow(pixels.detach())
         advance(f"loss {loss:.3f}")
     return Progress(last, pixels.detach().clone(), _moments(optimizer, pixels), state.best)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from forge.errors import ForgeError
 from forge.model import distillation, matching
+from forge.model.adapters import Adapter
 from forge.model.augmentation import IDENTITY
 from forge.model.base import BaseModel
 from forge.model.distillation import (
@@ -22,7 +24,6 @@ from forge.model.distillation import (
     DistillSettings,
     Progress,
     as_images,
-    default_settings,
     distil,
     judge,
     quantise,
@@ -37,14 +38,10 @@ from forge.model.scoring import Score, TaskImages
 MakeTask = Callable[..., TaskImages]
 QUICK = DistillSettings(steps=5, real_batch=6, optimizer="adam", pixel_rate=0.1, ipc=2, redraw=2, judge_steps=2)
 LITERAL = replace(QUICK, optimizer="sgd", pixel_rate=5.0, redraw=1)
+GRADIENTS = replace(QUICK, method="dc-dsa", adapter_steps=2)
+POINTS = replace(QUICK, method="teacher-points", redraw=1, points=3, final_rate=0.01, step_images=2)
 
 pytestmark = pytest.mark.usefixtures("untouched")
-
-
-def test_the_papers_settings() -> None:
-    paper = default_settings("paper")
-    assert (paper.steps, paper.real_batch, paper.optimizer, paper.pixel_rate) == (5000, 256, "sgd", 10.0)
-    assert (paper.ipc, paper.redraw, paper.judge_steps) == (20, 1, 1000)
 
 
 @settings(max_examples=25, deadline=None)
@@ -77,6 +74,11 @@ def test_noise_to_start_from(base: BaseModel) -> None:
     assert float(noise.std()) == pytest.approx(1, abs=0.01)
     assert torch.equal(noise, start_from_noise(base, 40, 3))
     assert not torch.equal(noise, start_from_noise(base, 40, 4))
+
+
+@pytest.fixture
+def adapter(make_adapter: Callable[..., Path], read: Callable[[Path], Adapter]) -> Adapter:
+    return read(make_adapter(3))
 
 
 def test_the_private_images_enter_by_the_gradient_alone(base: BaseModel, bright_or_dark: MakeTask) -> None:
@@ -145,10 +147,43 @@ def test_two_steps_by_hand(
     assert float((pixels - start_from_noise(base, 4, still.seed)).abs().max()) > 0.01
 
 
+def test_matching_without_augmentation_draws_none(
+    base: BaseModel, bright_or_dark: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What "dm" distils is what "dm-dsa" would if every draw were to leave the images alone."""
+    real = bright_or_dark(8)
+    wanted = replace(QUICK, steps=3, method="dm", real_batch=100, judge_points=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(matching, "draw", lambda generator: pytest.fail("an augmentation was drawn"))
+        plain = distil(base, real, real, wanted)
+    with monkeypatch.context() as patch:
+        patch.setattr(matching, "draw", lambda generator: IDENTITY)
+        assert same(distil(base, real, real, replace(wanted, method="dm-dsa")), plain)
+    assert not same(distil(base, real, real, replace(wanted, method="dm-dsa")), plain)
+
+
+def test_a_run_that_is_not_judged(base: BaseModel, bright_or_dark: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = bright_or_dark(8)
+    judged = distil(base, task, task, QUICK)
+    monkeypatch.setattr(distillation, "judge", lambda *_: pytest.fail("judged"))
+    found = distil(base, task, task, replace(QUICK, judge_points=0))
+    assert found.score is None
+    assert same(found, replace(judged, score=None))
+
+
+def test_an_unknown_method(base: BaseModel, bright_or_dark: MakeTask) -> None:
+    task = bright_or_dark(8)
+    with pytest.raises(ForgeError, match="no distillation method is called 'dream'") as caught:
+        distil(base, task, task, replace(QUICK, method="dream"))
+    assert "dc-dsa" in (caught.value.hint or "")
+
+
 def test_the_adam_rate_follows_a_cosine() -> None:
     rates = [pixel_rate(replace(QUICK, steps=4, pixel_rate=0.2), step) for step in range(4)]
     assert rates == pytest.approx([0.2, 0.1 * (1 + math.sqrt(0.5)), 0.1, 0.1 * (1 - math.sqrt(0.5))])
     assert pixel_rate(LITERAL, 3) == LITERAL.pixel_rate
+    falling = [pixel_rate(replace(QUICK, steps=4, pixel_rate=0.3, final_rate=0.1), step) for step in range(4)]
+    assert falling == pytest.approx([0.1 + rate for rate in rates])
 
 
 def test_what_is_distilled_teaches_the_task(base: BaseModel, bright_or_dark: MakeTask) -> None:
@@ -174,23 +209,36 @@ def same(first: DistilledImages, second: DistilledImages) -> bool:
 
 @pytest.mark.parametrize(
     "wanted",
-    [QUICK, LITERAL, replace(QUICK, steps=6, judge_points=3, redraw=4), replace(QUICK, steps=3, redraw=10)],
-    ids=["adam", "literal", "judged-thrice", "one-draw"],
-)
+    [
+        QUICK, LITERAL, replace(QUICK, steps=6, judge_points=3, redraw=4), replace(QUICK, steps=3, redraw=10),
+        replace(QUICK, method="dm"), GRADIENTS, replace(GRADIENTS, steps=6, judge_points=2, redraw=4),
+        POINTS, replace(POINTS, judge_points=2),
+    ],
+    ids=["adam", "literal", "judged-thrice", "one-draw", "dm", "dc", "dc-twice", "points", "points-twice"],
+)  # fmt: skip
 def test_a_run_goes_on_from_every_saved_state_to_the_same_bits(
-    base: BaseModel, bright_or_dark: MakeTask, wanted: DistillSettings
+    base: BaseModel, adapter: Adapter, bright_or_dark: MakeTask, wanted: DistillSettings
 ) -> None:
     real, validation = bright_or_dark(12), bright_or_dark(6, 1)
     saved: list[Progress] = []
-    whole = distil(base, real, validation, wanted, save=saved.append)
+    whole = distil(base, real, validation, wanted, adapter=adapter, save=saved.append)
     assert [progress.step for progress in saved] == sorted({progress.step for progress in saved})
     assert saved[-1].step == wanted.steps
     copies = [replace(progress, pixels=progress.pixels.clone()) for progress in saved]
     torch.manual_seed(1234)  # not what the result depends on
     for progress, copy in zip(saved, copies, strict=True):
-        assert same(distil(base, real, validation, wanted, resume=progress), whole)
+        assert same(distil(base, real, validation, wanted, adapter=adapter, resume=progress), whole)
         assert torch.equal(progress.pixels, copy.pixels)  # the state handed in is not worked on
-    assert not same(distil(base, real, validation, replace(wanted, seed=1)), whole)
+    assert not same(distil(base, real, validation, replace(wanted, seed=1), adapter=adapter), whole)
+
+
+@pytest.mark.parametrize("wanted", [QUICK, GRADIENTS, POINTS], ids=lambda wanted: wanted.method)
+def test_the_global_generator_is_left_alone(
+    base: BaseModel, adapter: Adapter, bright_or_dark: MakeTask, wanted: DistillSettings
+) -> None:
+    before = torch.random.get_rng_state()
+    distil(base, bright_or_dark(8), bright_or_dark(4), replace(wanted, steps=2), adapter=adapter)
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 6])
@@ -253,7 +301,7 @@ def test_the_literal_algorithm_leaves_the_adapter_alone_between_draws(
     assert calls == [1, 1]  # the pixels, twice
     calls.clear()
     distil(base, task, task, replace(LITERAL, steps=2, judge_steps=1, redraw=2))
-    assert calls == [1, 10, 1, 10]  # the pixels and five pairs of A and B in turn
+    assert calls == [1, 10, 1]  # the pixels and five pairs of A and B in turn; what would be drawn anew is left
 
 
 def test_bytes_cost_half_a_step_at_most(base: BaseModel) -> None:

@@ -19,7 +19,7 @@ from story.test_bad_places import pictures
 LONGEST = 120.0  # seconds: a safety net, not an expectation
 # Python ends by the signal itself where Ctrl-C came while a C extension was being loaded; a shell shows 130 for both.
 INTERRUPTED = (130, -signal.SIGINT)
-DISTIL = ("--ipc", "1", "--real-batch", "4", "--redraw", "1", "--judge-steps", "2", "--optimizer", "adam")
+DISTIL = ("--method", "dm-dsa", "--ipc", "1", "--real-batch", "4", "--judge-steps", "2", "--optimizer", "adam")
 
 
 def start(top: Path, *command: str) -> subprocess.Popen[str]:

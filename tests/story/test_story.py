@@ -13,7 +13,7 @@ from story.hospitals import ITEM, LABELS, coefficients, copy_repository, forge, 
 from story.test_histories import assert_clean
 
 TRAINING = ("--epochs", "6", "--batch", "8", "--learning-rate", "0.01")
-DISTILLING = ("--ipc", "2", "--steps", "10", "--real-batch", "6", "--judge-steps", "5")
+DISTILLING = ("--ipc", "2", "--steps", "10", "--points", "2", "--judge-steps", "5")
 
 
 def private_images(folder: Path, task: str, seed: int) -> Path:
