@@ -48,29 +48,33 @@ def minimise(
 
     def closure() -> Tensor:
         nonlocal best, calls
+        if calls == evaluations:  # torch's line search may go on for longer than max_eval
+            raise _EndedError
         calls += 1
         inside = values.detach().clamp(-bounds, bounds)
         objective, gradient = function(inside)
-        # Beyond the bounds a steep quadratic leads back; what is kept always lies within them.
+        # Beyond the bounds the function goes on along its slope at the bound, plus a quadratic that leads back: value
+        # and gradient agree, so the line search still moves the other values. What is kept always lies within.
         outside = values.detach() - inside
-        values.grad = gradient.double() + 2 * outside
+        slope = gradient.double()
+        values.grad = slope + 2 * outside
         if math.isfinite(objective) and (best is None or objective < best.objective):
             best = Minimum(inside.clone(), objective)
         advance(best.objective if best else math.inf)
         if not math.isfinite(objective):
-            raise _NotFiniteError
-        return torch.tensor(objective + float(outside.square().sum()), dtype=torch.float64)
+            raise _EndedError
+        return torch.tensor(objective + float((slope * outside + outside.square()).sum()), dtype=torch.float64)
 
     optimizer = torch.optim.LBFGS(
         [values], lr=1.0, max_iter=evaluations, max_eval=evaluations, history_size=20,
         tolerance_grad=1e-6, tolerance_change=TOLERANCE, line_search_fn="strong_wolfe",
     )  # fmt: skip
-    with contextlib.suppress(_NotFiniteError):  # the best finite point is the result
+    with contextlib.suppress(_EndedError):  # the best finite point is the result
         optimizer.step(closure)  # type: ignore[no-untyped-call]
     if best is None:
         raise ForgeError("the coefficient search found no finite score", hint="run git forge verify")
     return best
 
 
-class _NotFiniteError(Exception):
-    pass
+class _EndedError(Exception):
+    """Nothing more can be learnt: no evaluation is left, or the function has no value here."""
