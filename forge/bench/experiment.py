@@ -22,6 +22,7 @@ from forge.bench.merges import Contribution, merge_in_order, merge_inputs
 from forge.bench.methods import (
     DISTILLATION_ROWS,
     DORA_ROWS,
+    MAIN_ROWS,
     MOST_ORDERS,
     Combination,
     LoraHub,
@@ -45,7 +46,15 @@ from forge.model.search import SearchSettings
 
 STAGES = ("adapters", "distilled", "merged")
 DISTILLATIONS = ("teacher-points", "dc-dsa", "dm", "dm-dsa")
-FEW_ORDERS = 2  # of merges that no order can matter to, of objectives other than the paper's, and in Tables 3 and 4
+TWO_ORDERS = 2  # of a joint search, to show that no order matters to it
+EVERY_ORDER = tuple(
+    f"{merge}-{objective}"
+    for merge, objective in (
+        ("fusion-shiwa-contribution", "cross-entropy"),
+        ("mixture-shiwa-contribution", "cross-entropy"),
+        ("mixture-exact-module", "distillation"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class ExperimentSettings:
     search: SearchSettings = field(default_factory=SearchSettings)
     raw_share: float = 0.1  # of everybody's images, for LoRAHub without distilled data
     orders: int = MOST_ORDERS
-    rows: tuple[str, ...] = ()  # patterns of the rows to make where the command line names none; (): all
+    rows: tuple[str, ...] = MAIN_ROWS  # patterns of the rows to make where the command line names none; (): all
 
 
 QUICK = ExperimentSettings(
@@ -200,7 +209,7 @@ def shrunk(scenario: Scenario, most: int) -> Scenario:
 def planned(scenario: Scenario, settings: ExperimentSettings, patterns: Sequence[str] = ()) -> list[tuple[Row, Method]]:
     """Every row of a scenario, the main table's first; then, for multi-task, those of Tables 3 and 4.
 
-    Outside multi-task the one-by-one searches stay with the paper's objective, unless `patterns` ask for others.
+    Orders of merging are compared in the main table of multi-task (Table 2); elsewhere the first one stands for all.
     """
     one_task = len(scenario.test) == 1
     main = scenario.name == "multi-task"
@@ -214,18 +223,15 @@ def planned(scenario: Scenario, settings: ExperimentSettings, patterns: Sequence
     for method in matching(patterns):
         if method.group == "task-aware" and one_task:
             continue  # one label set: its coefficients are the shared ones
-        if not (main or patterns) and _beside_the_main(method):
-            continue
-        plan += rows(method, settings.distillation, "lora", settings.orders)
+        plan += rows(method, settings.distillation, "lora", settings.orders if main else 1)
     if main:
-        few = min(FEW_ORDERS, settings.orders)
         for name in settings.distillations:
             if name != settings.distillation:
                 for method in matching(patterns, DISTILLATION_ROWS):
-                    plan += rows(method, name, "lora", few)
+                    plan += rows(method, name, "lora", 1)
         if settings.dora:
             for method in matching(patterns, DORA_ROWS):
-                plan += rows(method, settings.distillation, "dora", few)
+                plan += rows(method, settings.distillation, "dora", 1)
     return plan
 
 
@@ -234,19 +240,13 @@ def _uses_distilled(method: Method) -> bool:
     return isinstance(how, Merge) or how in (LoraHub("distilled"), Reference("distilled"))
 
 
-def _beside_the_main(method: Method) -> bool:
-    how = method.how
-    return isinstance(how, Merge) and how.sequential and how.objective != "cross-entropy"
-
-
 def _variants(method: Method, scenario: Scenario, orders: int) -> list[str]:
     names = [each.name for each in scenario.participants]
     if method.how in (Reference("single"), Reference("distilled")):
         return names
     if isinstance(method.how, Merge):
-        every = method.how.sequential and method.how.objective == "cross-entropy"
-        most = orders if every else min(orders, FEW_ORDERS)
-        return [" > ".join(order) for order in orders_of(names, most)]
+        most = orders if method.name in EVERY_ORDER else TWO_ORDERS if not method.how.sequential else 1
+        return [" > ".join(order) for order in orders_of(names, min(orders, most))]
     return [""]
 
 

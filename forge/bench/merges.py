@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from forge.console import progress
 from forge.model.adapters import Adapter
 from forge.model.base import BaseModel
 from forge.model.composing import Coefficient, Model, Parts, compose
-from forge.model.merging import Member, MergeSettings, merge_members, pooled_tasks
+from forge.model.merging import DEFAULT_PULLS, Member, MergeSettings, merge_members, pooled_tasks
 from forge.model.scoring import TaskImages
 from forge.model.search import SearchSettings
 
@@ -41,8 +41,8 @@ class MergedModel:
 
 def settings_of(merge: Merge, search: SearchSettings) -> MergeSettings:
     """git forge's settings of a merge; strength and objective are chosen by hold-out together, or neither is."""
-    settings = MergeSettings(method=merge.method, per=merge.per, objective=merge.objective, search=search)
-    return replace(settings, pull=None) if merge.objective == "held-out" else settings
+    pull = None if merge.objective == "held-out" else DEFAULT_PULLS[merge.objective]
+    return MergeSettings(method=merge.method, per=merge.per, objective=merge.objective, pull=pull, search=search)
 
 
 def merge_in_order(

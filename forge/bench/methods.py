@@ -18,6 +18,20 @@ SEARCHES = ("shiwa", "exact", "joint")
 OBJECTIVES = ("cross-entropy", "distillation", "held-out")
 MOST_ORDERS = 6  # of merging: all there are for three participants
 
+# The rows of a run that names none: everything that the tables compare. All that there is takes days: --rows '*'.
+MAIN_ROWS = (
+    "[!fm]*",  # references and baselines
+    "mean",
+    "*-shiwa-contribution-cross-entropy",  # the paper's own settings
+    "mixture-exact-module-distillation",
+    "fusion-joint-*-distillation",
+    "mixture-joint-*-distillation",
+    "mixture-joint-module-cross-entropy",
+    "mixture-output-joint-contribution-*n",
+    "*-joint-module-distillation-task-aware",
+    "mixture-output-joint-contribution-distillation-task-aware",
+)
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -141,7 +155,7 @@ def _task_aware() -> list[Method]:
         merge_method(strategy, "joint", per, objective, task_aware=True)
         for strategy in STRATEGIES
         for per in ("contribution", "module")
-        for objective in ("cross-entropy", "held-out")
+        for objective in ("cross-entropy", "distillation")
         if has_meaning(strategy, "joint", per)
     ]
 
@@ -154,7 +168,7 @@ METHODS: dict[str, Method] = {
 REPEATED = tuple(
     METHODS[f"{strategy}-{settings}"]
     for strategy in ("fusion", "mixture")
-    for settings in ("shiwa-contribution-cross-entropy", "joint-module-cross-entropy", "joint-module-held-out")
+    for settings in ("shiwa-contribution-cross-entropy", "joint-module-distillation")
 )
 DISTILLATION_ROWS = (METHODS["distilled"], *REPEATED)
 DORA_ROWS = (

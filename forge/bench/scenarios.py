@@ -14,7 +14,6 @@ import torch
 
 from forge.errors import ForgeError
 from forge.generated.tasks import make_task
-from forge.model.base import BaseModel
 from forge.model.scoring import TaskImages
 
 SCENARIOS = ("multi-task", "multi-site", "digits")
