@@ -1,0 +1,255 @@
+"""The objectives of a search against plain loops, and their gradients against finite differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forge.model import objectives, scoring
+from forge.model.adapters import Adapter, plain_delta
+from forge.model.attention import adaptable_modules
+from forge.model.base import BaseModel
+from forge.model.objectives import (
+    Objective,
+    label_aims,
+    module_names,
+    output_objective,
+    teacher_aims,
+    weight_objective,
+)
+from forge.model.scoring import TaskImages
+
+LUNG = ("benign lung tissues", "lung adenocarcinomas", "lung squamous cell carcinomas")
+COLON = ("negative colon tumor", "positive colon tumor")
+
+
+@pytest.fixture
+def tasks(images: Tensor) -> list[TaskImages]:
+    """Seven images of three labels and three images of two."""
+    return [
+        TaskImages("lung", LUNG, images[:7], torch.arange(7) % 3),
+        TaskImages("colon", COLON, images[7:], torch.tensor([1, 0, 1])),
+    ]
+
+
+@pytest.fixture(params=["lora", "dora"])
+def adapters(
+    request: pytest.FixtureRequest, make_adapter: Callable[..., Path], read: Callable[..., Adapter]
+) -> list[Adapter]:
+    """Two random adapters."""
+    dora = request.param == "dora"
+    return [read(make_adapter(seed, use_dora=dora)) for seed in (1, 2)]
+
+
+def point_of(adapters: Sequence[Adapter], seed: int = 0) -> Tensor:
+    """Random coefficients [members, modules] in [-.5, 1]."""
+    shape = len(adapters), len(module_names(adapters))
+    return 1.5 * torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 0.5
+
+
+def softmax(row: Sequence[float]) -> list[float]:
+    most = max(row)
+    each = [math.exp(value - most) for value in row]
+    return [value / sum(each) for value in each]
+
+
+def by_hand(
+    base: BaseModel, strategy: str, adapters: Sequence[Adapter], point: Tensor, task: TaskImages
+) -> list[list[float]]:
+    """Probabilities of each image: dW of every module added to the tower's weights by hand, one image at a time."""
+    names = module_names(adapters)
+    modules = adaptable_modules(base.tower)
+    before = {name: modules[name].weight.data.clone() for name in names}
+    try:
+        for column, name in enumerate(names):
+            weights = [float(c) for c in point[:, column]]
+            weight = before[name]
+            parts = [adapter[name] for adapter in adapters]
+            total = torch.zeros_like(weight)
+            if strategy == "mixture":
+                for c, part in zip(weights, parts, strict=True):
+                    changed = weight + part.scaling * part.b @ part.a
+                    if part.magnitude is not None:
+                        changed = changed * (part.magnitude / changed.norm(dim=1))[:, None]
+                    total += c * (changed - weight)
+            else:
+                a = sum(c * part.a for c, part in zip(weights, parts, strict=True))
+                b = sum(c * part.scaling * part.b for c, part in zip(weights, parts, strict=True))
+                changed = weight + b @ a
+                if parts[0].magnitude is not None:
+                    m0 = weight.norm(dim=1)
+                    m = m0 + sum(c * (part.magnitude - m0) for c, part in zip(weights, parts, strict=True))
+                    changed = changed * (m / changed.norm(dim=1))[:, None]
+                total = changed - weight
+            modules[name].weight.data = weight + total
+        texts = base.text_embeddings(task.labels)
+        rows = []
+        with torch.no_grad():
+            for image in task.pixels:
+                embedded = base.tower(image[None])[0]
+                unit = embedded / embedded.norm()
+                rows.append(softmax([base.logit_scale * float(unit @ text) for text in texts]))
+        return rows
+    finally:
+        for name in names:
+            modules[name].weight.data = before[name]
+
+
+def finite_differences(objective: Objective, point: Tensor, step: float) -> Tensor:
+    gradient = torch.zeros_like(point, dtype=torch.float64)
+    for row in range(point.shape[0]):
+        for column in range(point.shape[1]):
+            values = []
+            for sign in (1, -1):
+                moved = point.clone()
+                moved[row, column] += sign * step
+                values.append(objective.value(moved))
+            gradient[row, column] = (values[0] - values[1]) / (2 * step)
+    return gradient
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("strategy", ["mixture", "fusion"])
+def test_the_value_is_the_mean_cross_entropy_over_tasks(
+    base: BaseModel, strategy: str, adapters: list[Adapter], tasks: list[TaskImages]
+) -> None:
+    point = point_of(adapters)
+    expected = 0.0
+    for task in tasks:
+        rows = by_hand(base, strategy, adapters, point, task)
+        losses = [-math.log(row[target]) for row, target in zip(rows, task.targets.tolist(), strict=True)]
+        expected += sum(losses) / len(losses) / len(tasks)
+    objective = weight_objective(base, strategy, adapters, label_aims(tasks))
+    assert objective.value(point) == pytest.approx(expected, rel=1e-4)
+    assert objective.with_gradient(point)[0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("strategy", ["mixture", "fusion"])
+def test_the_distillation_loss_is_the_mean_divergence_from_the_teachers(
+    base: BaseModel, strategy: str, adapters: list[Adapter], tasks: list[TaskImages]
+) -> None:
+    point = point_of(adapters, 1)
+    expected = 0.0
+    for adapter, task in zip(adapters, tasks, strict=True):
+        alone = by_hand(base, "mixture", [adapter], torch.ones(1, len(adapter)), task)
+        merged = by_hand(base, strategy, adapters, point, task)
+        for wanted, given in zip(alone, merged, strict=True):
+            divergence = sum(p * math.log(p / q) for p, q in zip(wanted, given, strict=True))
+            expected += divergence / len(task.pixels) / len(tasks)
+    aims = teacher_aims(base, list(zip(adapters, tasks, strict=True)))
+    objective = weight_objective(base, strategy, adapters, aims)
+    assert objective.value(point) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert objective.with_gradient(point)[0] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("strategy", ["mixture", "fusion"])
+@pytest.mark.parametrize("teachers", [False, True])
+def test_the_gradient_is_that_of_finite_differences(
+    base: BaseModel, strategy: str, adapters: list[Adapter], tasks: list[TaskImages], teachers: bool
+) -> None:
+    aims = teacher_aims(base, list(zip(adapters, tasks, strict=True))) if teachers else label_aims(tasks)
+    objective = weight_objective(base, strategy, adapters, aims)
+    point = point_of(adapters, 2)
+    _, gradient = objective.with_gradient(point)
+    assert gradient.shape == (2, 5)  # q and v of two layers, and the projection
+    expected = finite_differences(objective, point, 1e-2)
+    assert float(expected.abs().max()) > 1e-3
+    torch.testing.assert_close(gradient.double(), expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("strategy", ["mixture", "fusion"])
+def test_batches_change_neither_value_nor_gradient(
+    base: BaseModel, strategy: str, adapters: list[Adapter], tasks: list[TaskImages], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = weight_objective(base, strategy, adapters, label_aims(tasks))
+    point = point_of(adapters)
+    value, (total, gradient) = objective.value(point), objective.with_gradient(point)
+    for module in (objectives, scoring):
+        monkeypatch.setattr(module, "batch_size", lambda pixels: 2)
+    assert objective.value(point) == pytest.approx(value, rel=1e-5)
+    again, in_batches = objective.with_gradient(point)
+    assert again == pytest.approx(total, rel=1e-5)
+    torch.testing.assert_close(in_batches, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_module_that_a_member_lacks_has_no_effect(
+    base: BaseModel, make_adapter: Callable[..., Path], read: Callable[..., Adapter], tasks: list[TaskImages]
+) -> None:
+    whole, part = read(make_adapter(1)), read(make_adapter(2, modules=["projection"]))
+    names = module_names([whole, part])
+    assert names == sorted(whole)
+    objective = weight_objective(base, "mixture", [whole, part], label_aims(tasks))
+    point = point_of([whole, part])
+    value, gradient = objective.with_gradient(point)
+    missing = [column for column, name in enumerate(names) if name != "projection"]
+    assert gradient[1, missing].tolist() == [0.0] * 4
+    assert float(gradient[1].abs().max()) > 0
+    point[1, missing] += 3
+    assert objective.value(point) == pytest.approx(value, rel=1e-5)
+
+
+def test_own_teachers_are_matched_perfectly_at_their_own_coefficients(
+    base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages]
+) -> None:
+    objective = weight_objective(base, "mixture", adapters, teacher_aims(base, [(adapters[0], tasks[0])]))
+    alone = torch.tensor([[1.0] * 5, [0.0] * 5])
+    value, gradient = objective.with_gradient(alone)
+    assert value == pytest.approx(0, abs=1e-6)
+    assert float(gradient.abs().max()) < 1e-4
+
+
+def test_aims_by_hand(base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages]) -> None:
+    lung, colon = label_aims(tasks)
+    assert (lung.share, colon.share) == (0.5, 0.5)  # not seven tenths and three
+    assert colon.targets.tolist() == [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    assert lung.floor == 0.0
+    first, _ = teacher_aims(base, list(zip(adapters, tasks, strict=True)))
+    rows = by_hand(base, "mixture", adapters[:1], torch.ones(1, 5), tasks[0])
+    torch.testing.assert_close(first.targets, torch.tensor(rows), rtol=1e-3, atol=1e-5)
+    entropy = -sum(p * math.log(p) for row in rows for p in row) / len(rows)
+    assert first.floor == pytest.approx(entropy, rel=1e-3)
+
+
+def test_mixture_at_the_output_by_a_loop(base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages]) -> None:
+    weights = torch.tensor([[0.7], [0.2]])
+    expected = 0.0
+    for task in tasks:
+        each = [by_hand(base, "mixture", [adapter], torch.ones(1, 5), task) for adapter in adapters]
+        for image, target in enumerate(task.targets.tolist()):
+            mixed = (0.7 * each[0][image][target] + 0.2 * each[1][image][target]) / 0.9
+            expected -= math.log(mixed) / len(task.pixels) / len(tasks)
+    objective = output_objective(base, adapters, label_aims(tasks))
+    assert objective.value(weights) == pytest.approx(expected, rel=1e-4)
+    value, gradient = objective.with_gradient(weights)
+    assert value == pytest.approx(expected, rel=1e-4)
+    torch.testing.assert_close(gradient.double(), finite_differences(objective, weights, 1e-2), rtol=0.02, atol=1e-4)
+    assert objective.value(3 * weights) == pytest.approx(expected, rel=1e-4)  # it does not feel its scale
+
+
+def test_a_weight_of_zero_leaves_the_others(base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages]) -> None:
+    objective = output_objective(base, adapters, label_aims(tasks))
+    with scoring.folded(base.tower, plain_delta(adapters[1])):
+        alone = [F.cross_entropy(scoring.logits(base, t.pixels, t.labels), t.targets) for t in tasks]
+    assert objective.value(torch.tensor([[0.0], [0.4]])) == pytest.approx(float(sum(alone)) / 2, rel=1e-5)
+
+
+def test_every_member_runs_once_for_all_output_weights(
+    base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = output_objective(base, adapters, label_aims(tasks))
+
+    def no_forward(*arguments: object) -> Tensor:
+        raise AssertionError("the tower ran")
+
+    monkeypatch.setattr(type(base.tower), "forward", no_forward)
+    for weight in (0.1, 0.5, 0.9):
+        objective.with_gradient(torch.tensor([[weight], [1 - weight]]))
