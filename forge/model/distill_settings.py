@@ -100,7 +100,7 @@ def default_settings(family: str, method: str | None = None) -> DistillSettings:
         )
     if method == "dc-dsa":
         if small:
-            return DistillSettings(40, 24, "adam", 0.1, redraw=4, judge_steps=judge_steps, method=method)
+            return DistillSettings(60, 24, "adam", 0.1, redraw=4, judge_steps=judge_steps, method=method)
         return DistillSettings(5000, 256, "sgd", 0.1, redraw=20, adapter_steps=25, judge_steps=1000, method=method)
     if small:
         return DistillSettings(100, 48, "adam", 0.1, judge_steps=judge_steps, method=method)
