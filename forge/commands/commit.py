@@ -11,8 +11,9 @@ import click
 def command(message: str | None, as_json: bool) -> None:
     """Check the contributions in the work tree, search the coefficients on all distilled sets, and commit.
 
-    New and changed contributions are folded one after the other into the forge item of HEAD; removed ones are
-    taken out of it. Other changes, staged or not, stay as they are.
+    New and changed contributions are folded into the forge item of HEAD; removed ones are taken out of it. Where
+    [merge] or [search] of forge.toml changed, the coefficients are searched again and forge.toml is committed
+    too. Other changes, staged or not, stay as they are.
     """
     from forge.console import emit_json
     from forge.operations.committing import commit_contributions

@@ -16,11 +16,29 @@ import click
     metavar="REF",
     help="NAME/TAG of open_clip, a folder with open_clip_config.json, NAME=FILE.safetensors, or embedded.",
 )
-@click.option("--strategy", type=click.Choice(["mixture", "fusion"]), default="mixture", show_default=True)
-def command(reference: str, strategy: str) -> None:
+@click.option(
+    "--strategy",
+    type=click.Choice(["mixture", "mixture-output", "fusion"]),
+    default="mixture",
+    show_default=True,
+    help="Add up what the adapters change, or what whole models say, or the adapters' factors.",
+)
+@click.option(
+    "--settings",
+    "preset",
+    type=click.Choice(["best", "paper"]),
+    default="best",
+    show_default=True,
+    help="How coefficients are searched: as does best here, or as in the MedForge paper.",
+)
+@click.option(
+    "--task-aware", is_flag=True, help="Search coefficients for every task's labels, besides the shared ones."
+)
+def command(reference: str, strategy: str, preset: str, task_aware: bool) -> None:
     """Write forge.toml, an empty forge item and .gitattributes, set up the clone, and commit.
 
-    The base is the frozen CLIP model that all contributions share; its fingerprint goes into forge.toml.
+    The base is the frozen CLIP model that all contributions share; its fingerprint goes into forge.toml, and so
+    do the settings, where they can be changed at any time.
     """
     from forge.errors import ForgeError
     from forge.repo import clone_setup
@@ -28,7 +46,7 @@ def command(reference: str, strategy: str) -> None:
     from forge.repo.recipe import FILE_NAME as ITEM_FILE
     from forge.repo.recipe import Base, empty, to_json
     from forge.repo.settings import FILE_NAME as SETTINGS_FILE
-    from forge.repo.settings import Settings, to_toml
+    from forge.repo.settings import choose_settings, to_toml
 
     repo = find_repository()
     if git_text(repo, "rev-parse", "--is-bare-repository") == "true":
@@ -48,11 +66,12 @@ def command(reference: str, strategy: str) -> None:
     base = load_base(reference)
     reference = _as_kept(reference, repo.top)
     identity = Base(reference, base.fingerprint)
+    settings = choose_settings(identity, preset, strategy, task_aware)
     had_attributes = (repo.top / attributes).exists()
     was_set_up = clone_setup.is_installed(repo)
     paths = [SETTINGS_FILE, ITEM_FILE, attributes]
     try:
-        (repo.top / SETTINGS_FILE).write_text(to_toml(Settings(identity, strategy)), encoding="utf-8")
+        (repo.top / SETTINGS_FILE).write_text(to_toml(settings), encoding="utf-8")
         (repo.top / ITEM_FILE).write_text(to_json(empty(identity, strategy)), encoding="utf-8")
         clone_setup.add_attributes(repo)
         clone_setup.install(repo)
@@ -72,7 +91,8 @@ def command(reference: str, strategy: str) -> None:
         if not was_set_up:
             clone_setup.uninstall(repo)
         raise
-    click.echo(f"Started a model on {reference} ({base.fingerprint[:19]}…), strategy {strategy}.")
+    told = f"strategy {strategy}{', task-aware' if task_aware else ''}, {preset} settings"
+    click.echo(f"Started a model on {reference} ({base.fingerprint[:19]}…), {told}.")
     click.echo("Next: git switch -c my-hospital, then git forge train NAME --data FOLDER")
 
 

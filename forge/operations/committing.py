@@ -21,7 +21,7 @@ from forge.repo.contribution import (
     path_of,
 )
 from forge.repo.git import Repository, git, git_succeeds, git_text
-from forge.repo.places import read_file, read_item
+from forge.repo.places import read_file, read_item, read_settings_of
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import Entry, ForgeItem, identity, to_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
@@ -58,7 +58,7 @@ def commit_contributions(repo: Repository, message: str | None) -> Committed:
     settings = load_settings(repo.top)
     before = read_item(repo, "HEAD")
     changes = find_changes(repo, before, settings)
-    refolded = settings.strategy != before.strategy or settings.base.fingerprint != before.base.fingerprint
+    refolded = _settings_changed(repo, before, settings)
     paths = _paths_to_commit(repo, changes)
     if not paths and not refolded:
         raise ForgeError(
@@ -66,9 +66,10 @@ def commit_contributions(repo: Repository, message: str | None) -> Committed:
         )
     for name in sorted({entry.name for entry in (*changes.kept, *changes.new, *changes.replaced)}):
         check_contribution(repo, name, None, base=settings.base, limits=settings.limits)
-    item = fold_changes(repo, before, changes, settings, work_tree_reader(repo, changes, settings))
+    reader = work_tree_reader(repo, changes, settings)
+    item = fold_changes(repo, before, changes, settings, reader, again=refolded)
     trailers = trailer_lines(item, before)
-    subject = message or _subject(changes, before, settings)
+    subject = message or _subject(changes, before, settings, refolded)
     with _restored_on_failure(repo):
         (repo.top / ITEM_FILE).write_text(to_json(item), encoding="utf-8")
         committed = [ITEM_FILE, SETTINGS_FILE, *paths] if refolded else [ITEM_FILE, *paths]
@@ -108,24 +109,39 @@ def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Cha
 
 
 def fold_changes(
-    repo: Repository, before: ForgeItem, changes: Changes, settings: Settings, read: ReadBlobs
+    repo: Repository, before: ForgeItem, changes: Changes, settings: Settings, read: ReadBlobs, *, again: bool = False
 ) -> ForgeItem:
     """Fold changes into a recipe, one contribution at a time, as merges of one contribution each would.
 
-    Where only cards changed, the recipe is the one before: cards do not enter the model.
+    All at once where the search does not mind the order. Where only cards changed, the recipe is the one
+    before, unless it is to be searched `again`: cards do not enter the model.
     """
     item = before
     gone = {*changes.removed, *(entry.name for entry in changes.replaced)}
-    incoming: list[Entry | None] = [*sorted((*changes.new, *changes.replaced), key=lambda entry: entry.name)]
-    if not incoming or settings.strategy != before.strategy:
-        incoming.insert(0, None)  # what is taken out, or counted under another strategy, is a fold of its own
-    for entry in incoming:
+    new = sorted((*changes.new, *changes.replaced), key=lambda entry: entry.name)
+    joint = settings.search.method == "joint"
+    incoming = [tuple(new)] if joint else [(entry,) for entry in new]
+    if not incoming or (again and not joint):
+        incoming.insert(0, ())  # what is taken out, or searched by other settings, is a fold of its own
+    for entries in incoming:
         ours = tuple(each for each in item.contributions if each.name not in gone)
         removed = tuple(each.name for each in item.contributions if each.name in gone)
-        plan = MergePlan(settings.base, settings.strategy, ours, (entry,) if entry else (), removed)
-        item = fold(repo, plan, item, settings, read, compared_with=before)
-        gone = set()
+        plan = MergePlan(settings.base, settings.strategy, ours, entries, removed)
+        item = fold(repo, plan, item, settings, read, compared_with=before, again=again)
+        gone, again = set(), False
     return item
+
+
+def _settings_changed(repo: Repository, before: ForgeItem, settings: Settings) -> bool:
+    """Whether forge.toml asks for another model of the same contributions than the one in HEAD."""
+    if (settings.strategy, settings.base.fingerprint) != (before.strategy, before.base.fingerprint):
+        return True
+    try:
+        old = read_settings_of(repo, "HEAD")
+    except ForgeError:
+        return False
+    changed = (settings.search, settings.task_aware) != (old.search, old.task_aware)
+    return changed and bool(before.contributions)
 
 
 def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> ReadBlobs:
@@ -172,7 +188,7 @@ def _literal(paths: Iterable[str]) -> list[str]:
     return [f":(literal){path}" for path in paths]
 
 
-def _subject(changes: Changes, before: ForgeItem, settings: Settings) -> str:
+def _subject(changes: Changes, before: ForgeItem, settings: Settings, refolded: bool) -> str:
     parts = [
         f"{verb} {', '.join(names)}"
         for verb, names in (
@@ -184,6 +200,8 @@ def _subject(changes: Changes, before: ForgeItem, settings: Settings) -> str:
     ]
     if settings.strategy != before.strategy:
         parts.append(f"Fold by {settings.strategy}")
+    elif refolded:
+        parts.append("Search the coefficients again")
     return "; ".join(parts) or "Update cards"
 
 

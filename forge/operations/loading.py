@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forge.errors import ForgeError
+from forge.repo.checks import Coefficient
 from forge.repo.git import Repository, git_text, read_blobs
 from forge.repo.payloads import DistilledView, check_adapter, check_adapter_config, check_distilled
 from forge.repo.places import Place, read_item
-from forge.repo.recipe import Base, Entry, ForgeItem
+from forge.repo.recipe import Base, Entry, ForgeItem, check_modules
 from forge.repo.settings import LimitSettings
 
 if TYPE_CHECKING:
     from forge.model.adapters import Adapter
     from forge.model.base import BaseModel
-    from forge.model.composing import Model
+    from forge.model.composing import Model, Parts
     from forge.model.scoring import TaskImages
 
 ReadBlobs = Callable[[Iterable[str]], Mapping[str, bytes]]
@@ -96,31 +97,15 @@ def load_adapter(base: BaseModel, config: bytes, weights: bytes, source: str) ->
     return read_adapter(json.loads(config), load(weights), base.tower, source=source)
 
 
-def load_tasks(base: BaseModel, entries: Sequence[Entry], read: ReadBlobs, limits: LimitSettings) -> list[TaskImages]:
-    """The distilled datasets of recipe entries as tasks, sorted by name.
-
-    Contributions with the same labels, in whatever order, are one task: two hospitals may work on the same.
-    """
-    import torch
-
-    from forge.model.scoring import TaskImages
-
-    grouped: dict[tuple[str, ...], list[TaskImages]] = {}
+def load_distilled_sets(
+    base: BaseModel, entries: Sequence[Entry], read: ReadBlobs, limits: LimitSettings
+) -> dict[str, TaskImages]:
+    """The distilled datasets of recipe entries by the contribution's name, sorted."""
+    found = {}
     for entry in sorted(entries, key=lambda entry: entry.name):
         data = read([entry.distilled])[entry.distilled]
-        part = load_distilled(base, data, f"contributions/{entry.name}/distilled.safetensors", limits)
-        grouped.setdefault(tuple(sorted(part.labels)), []).append(part)
-    tasks: dict[str, TaskImages] = {}
-    for parts in grouped.values():
-        first = parts[0]
-        name = first.task
-        while name in tasks:  # the same name for other labels: both are kept apart
-            name += "+"
-        aligned = [torch.tensor([first.labels.index(label) for label in part.labels]) for part in parts]
-        targets = [order.to(part.targets.device)[part.targets] for order, part in zip(aligned, parts, strict=True)]
-        pixels = torch.cat([part.pixels for part in parts])
-        tasks[name] = TaskImages(name, first.labels, pixels, torch.cat(targets))
-    return [tasks[name] for name in sorted(tasks)]
+        found[entry.name] = load_distilled(base, data, f"contributions/{entry.name}/distilled.safetensors", limits)
+    return found
 
 
 def view_distilled(entry: Entry, read: ReadBlobs, limits: LimitSettings) -> DistilledView:
@@ -133,16 +118,35 @@ def load_model(
     repo: Repository, place: Place, limits: LimitSettings, *, contribution: str | None = None
 ) -> LoadedModel:
     """The model of a revision; with `contribution`, that contribution alone at coefficient 1."""
-    from forge.model.composing import Model, compose
-
     item = read_item(repo, place)
     entries = item.contributions
     if contribution is not None:
-        entries = (entry_named(item, contribution),)
+        entries = (replace(entry_named(item, contribution), coefficient=1.0, tasks={}),)
     base = load_repository_base(repo, item.base)
     adapters = load_adapters(base, entries, blob_reader(repo, limits))
-    members = [(adapters[e.name], 1.0 if contribution is not None else e.coefficient) for e in entries]
-    return LoadedModel(base, item, Model(compose(item.strategy, members)))
+    labels = {score.task: score.labels for score in item.scores}
+    return LoadedModel(base, item, compose_model(item.strategy, entries, adapters, labels))
+
+
+def compose_model(
+    strategy: str, entries: Sequence[Entry], adapters: Mapping[str, Adapter], labels: Mapping[str, tuple[str, ...]]
+) -> Model:
+    """The model of recipe entries; `labels` are those of each task that they have coefficients of their own for.
+
+    Raises ForgeError where coefficients per module are not those of the adapter's modules.
+    """
+    from forge.model.composing import Model, compose
+
+    def parts(coefficients: Sequence[Coefficient]) -> Parts:
+        for entry, coefficient in zip(entries, coefficients, strict=True):
+            check_modules(entry.name, coefficient, adapters[entry.name])
+        return compose(strategy, [(adapters[e.name], c) for e, c in zip(entries, coefficients, strict=True)])
+
+    tasks = entries[0].tasks if entries else ()
+    return Model(
+        parts([entry.coefficient for entry in entries]),
+        {tuple(sorted(labels[task])): parts([entry.tasks[task] for entry in entries]) for task in tasks},
+    )
 
 
 def entry_named(item: ForgeItem, name: str) -> Entry:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from forge.errors import ForgeError
 from forge.operations.folding import score_item
-from forge.operations.loading import blob_reader
+from forge.operations.loading import blob_reader, entry_named
 from forge.repo.contribution import check_contribution, disagreements
 from forge.repo.git import Repository
 from forge.repo.places import read_file, read_item, read_settings_of
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import TaskScore
+from forge.repo.recipe import TaskScore, check_modules
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import not_a_model_repository
 
@@ -33,7 +33,10 @@ def problems_of(repo: Repository, rev: str, *, scores: bool) -> list[str]:
     item = read_item(repo, rev)
     for name in item.names:
         try:
-            check_contribution(repo, name, rev, base=item.base, limits=settings.limits)
+            modules = check_contribution(repo, name, rev, base=item.base, limits=settings.limits).adapter.modules
+            entry = entry_named(item, name)
+            for coefficient in (entry.coefficient, *entry.tasks.values()):
+                check_modules(name, coefficient, modules)
         except ForgeError as error:
             problems.append(error.message)
     if problems or not scores:

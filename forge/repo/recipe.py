@@ -14,7 +14,7 @@ installed, git's text merge stops with a conflict instead of blending two models
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 
 from forge.errors import ForgeError
@@ -254,6 +254,16 @@ def empty(base: Base, strategy: str) -> ForgeItem:
 def identity(entry: Entry) -> tuple[str, str, str]:
     """What makes a contribution the one it is: the blobs, not the coefficient that a merge gave it."""
     return (entry.adapter, entry.config, entry.distilled)
+
+
+def check_modules(name: str, coefficient: Coefficient, modules: Collection[str]) -> None:
+    """Raise ForgeError where a contribution's coefficient is per module, but not for the adapter's `modules`."""
+    if isinstance(coefficient, Mapping) and coefficient.keys() != set(modules):
+        odd = sorted(coefficient.keys() ^ set(modules))[0]
+        what = "has no coefficient for" if odd in modules else "has a coefficient for a module that the adapter lacks:"
+        raise ForgeError(
+            f"the forge item, contribution {name!r}: {what} {odd!r}", hint="make it again with `git forge commit`"
+        )
 
 
 def digest(item: ForgeItem) -> str:

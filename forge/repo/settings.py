@@ -5,25 +5,53 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from forge.errors import ForgeError
-from forge.repo.recipe import STRATEGIES, Base, check_strategy
+from forge.repo.checks import check_choice
+from forge.repo.recipe import METHODS, OBJECTIVES, PER, STRATEGIES, Base, check_strategy
 from forge.repo.toml_text import format_toml, parse_toml, refuse_unknown, take_table
 
 FILE_NAME = "forge.toml"
 FORMAT = 1
 MEBIBYTE = 2**20
+MOST_STEPS = 1_000_000  # of a consolidation
 
 _OPTIMIZER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")
 
 
+HELD_OUT = "held-out"
+
+
+def _check_whole(value: object, name: str, *, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        raise ForgeError(f"{name} must be a whole number from {least} to {most}, not {value!r}"[:200])
+
+
+def _check_real(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ForgeError(f"{name} must be a finite number, not {value!r}"[:200])
+    return float(value)
+
+
 @dataclass(frozen=True)
 class SearchSettings:
-    """The coefficient search; the defaults are those of MedForge (2025), Section 3.3."""
+    """The coefficient search. The defaults are the merged model that is best on validation images, and what a
+    line that is missing in forge.toml means; PAPER has those of MedForge (2025), Section 3.3.
 
+    method: "shiwa" (two scales a merge, without gradients), "exact" (the same with gradients) or "joint" (all
+    coefficients at once, so that the order of merging does not matter). per: one coefficient per contribution,
+    or one per contribution and adapted module. pull: how strongly those of modules are held near their
+    contribution's. objective and pull may be "held-out": chosen on distilled images that the search has not
+    seen. optimizer, evaluations, start, bounds and l1 are those of MedForge.
+    """
+
+    method: str = "joint"
+    per: str = "module"
+    objective: str = "cross-entropy"
+    pull: float | str = 0.01
     optimizer: str = "Shiwa"
     evaluations: int = 40
     start: float = 0.5
@@ -32,6 +60,15 @@ class SearchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_choice(self.method, "search.method", METHODS)
+        check_choice(self.per, "search.per", PER)
+        check_choice(self.objective, "search.objective", (*OBJECTIVES, HELD_OUT))
+        if self.pull != HELD_OUT:
+            if isinstance(self.pull, str):
+                raise ForgeError(f"search.pull must be a number or {HELD_OUT!r}, not {self.pull!r}"[:200])
+            object.__setattr__(self, "pull", _check_real(self.pull, "search.pull"))
+            if float(self.pull) < 0:
+                raise ForgeError(f"search.pull must not be below 0, not {self.pull}")
         if not isinstance(self.optimizer, str) or not _OPTIMIZER.fullmatch(self.optimizer):
             raise ForgeError("search.optimizer must be the name of a nevergrad optimizer, such as Shiwa")
         _check_whole(self.evaluations, "search.evaluations", least=1, most=1_000_000)
@@ -44,6 +81,14 @@ class SearchSettings:
             raise ForgeError(f"search.start = {self.start} lies outside search.bounds = ±{self.bounds}")
         if self.l1 < 0:
             raise ForgeError(f"search.l1 must not be below 0, not {self.l1}")
+
+
+PAPER = SearchSettings(
+    method="shiwa", per="contribution", objective="cross-entropy", pull=0.0, optimizer="Shiwa", evaluations=40,
+    start=0.5, bounds=1.5, l1=0.05, seed=0,
+)  # fmt: skip
+# What `git forge init --settings` can write.
+PRESETS = {"best": SearchSettings(), "paper": PAPER}
 
 
 @dataclass(frozen=True)
@@ -64,15 +109,42 @@ class LimitSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All of forge.toml."""
+    """All of forge.toml.
+
+    task_aware: coefficients for each task besides the shared ones. consolidate: steps by which `git forge
+    commit` trains a residual on all distilled sets, 0 for none.
+    """
 
     base: Base
     strategy: str = STRATEGIES[0]
+    task_aware: bool = False
+    consolidate: int = 0
     search: SearchSettings = field(default_factory=SearchSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
 
     def __post_init__(self) -> None:
         check_strategy(self.strategy)
+        if not isinstance(self.task_aware, bool):
+            raise ForgeError(f"merge.task_aware must be true or false, not {self.task_aware!r}"[:200])
+        _check_whole(self.consolidate, "merge.consolidate", least=0, most=MOST_STEPS)
+        if self.search.method == "shiwa" and self.search.per == "module":
+            raise ForgeError(
+                "search.method shiwa finds two scales a merge: it has no coefficient per module",
+                hint='set method = "joint" or "exact", or per = "contribution", under [search]',
+            )
+        if self.strategy == "mixture-output" and self.search.per == "module":
+            raise ForgeError(
+                "merge.strategy mixture-output weighs whole outputs: it has no coefficient per module",
+                hint='set per = "contribution" under [search]',
+            )
+
+
+def choose_settings(base: Base, preset: str, strategy: str, task_aware: bool) -> Settings:
+    """The settings of a new model repository: one of PRESETS, made to fit the strategy."""
+    search = PRESETS[preset]
+    if strategy == "mixture-output":
+        search = replace(search, per="contribution")
+    return Settings(base, strategy, task_aware, search=search)
 
 
 def read_settings(text: str | bytes, source: str = FILE_NAME) -> Settings:
@@ -86,7 +158,7 @@ def read_settings(text: str | bytes, source: str = FILE_NAME) -> Settings:
     base, merge = take_table(tables, "base", source), take_table(tables, "merge", source)
     search, limits = take_table(tables, "search", source), take_table(tables, "limits", source)
     refuse_unknown(base, ("reference", "fingerprint"), f"{source}: [base]")
-    refuse_unknown(merge, ("strategy",), f"{source}: [merge]")
+    refuse_unknown(merge, ("strategy", "task_aware", "consolidate"), f"{source}: [merge]")
     refuse_unknown(search, tuple(each.name for each in fields(SearchSettings)), f"{source}: [search]")
     refuse_unknown(limits, tuple(each.name for each in fields(LimitSettings)), f"{source}: [limits]")
     for key in ("reference", "fingerprint"):
@@ -95,7 +167,7 @@ def read_settings(text: str | bytes, source: str = FILE_NAME) -> Settings:
     try:
         return Settings(
             base=Base(**base),
-            strategy=check_strategy(merge.get("strategy", STRATEGIES[0])),
+            **merge,
             search=SearchSettings(**search),
             limits=LimitSettings(**limits),
         )
@@ -131,7 +203,11 @@ def to_toml(settings: Settings) -> str:
         {
             "format": FORMAT,
             "base": asdict(settings.base),
-            "merge": {"strategy": settings.strategy},
+            "merge": {
+                "strategy": settings.strategy,
+                "task_aware": settings.task_aware,
+                "consolidate": settings.consolidate,
+            },
             "search": asdict(settings.search),
             "limits": asdict(settings.limits),
         }
@@ -147,14 +223,3 @@ def _check_format(tables: Mapping[str, Any], source: str) -> None:
         raise ForgeError(f"{source}: format {version} was written by a newer git forge", hint="upgrade git forge")
     if type(version) is not int or version != FORMAT:
         raise ForgeError(f"{source}: the line `format = {FORMAT}` is missing", hint=_RESTORE)
-
-
-def _check_whole(value: object, name: str, *, least: int, most: int) -> None:
-    if type(value) is not int or not least <= value <= most:
-        raise ForgeError(f"{name} must be a whole number from {least} to {most}, not {value!r}"[:200])
-
-
-def _check_real(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ForgeError(f"{name} must be a finite number, not {value!r}"[:200])
-    return float(value)

@@ -2,14 +2,17 @@
 
 Pure functions of (ancestor, ours, theirs): no git, no files, no search. Contributions are a set keyed by
 name; what a side did to one is judged by the ids of its blobs alone, because coefficients change at every
-merge. Who searches the two scales calls plan_merge once and combine for every pair that it tries.
+merge. Who merges calls plan_merge, searches, and puts what was found into the plan: two scales with combine,
+coefficients of any other kind with entries_with.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from forge.errors import MergeConflict
+from forge.repo.checks import Coefficient
 from forge.repo.recipe import Base, Entry, ForgeItem, identity
 
 
@@ -58,15 +61,35 @@ def plan_merge(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -
 
 
 def combine(plan: MergePlan, ours_scale: float, theirs_scale: float) -> tuple[Entry, ...]:
-    """The contributions of the merged model, sorted by name.
+    """The contributions of the merged model, sorted by name, where one scale a side was found.
 
     The recursion of MedForge (2025), Eq. 3 and 4, unrolled: c_k <- w_i c_k for what ours has, and w'_i c_k
     for what theirs brings (c_k = 1 for a contribution that nobody has merged yet, so its c becomes w'_i).
+    Coefficients per module are scaled one by one. Those for single tasks are gone: no scale was found for them.
     """
     scaled = [(entry, ours_scale) for entry in plan.ours] + [(entry, theirs_scale) for entry in plan.theirs]
     return tuple(
-        Entry(entry.name, entry.adapter, entry.config, entry.distilled, scale * entry.coefficient)
+        replace(entry, coefficient=_scaled(entry.coefficient, scale), tasks={})
         for entry, scale in sorted(scaled, key=lambda pair: pair[0].name)
+    )
+
+
+def entries_with(
+    plan: MergePlan,
+    coefficients: Mapping[str, Coefficient],
+    by_task: Mapping[str, Mapping[str, Coefficient]] | None = None,
+) -> tuple[Entry, ...]:
+    """The contributions of the merged model, sorted by name, with the coefficients found for them.
+
+    coefficients: by the contribution's name; by_task: the same for every task of a task-aware model.
+    """
+    return tuple(
+        replace(
+            entry,
+            coefficient=coefficients[entry.name],
+            tasks={task: found[entry.name] for task, found in (by_task or {}).items()},
+        )
+        for entry in sorted((*plan.ours, *plan.theirs), key=lambda entry: entry.name)
     )
 
 
@@ -74,7 +97,7 @@ def union(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -> For
     """A recipe that stands for both sides where git makes a virtual ancestor of a criss-cross merge.
 
     As plan_merge, but nothing conflicts: ours wins, and a contribution that one side took out and the other
-    changed stays. No coefficient is searched: only the blobs of an ancestor count.
+    changed stays. No coefficient is searched: only the blobs of an ancestor count, so all coefficients are 1.
     """
     entries: dict[str, Entry] = {}
     for name in sorted({*ours.names, *theirs.names}):
@@ -87,7 +110,7 @@ def union(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -> For
         else:
             chosen = mine or other
         if chosen and name.lower() not in entries:
-            entries[name.lower()] = mine if mine and _same(mine, chosen) else chosen
+            entries[name.lower()] = replace(chosen, coefficient=1.0, tasks={})
     kept_base = ancestor is not None and ours.base == ancestor.base
     kept_strategy = ancestor is not None and ours.strategy == ancestor.strategy
     return ForgeItem(
@@ -95,6 +118,12 @@ def union(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -> For
         strategy=theirs.strategy if kept_strategy else ours.strategy,
         contributions=tuple(entries.values()),
     )
+
+
+def _scaled(coefficient: Coefficient, scale: float) -> Coefficient:
+    if isinstance(coefficient, Mapping):
+        return {module: scale * value for module, value in coefficient.items()}
+    return scale * coefficient
 
 
 def _same(one: Entry | None, other: Entry | None) -> bool:

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from forge.errors import ForgeError
-from forge.repo.recipe import Base
+from forge.repo.recipe import STRATEGIES, Base
 from forge.repo.settings import (
+    HELD_OUT,
+    PAPER,
+    PRESETS,
     LimitSettings,
     SearchSettings,
     Settings,
+    choose_settings,
     load_settings,
     read_settings,
     to_toml,
@@ -22,20 +26,40 @@ MINIMAL = 'format = 1\n[base]\nreference = "embedded"\nfingerprint = "sha256:0"\
 SETTINGS = Settings(Base("embedded", "sha256:0"))
 
 
-def test_defaults_are_the_papers() -> None:
+def test_defaults() -> None:
     settings = read_settings(MINIMAL)
     assert settings == SETTINGS
-    assert settings.strategy == "mixture"
-    assert settings.search == SearchSettings("Shiwa", 40, 0.5, 1.5, 0.05, 0)
+    assert (settings.strategy, settings.task_aware, settings.consolidate) == ("mixture", False, 0)
+    assert settings.search == SearchSettings() == PRESETS["best"]
     assert settings.limits.file_bytes == 2**30
 
 
+def test_the_paper_s_settings() -> None:
+    """MedForge (2025), Section 3.3: two scales, Shiwa, 40 evaluations from .5 within 1.5, L1 at .05."""
+    wanted = SearchSettings("shiwa", "contribution", "cross-entropy", 0.0, "Shiwa", 40, 0.5, 1.5, 0.05, 0)
+    assert PRESETS["paper"] == PAPER == wanted
+    assert choose_settings(SETTINGS.base, "paper", "fusion", False) == replace(
+        SETTINGS, strategy="fusion", search=wanted
+    )
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("task_aware", [True, False])
+def test_every_choice_of_init_can_be_read_again(preset: str, strategy: str, task_aware: bool) -> None:
+    chosen = choose_settings(SETTINGS.base, preset, strategy, task_aware)
+    assert read_settings(to_toml(chosen)) == chosen
+    assert (chosen.strategy, chosen.task_aware) == (strategy, task_aware)
+    assert chosen.search == PRESETS[preset] or (strategy, chosen.search.per) == ("mixture-output", "contribution")
+
+
 def test_text() -> None:
-    assert to_toml(SETTINGS) == (
+    assert to_toml(replace(SETTINGS, search=PAPER)) == (
         "format = 1\n\n"
         '[base]\nreference = "embedded"\nfingerprint = "sha256:0"\n\n'
-        '[merge]\nstrategy = "mixture"\n\n'
-        '[search]\noptimizer = "Shiwa"\nevaluations = 40\nstart = 0.5\nbounds = 1.5\nl1 = 0.05\nseed = 0\n\n'
+        '[merge]\nstrategy = "mixture"\ntask_aware = false\nconsolidate = 0\n\n'
+        '[search]\nmethod = "shiwa"\nper = "contribution"\nobjective = "cross-entropy"\npull = 0.0\n'
+        'optimizer = "Shiwa"\nevaluations = 40\nstart = 0.5\nbounds = 1.5\nl1 = 0.05\nseed = 0\n\n'
         "[limits]\nfile_mebibytes = 1024\ndistilled_images = 100000\n"
     )
 
@@ -45,7 +69,17 @@ def test_text() -> None:
     [
         SETTINGS,
         replace(SETTINGS, base=Base('C:\\weird "path"', "sha256:1"), strategy="fusion"),
-        replace(SETTINGS, search=SearchSettings("OnePlusOne", 1, -1, 2, 0, 7), limits=LimitSettings(1, 2)),
+        replace(
+            SETTINGS,
+            search=replace(PAPER, optimizer="OnePlusOne", evaluations=1, start=-1, bounds=2, l1=0, seed=7),
+            limits=LimitSettings(1, 2),
+        ),
+        replace(
+            SETTINGS,
+            task_aware=True,
+            consolidate=40,
+            search=SearchSettings("exact", "module", HELD_OUT, HELD_OUT),
+        ),
     ],
 )
 def test_round_trip(settings: Settings) -> None:
@@ -67,9 +101,28 @@ def test_round_trip(settings: Settings) -> None:
         (MINIMAL + "<<<<<<< HEAD\n", "merge conflict", "git add"),
         (MINIMAL + "[serch]\n", "unknown key 'serch'", "did you mean 'search'"),
         (MINIMAL + "[search]\nevaluation = 3", r"\[search\]: unknown key 'evaluation'", "'evaluations'"),
-        (MINIMAL + "[merge]\nxyz = 3", r"\[merge\]: unknown key 'xyz'", "known are: strategy"),
-        (MINIMAL + '[merge]\nstrategy = "soup"', "unknown strategy 'soup'", "mixture, fusion"),
+        (MINIMAL + "[merge]\nxyz = 3", r"\[merge\]: unknown key 'xyz'", "known are: strategy, task_aware, consolidate"),
+        (MINIMAL + '[merge]\nstrategy = "soup"', "unknown strategy 'soup'", "mixture, mixture-output, fusion"),
         (MINIMAL + "[merge]\nstrategy = ['fusion']", "unknown strategy", ""),
+        (MINIMAL + "[merge]\ntask_aware = 1", "merge.task_aware must be true or false, not 1", ""),
+        (MINIMAL + "[merge]\nconsolidate = true", "merge.consolidate must be a whole number from 0", ""),
+        (MINIMAL + "[merge]\nconsolidate = -1", "merge.consolidate", ""),
+        (
+            MINIMAL + '[merge]\nstrategy = "mixture-output"\n[search]\nper = "module"',
+            "mixture-output weighs whole",
+            'per = "contribution"',
+        ),
+        (MINIMAL + "[search]\nmethod = 'shiwa'", "shiwa finds two scales a merge", 'or per = "contribution"'),
+        (MINIMAL + "[search]\nmethod = 'soup'", "search.method must be one of shiwa, exact, joint, not 'soup'", ""),
+        (MINIMAL + "[search]\nper = 1", "search.per must be one of contribution, module", ""),
+        (
+            MINIMAL + "[search]\nobjective = []",
+            "search.objective must be one of cross-entropy, distillation, held-out",
+            "",
+        ),
+        (MINIMAL + "[search]\npull = 'strong'", "search.pull must be a number or 'held-out', not 'strong'", ""),
+        (MINIMAL + "[search]\npull = -1", "search.pull must not be below 0", ""),
+        (MINIMAL + "[search]\npull = inf", "search.pull must be a finite number", ""),
         (MINIMAL + "[search]\nevaluations = 0", "search.evaluations must be a whole number from 1", ""),
         (MINIMAL + "[search]\nevaluations = true", "search.evaluations", ""),
         (MINIMAL + "[search]\nseed = -1", "search.seed", ""),

@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from forge.errors import MergeConflict
-from forge.repo.recipe import Base, Entry, ForgeItem, identity
-from forge.repo.three_way import MergePlan, combine, plan_merge, union
+from forge.repo.recipe import Base, Entry, ForgeItem, TaskScore, identity
+from forge.repo.three_way import MergePlan, combine, entries_with, plan_merge, union
 
 BASE = Base("embedded", "sha256:base")
 
@@ -130,14 +130,14 @@ def test_the_same_base_under_two_references_is_no_conflict() -> None:
 @pytest.mark.parametrize(
     ("ancestor", "ours", "theirs", "result"),
     [
-        ("", "a:1*1", "b:1*2", "a:1*1 b:1*2"),
+        ("", "a:1*1", "b:1*2", "a:1*1 b:1*1"),
         ("", "a:1*1", "a:2*2", "a:1*1"),
         ("a:1*1", "a:2*1", "", "a:2*1"),
         ("a:1*1", "", "a:2*1", "a:2*1"),
         ("a:1*1", "a:1*1", "", ""),
         ("a:1*1", "", "a:1*1", ""),
-        ("a:1*1", "a:1*.5", "a:2*.7", "a:2*.7"),
-        ("a:1*1", "a:1*.5", "a:1*.7", "a:1*.5"),
+        ("a:1*1", "a:1*.5", "a:2*.7", "a:2*1"),
+        ("a:1*1", "a:1*.5", "a:1*.7", "a:1*1"),
         ("", "Lung:1*1", "lung:2*1", "Lung:1*1"),
     ],
 )
@@ -221,6 +221,61 @@ def test_keep_ours_is_exactly_ours() -> None:
 def test_coefficients_are_rounded() -> None:
     [merged] = combine(plan_merge(None, item("a:1*.333333"), item("")), 1 / 3, 1.0)
     assert merged.coefficient == 0.111111
+
+
+modules = ("q", "v")
+
+
+@given(st.lists(st.tuples(scales, scales), min_size=1, max_size=4), scales, scales)
+def test_coefficients_per_module_follow_the_recursion_module_by_module(
+    steps: list[tuple[float, float]], first_q: float, first_v: float
+) -> None:
+    """As Eq. 4 in each adapted layer: module m of contribution k starts from its own c_k[m]."""
+    model = ForgeItem(BASE, "mixture", (replace(entry("site", "1", 1.0), coefficient={"q": first_q, "v": first_v}),))
+    dW = {"q": first_q * mixed(item("site:1*1").contributions), "v": first_v * mixed(item("site:1*1").contributions)}
+    for number, (w, w_new) in enumerate(steps):
+        new = entry(f"site{number}", "1", 1.0)
+        plan = plan_merge(model, model, replace(model, contributions=(*model.contributions, new)))
+        model = replace(model, contributions=combine(plan, w, w_new))
+        A_new, B_new = adapter(new.name)
+        dW = {module: w * dW[module] + w_new * (B_new @ A_new) for module in modules}
+    for module in modules:
+        alone = tuple(
+            replace(
+                found,
+                coefficient=found.coefficient[module] if isinstance(found.coefficient, dict) else found.coefficient,
+            )
+            for found in model.contributions
+        )
+        np.testing.assert_allclose(mixed(alone), dW[module], atol=1e-4)
+
+
+def task_aware(text: str) -> ForgeItem:
+    plain = item(text)
+    entries = tuple(replace(found, tasks={"breast": 0.5}) for found in plain.contributions)
+    return replace(plain, contributions=entries, scores=(TaskScore("breast", ("a", "b"), 1, 1.0, 0.0),))
+
+
+def test_coefficients_found_take_the_place_of_those_before() -> None:
+    plan = plan_merge(None, task_aware("b:1*.5 c:1*.5"), task_aware("a:1*.5"))
+    found = {"a": {"m": 0.1}, "b": 0.2, "c": {"m": 0.3}}
+    by_task = {"lung": {"a": 1.0, "b": {"m": 2.0}, "c": 3.0}}
+    entries = entries_with(plan, found, by_task)
+    assert [each.name for each in entries] == ["a", "b", "c"]
+    assert {each.name: each.coefficient for each in entries} == found
+    assert [each.tasks for each in entries] == [{"lung": 1.0}, {"lung": {"m": 2.0}}, {"lung": 3.0}]
+    assert {identity(each) for each in entries} == {identity(each) for each in (*plan.ours, *plan.theirs)}
+    assert all(each.tasks == {} for each in entries_with(plan, found))
+    assert all(each.tasks == {} for each in combine(plan, 1.0, 1.0))
+
+
+def test_union_of_richer_recipes_is_a_recipe_of_any_strategy() -> None:
+    """One side went to mixture-output, which has no place for coefficients per module; no task is scored."""
+    modules = item("a:1*1")
+    before = replace(modules, contributions=tuple(replace(e, coefficient={"m": 0.5}) for e in modules.contributions))
+    merged = union(before, task_aware("a:1*.5 b:1*.5"), item("a:1*.5 c:1*.4", "mixture-output"))
+    assert merged.strategy == "mixture-output" and spell(merged.contributions) == "a:1*1 b:1*1 c:1*1"
+    assert merged.tasks == ()
 
 
 # Laws that hold for any three recipes.

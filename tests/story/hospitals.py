@@ -33,6 +33,7 @@ LABELS = {
 NAMES = tuple(LABELS)
 SEEDS = {name: number for number, name in enumerate(NAMES, 1)}
 EVALUATIONS = 4
+PAPER = ("--settings", "paper")
 MODULES = (
     *(f"trunk.transformer.resblocks.{layer}.attn.{part}_proj" for layer in (0, 1) for part in "qv"),
     "projection",
@@ -193,14 +194,17 @@ def write_contribution(top: Path, name: str, files: Mapping[str, bytes]) -> Path
     return folder
 
 
-def start_model(top: Path, base_folder: Path, strategy: str = "mixture") -> Path:
-    """A model repository with four evaluations a search, nothing contributed yet; git trusts times when copied."""
+def start_model(top: Path, base_folder: Path, strategy: str = "mixture", *options: str) -> Path:
+    """A model repository with four evaluations a search, nothing contributed yet; git trusts times when copied.
+
+    options: of git forge init; the paper's settings, with which coefficients follow its recursion, if none.
+    """
     top.mkdir(parents=True)
     git_ok(top, "init", "--quiet", "--initial-branch=main")
     # Copies of this folder are the same to git, so that it need not hash every file of every test again.
     git_ok(top, "config", "core.checkStat", "minimal")
     git_ok(top, "config", "core.trustctime", "false")
-    forge_ok(top, "init", "--base", base_folder, "--strategy", strategy)
+    forge_ok(top, "init", "--base", base_folder, "--strategy", strategy, *(options or PAPER))
     change_settings(top, "evaluations = 40", f"evaluations = {EVALUATIONS}")
     git_ok(top, "commit", "--quiet", "-am", "Search quickly")
     return top
