@@ -51,11 +51,12 @@ def command(a: str, b: str | None, as_json: bool, exit_code: bool) -> int:
 def _print(before: ForgeItem, after: ForgeItem, a: str, b: str) -> None:
     from forge import console
     from forge.repo.versions import changes
+    from forge.repo.wording import coefficient_words, strategy_words
 
     model = [
         (what, old, new)
         for what, old, new in (
-            ("strategy", before.strategy, after.strategy),
+            ("strategy", strategy_words(before), strategy_words(after)),
             ("base", before.base.reference, after.base.reference),
             ("fingerprint", before.base.fingerprint, after.base.fingerprint),
         )
@@ -65,7 +66,7 @@ def _print(before: ForgeItem, after: ForgeItem, a: str, b: str) -> None:
         console.print_table(("Model", a, b), model)
         click.echo()
     rows = [
-        (change.name, change.kind, _figure(change.before, 6), _figure(change.after, 6))
+        (change.name, change.kind, coefficient_words(change.before), coefficient_words(change.after))
         for change in changes(before, after)
     ]
     if rows:

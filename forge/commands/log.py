@@ -21,7 +21,7 @@ def command(rev: str, count: int | None, all_parents: bool, as_json: bool) -> No
     """List the versions of the model: the commits up to REV that changed the forge item.
 
     A contribution that came in is marked +, one that went -, one that was replaced *; the number is its
-    coefficient. Accuracy is on the distilled images, averaged over tasks.
+    coefficient, with ~ the mean of one per adapted module. Accuracy is on the distilled images, averaged over tasks.
     """
     from forge import console
     from forge.repo.versions import find_model_repository, versions
@@ -50,10 +50,12 @@ def _row(version: Version) -> tuple[str, ...]:
 
 def _word(change: Change) -> str:
     """`+lung 0.500` for a contribution that came in; `-lung` for one that went."""
+    from forge.repo.wording import short_coefficient
+
     if change.after is None:
         return f"-{change.name}"
     mark = {"added": "+", "replaced": "*"}.get(change.kind, "")
-    return f"{mark}{change.name} {change.after:.3f}"
+    return f"{mark}{change.name} {short_coefficient(change.after)}"
 
 
 def _accuracy(version: Version) -> str:

@@ -20,6 +20,7 @@ def command(rev: str, as_json: bool) -> None:
     from forge import console
     from forge.repo.contribution import disagreements
     from forge.repo.versions import find_model_repository, find_version, item_as_json
+    from forge.repo.wording import strategy_words
 
     repo = find_model_repository()
     version = find_version(repo, rev)
@@ -38,9 +39,10 @@ def command(rev: str, as_json: bool) -> None:
         f"Version   {version.short}  {version.subject}",
         f"          {version.date[:16].replace('T', ' ')}  {version.author}",
         f"Base      {item.base.reference}  {item.base.fingerprint}",
-        f"Strategy  {item.strategy}",
+        f"Strategy  {strategy_words(item)}",
     )
     _print_contributions(item, details)
+    _print_coefficients(item)
     _print_search(item)
     _print_scores(item)
     if problems:
@@ -56,6 +58,7 @@ def _print_lines(*lines: str) -> None:
 
 def _print_contributions(item: ForgeItem, details: dict[str, dict[str, Any]]) -> None:
     from forge import console
+    from forge.repo.wording import coefficient_words
 
     if not item.contributions:
         _print_lines("", "No contributions: the model is the base.")
@@ -66,34 +69,48 @@ def _print_contributions(item: ForgeItem, details: dict[str, dict[str, Any]]) ->
         rows.append(
             (
                 entry.name,
-                f"{entry.coefficient:.6f}",
+                coefficient_words(entry.coefficient),
                 its["task"] or "?",
                 " | ".join(its["labels"]) or "?",
                 its["author"] or "?",
+                its["kind"] or "?",
                 f"{_size(its['adapter_bytes'])} {entry.adapter[:10]}",
                 f"{_size(its['distilled_bytes'])} {entry.distilled[:10]}",
             )
         )
-    headers = ("Name", "Coefficient", "Task", "Labels", "Author", "Adapter", "Distilled dataset")
+    headers = ("Name", "Coefficient", "Task", "Labels", "Author", "Kind", "Adapter", "Distilled dataset")
     click.echo()
-    console.print_table(headers, rows, right=(1, 5, 6), title="Contributions")
+    console.print_table(headers, rows, right=(1, 6, 7), title="Contributions")
+
+
+def _print_coefficients(item: ForgeItem) -> None:
+    from forge import console
+    from forge.repo.wording import module_table, task_table
+
+    by_module = module_table({entry.name: entry.coefficient for entry in item.contributions})
+    for title, table in (("Coefficients by module", by_module), ("Coefficients by task", task_table(item))):
+        if table is not None:
+            headers, rows = table
+            click.echo()
+            console.print_table(headers, rows, right=range(1, len(headers)), title=title)
 
 
 def _print_search(item: ForgeItem) -> None:
     from forge import console
+    from forge.repo.wording import search_rows
 
-    search = item.search
-    if search is None:
-        return
-    before = "-" if search.objective_before is None else f"{search.objective_before:.6f}"
-    rows = [
-        ("optimizer", f"{search.optimizer}, seed {search.seed}, {search.evaluations} evaluations"),
-        ("start, bounds, L1", f"{search.start:g}, ±{search.bounds:g}, {search.l1:g}"),
-        *((f"scale of {name}", f"{scale:.6f}") for name, scale in search.scales.items()),
-        ("objective", f"{before} -> {search.objective_after:.6f}"),
-    ]
-    click.echo()
-    console.print_table(("Search", "Value"), rows)
+    if item.search is not None:
+        click.echo()
+        console.print_table(("Search", "Value"), search_rows(item.search))
+    if item.consolidation is not None:
+        made = item.consolidation
+        rows = [
+            ("adapter", made.adapter[:10]),
+            ("steps", f"{made.steps} at a learning rate of {made.learning_rate:g}, seed {made.seed}"),
+            ("objective", f"{made.objective_before:.6f} -> {made.objective_after:.6f}"),
+        ]
+        click.echo()
+        console.print_table(("Consolidation", "Value"), rows)
 
 
 def _print_scores(item: ForgeItem) -> None:
@@ -121,8 +138,9 @@ def _details(repo: Repository, commit: str, entry: Entry) -> dict[str, Any]:
     """What the tree knows of a contribution; None where it knows nothing."""
     from forge.errors import ForgeError
     from forge.repo.card import read_card
-    from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, DISTILLED_FILE, path_of
+    from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
     from forge.repo.git import git
+    from forge.repo.payloads import MAX_CONFIG, check_adapter_config
     from forge.repo.places import read_file
     from forge.repo.toml_text import MAX_BYTES
 
@@ -136,6 +154,14 @@ def _details(repo: Repository, commit: str, entry: Entry) -> dict[str, Any]:
             task, labels = card.task, card.labels
     except ForgeError:
         pass  # a card is for people; `git forge verify` says what is wrong with it
+    kind: str | None = None
+    try:
+        text = read_file(repo, commit, path_of(entry.name, CONFIG_FILE), MAX_CONFIG)
+        if text is not None:
+            config = check_adapter_config(text, CONFIG_FILE)
+            kind = f"{config.kind} r {config.rank}"
+    except ForgeError:
+        pass  # as above
     author = git(repo, "log", "-1", "--no-mailmap", "--format=%an", commit, "--", f":(top,literal){folder}")
     sizes = {}
     tree = git(repo, "ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", folder)
@@ -146,6 +172,7 @@ def _details(repo: Repository, commit: str, entry: Entry) -> dict[str, Any]:
     return {
         "task": task,
         "labels": list(labels),
+        "kind": kind,
         "author": author.decode("utf-8", "replace").strip() or None,
         "adapter_bytes": sizes.get(path_of(entry.name, ADAPTER_FILE)),
         "distilled_bytes": sizes.get(path_of(entry.name, DISTILLED_FILE)),

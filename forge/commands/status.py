@@ -11,6 +11,7 @@ import click
 from forge.errors import ForgeError
 
 if TYPE_CHECKING:
+    from forge.repo.checks import Coefficient
     from forge.repo.contribution import ContributionFiles
     from forge.repo.git import Repository
     from forge.repo.recipe import ForgeItem
@@ -25,7 +26,7 @@ class ContributionStatus:
     """
 
     name: str
-    coefficient: float | None  # in HEAD's forge item; None where it is not in it
+    coefficient: Coefficient | None  # in HEAD's forge item; None where it is not in it
     index: str
     work_tree: str
     missing: tuple[str, ...]  # files that it lacks in the work tree
@@ -173,6 +174,7 @@ def _porcelain(status: Status) -> list[str]:
 
 def _print(status: Status) -> None:
     from forge import console
+    from forge.repo.wording import coefficient_words
     from forge.text import printable
 
     def say(*lines: str) -> None:
@@ -192,7 +194,7 @@ def _print(status: Status) -> None:
             (
                 (each.index + each.work_tree).rstrip() or "-",
                 each.name,
-                "-" if each.coefficient is None else f"{each.coefficient:.6f}",
+                coefficient_words(each.coefficient),
                 _words(each),
             )
             for each in status.contributions

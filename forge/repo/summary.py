@@ -24,10 +24,20 @@ from forge.repo.safetensors_format import (
     parse_header,
     tensor_array,
 )
+from forge.repo.wording import (
+    Table,
+    by_numbers,
+    coefficient_words,
+    module_table,
+    search_rows,
+    strategy_words,
+    task_table,
+)
 from forge.text import aligned, printable
 
 LORA_A = ".lora_A.weight"
 LORA_B = ".lora_B.weight"
+MAGNITUDE = ".lora_magnitude_vector"  # of a DoRA; PEFT has also written it with ".weight" behind it
 PEFT_PREFIX = "base_model.model."
 LONGEST = 1000  # characters shown of one text in the metadata
 
@@ -55,7 +65,7 @@ def summarise(path: Path) -> bytes:
 def summarise_safetensors(data: bytes, header: Header) -> str:
     """Tables for an adapter, a distilled dataset, or tensors of any kind."""
     names = {tensor.name for tensor in header.tensors}
-    if names and all(name.endswith((LORA_A, LORA_B)) for name in names):
+    if all(_factor(name) for name in names) and any(name.endswith((LORA_A, LORA_B)) for name in names):
         return _adapter(data, header)
     if {"images", "labels"} <= names:
         text = _distilled(data, header)
@@ -66,24 +76,24 @@ def summarise_safetensors(data: bytes, header: Header) -> str:
 
 def summarise_item(item: ForgeItem) -> str:
     """A forge item as tables: contributions with their coefficients, the search, the scores."""
-    lines = [f"forge item: {item.strategy} on {printable(item.base.reference)} ({item.base.fingerprint[:23]})\n"]
+    lines = [f"forge item: {strategy_words(item)} on {printable(item.base.reference)} ({item.base.fingerprint[:23]})\n"]
     if item.contributions:
         entries = [
-            (entry.name, f"{entry.coefficient:.6f}", entry.adapter[:10], entry.distilled[:10])
+            (entry.name, coefficient_words(entry.coefficient), entry.adapter[:10], entry.distilled[:10])
             for entry in item.contributions
         ]
         lines += ["\n", aligned(("contribution", "coefficient", "adapter", "distilled"), entries, right={1})]
     else:
         lines.append("no contributions: the base itself\n")
+    lines += _coefficients(item)
     if item.search is not None:
-        search = item.search
-        scales = ", ".join(f"{name} {scale:.6f}" for name, scale in search.scales.items())
-        before = "" if search.objective_before is None else f"{search.objective_before:.6f} -> "
+        lines.append("\nsearch\n")
+        lines += [f"{name}: {printable(value)}\n" for name, value in search_rows(item.search)]
+    if item.consolidation is not None:
+        made = item.consolidation
         lines.append(
-            f"\nsearch: {printable(search.optimizer)}, seed {search.seed}, {search.evaluations} evaluations, "
-            f"start {search.start:g}, bounds +-{search.bounds:g}, L1 {search.l1:g}\n"
-            f"scales: {scales or 'none'}\n"
-            f"objective: {before}{search.objective_after:.6f}\n"
+            f"\nconsolidation: adapter {made.adapter[:10]}, {made.steps} steps at {made.learning_rate:g}, "
+            f"seed {made.seed}, objective {made.objective_before:.6f} -> {made.objective_after:.6f}\n"
         )
     if item.scores:
         scores = [
@@ -105,6 +115,23 @@ def summarise_item(item: ForgeItem) -> str:
     return "".join(lines)
 
 
+def _coefficients(item: ForgeItem) -> list[str]:
+    """Tables of all coefficients that are not one number a contribution, and of those for single tasks."""
+    found: list[tuple[str, Table | None]] = [
+        ("coefficients by module", module_table({entry.name: entry.coefficient for entry in item.contributions})),
+        ("coefficients by task", task_table(item)),
+    ]
+    found += [
+        (f"coefficients by module for {task}", module_table({e.name: e.tasks[task] for e in item.contributions}))
+        for task in item.tasks
+    ]
+    return [
+        f"\n{printable(title)}\n{aligned(table[0], table[1], right=range(1, len(table[0])))}"
+        for title, table in found
+        if table is not None
+    ]
+
+
 def _item_or_as_is(data: bytes) -> bytes:
     try:
         return summarise_item(from_json(data)).encode("utf-8", "backslashreplace")
@@ -113,22 +140,41 @@ def _item_or_as_is(data: bytes) -> bytes:
 
 
 def _adapter(data: bytes, header: Header) -> str:
-    factors = {tensor.name: tensor for tensor in header.tensors}
-    modules = sorted({name.removesuffix(LORA_A).removesuffix(LORA_B) for name in factors}, key=_by_numbers)
+    factors = {_without_weight(tensor.name): tensor for tensor in header.tensors}
+    modules = sorted({_module(tensor.name) for tensor in header.tensors}, key=by_numbers)
+    dora = any(name.endswith(MAGNITUDE) for name in factors)
     rows, parameters = [], 0
     for module in modules:
-        pair = [factors.get(module + LORA_A), factors.get(module + LORA_B)]
-        present = [factor for factor in pair if factor is not None]
+        pair = [factors.get(_without_weight(module + part)) for part in (LORA_A, LORA_B)]
+        magnitude = factors.get(module + MAGNITUDE)
+        present = [factor for factor in (*pair, magnitude) if factor is not None]
         parameters += sum(int(np.prod(factor.shape)) for factor in present)
         rank = pair[0].shape[0] if pair[0] is not None and pair[0].shape else "-"
         shapes = [_shape(factor) if factor is not None else "missing" for factor in pair]
-        norms = [_norm(tensor_array(data, header, each)) if each is not None else "-" for each in pair]
+        measured = [*pair, magnitude] if dora else pair
+        norms = [_norm(tensor_array(data, header, each)) if each is not None else "-" for each in measured]
         dtypes = "/".join(sorted({factor.dtype for factor in present}))
         rows.append((module.removeprefix(PEFT_PREFIX), rank, *shapes, dtypes, *norms))
-    table = aligned(("module", "rank", "A", "B", "dtype", "||A||", "||B||"), rows, right={1, 5, 6})
+    headers = ("module", "rank", "A", "B", "dtype", "||A||", "||B||", *(["||m||"] if dora else []))
+    table = aligned(headers, rows, right={1, 5, 6, 7})
+    kind = "DoRA" if dora else "LoRA"
     return (
-        f"adapter: LoRA on {len(modules)} modules, {parameters:,} parameters\n\n{table}\n{_metadata(header.metadata)}"
+        f"adapter: {kind} on {len(modules)} modules, {parameters:,} parameters\n\n{table}\n{_metadata(header.metadata)}"
     )
+
+
+def _factor(name: str) -> bool:
+    """Whether a tensor of this name is a part of a LoRA or DoRA."""
+    return name.endswith((LORA_A, LORA_B, MAGNITUDE, f"{MAGNITUDE}.weight"))
+
+
+def _without_weight(name: str) -> str:
+    return name.removesuffix(".weight")
+
+
+def _module(name: str) -> str:
+    """The adapted module that a tensor belongs to."""
+    return name.removesuffix(LORA_A).removesuffix(LORA_B).removesuffix(".weight").removesuffix(MAGNITUDE)
 
 
 def _distilled(data: bytes, header: Header) -> str | None:
@@ -184,11 +230,6 @@ def _label_texts(metadata: dict[str, str]) -> list[str] | None:
     except (ValueError, RecursionError):
         return None
     return [str(text) for text in texts] if isinstance(texts, list) else None
-
-
-def _by_numbers(name: str) -> list[tuple[int, str]]:
-    """Sorts block 10 after block 9."""
-    return [(int(part), "") if part.isdecimal() and len(part) < 10 else (-1, part) for part in name.split(".")]
 
 
 def _shape(tensor: TensorInfo) -> str:

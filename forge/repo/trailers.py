@@ -13,6 +13,7 @@ from forge.errors import ForgeError
 from forge.repo.git import Repository, git, git_succeeds
 from forge.repo.places import INDEX, find_item
 from forge.repo.recipe import ForgeItem, TaskScore
+from forge.repo.wording import coefficient_words, strategy_words
 
 _TRAILER = re.compile(r"Forge-(Strategy|Contribution|Removed|Score):", re.IGNORECASE)
 # `git commit -v` and --cleanup=scissors: what follows is not part of the message.
@@ -21,8 +22,10 @@ _SCISSORS = re.compile(r"^\S+ -{24} >8 -{24}$")
 
 def trailer_lines(item: ForgeItem, previous: ForgeItem | None) -> list[str]:
     """The trailers of the commit that makes `item` out of `previous` (None: there was no model)."""
-    lines = [f"Forge-Strategy: {item.strategy}"]
-    lines += [f"Forge-Contribution: {entry.name} {entry.coefficient:.6f}" for entry in item.contributions]
+    lines = [f"Forge-Strategy: {strategy_words(item)}"]
+    lines += [
+        f"Forge-Contribution: {entry.name} {coefficient_words(entry.coefficient)}" for entry in item.contributions
+    ]
     if previous is not None:
         lines += [f"Forge-Removed: {name}" for name in previous.names if item.entry(name) is None]
     lines += [f"Forge-Score: {_score(score)}" for score in item.scores]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
 from forge.errors import ForgeError
+from forge.repo.checks import Coefficient
 from forge.repo.git import Repository, find_repository, git, read_blobs
 from forge.repo.places import described, find_item, resolve
 from forge.repo.recipe import FILE_NAME, MAX_BYTES, ForgeItem, from_json, identity
@@ -45,12 +46,17 @@ class Version:
 
 @dataclass(frozen=True)
 class Change:
-    """One contribution from one model to another; a coefficient is None where it is not in that model."""
+    """One contribution from one model to another; a coefficient is None where it is not in that model.
+
+    The tasks are those that it has coefficients of their own for, in a task-aware model.
+    """
 
     name: str
     kind: Kind
-    before: float | None
-    after: float | None
+    before: Coefficient | None
+    after: Coefficient | None
+    tasks_before: Mapping[str, Coefficient] = field(default_factory=dict)
+    tasks_after: Mapping[str, Coefficient] = field(default_factory=dict)
 
 
 def find_model_repository() -> Repository:
@@ -114,8 +120,17 @@ def changes(before: ForgeItem | None, after: ForgeItem | None) -> tuple[Change, 
         elif identity(old) != identity(new):
             kind = "replaced"
         else:
-            kind = "kept" if old.coefficient == new.coefficient else "rescaled"
-        found.append(Change(name, kind, old.coefficient if old else None, new.coefficient if new else None))
+            kind = "kept" if (old.coefficient, old.tasks) == (new.coefficient, new.tasks) else "rescaled"
+        found.append(
+            Change(
+                name,
+                kind,
+                old.coefficient if old else None,
+                new.coefficient if new else None,
+                old.tasks if old else {},
+                new.tasks if new else {},
+            )
+        )
     return tuple(found)
 
 
@@ -136,6 +151,7 @@ def item_as_json(item: ForgeItem) -> dict[str, Any]:
             {
                 "name": entry.name,
                 "coefficient": entry.coefficient,
+                "tasks": entry.tasks,
                 "adapter": entry.adapter,
                 "config": entry.config,
                 "distilled": entry.distilled,
@@ -144,6 +160,7 @@ def item_as_json(item: ForgeItem) -> dict[str, Any]:
         ],
         "search": None if search is None else {**vars(search), "scales": dict(search.scales)},
         "scores": [{**vars(score), "labels": list(score.labels)} for score in item.scores],
+        "consolidation": None if item.consolidation is None else vars(item.consolidation),
     }
 
 

@@ -7,12 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sample_models import BASE, LABELS, SampleModel
+from sample_models import BASE, LABELS, SampleModel, adapter_config
 
 from forge.cli import run
 from forge.repo.recipe import Search, TaskScore
 
-SEARCH = Search("Shiwa", 0, 40, 0.5, 1.5, 0.05, {"ours": 0.8, "theirs": 0.6}, 0.81, 0.52)
+SEARCH = Search(
+    "shiwa",
+    "contribution",
+    "cross-entropy",
+    0.0,
+    "Shiwa",
+    0,
+    40,
+    0.5,
+    1.5,
+    0.05,
+    {"ours": 0.8, "theirs": 0.6},
+    0.81,
+    0.52,
+)
 SCORES = (TaskScore("breast", LABELS, 4, 1.0, 0.25), TaskScore("lung", LABELS, 4, 0.5, 0.75, 0.75, 0.5))
 
 
@@ -47,18 +61,20 @@ def test_tables(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
         "Strategy  mixture\n"
         "\n"
         "Contributions\n"
-        "Name    Coefficient  Task    Labels                           Author           Adapter  Distilled dataset\n"
-        "breast     0.600000  breast  normal | tumor [a]               Ada     "
+        "Name    Coefficient  Task    Labels                           Author  Kind               Adapter  "
+        "Distilled dataset\n"
+        "breast     0.600000  breast  normal | tumor [a]               Ada     LoRA r 2  "
         f"280 B {adapter}   {sizes[0]} B {breast}\n"
-        "lung       0.400000  lung    benign tissue | malignant tumor  Ada     "
+        "lung       0.400000  lung    benign tissue | malignant tumor  Ada     LoRA r 2  "
         f"280 B {adapter}   {sizes[1]} B {lung}\n"
         "\n"
         "Search             Value\n"
+        "method             shiwa, one coefficient per contribution\n"
         "optimizer          Shiwa, seed 0, 40 evaluations\n"
         "start, bounds, L1  0.5, ±1.5, 0.05\n"
         "scale of ours      0.800000\n"
         "scale of theirs    0.600000\n"
-        "objective          0.810000 -> 0.520000\n"
+        "objective          cross-entropy, 0.810000 -> 0.520000\n"
         "\n"
         "Scores on the distilled images\n"
         "Task    Images  Accuracy before  after  Cross-entropy before  after\n"
@@ -87,6 +103,49 @@ def test_json(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
     assert breast["labels"] == ["normal", "tumor [a]"] and breast["author"] == "Ada"
     assert breast["adapter_bytes"] == 280 and breast["coefficient"] == 0.6
     assert found["search"]["scales"] == {"ours": 0.8, "theirs": 0.6} and found["disagreements"] == []
+
+
+def test_coefficients_per_module_and_task(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    item = model.item({"lung": 0.4, "breast": 0.6}, SCORES)
+    breast, lung = item.contributions
+    modules = {"trunk.layer.0.q_proj": 0.25, "projection": 0.75}
+    richer = (replace(breast, coefficient=modules, tasks={"lung": 0.5}), replace(lung, tasks={"lung": modules}))
+    search = replace(SEARCH, method="joint", per="module", pull=0.01, scales={}, objective_before=None)
+    model.write_item(replace(item, contributions=richer, search=search))
+    model.write("contributions/breast/adapter_config.json", adapter_config(use_dora=True))
+    model.commit("Merge")
+    assert run(["show"]) == 0
+    out = capsys.readouterr().out
+    assert "Strategy  mixture, task-aware\n" in out
+    assert "\nbreast  0.500000 (0.250 to 0.750)  breast " in out and "  DoRA r 2  " in out
+    assert (
+        "\nCoefficients by module\n"
+        "Module                  breast      lung\n"
+        "projection            0.750000  0.400000\n"
+        "trunk.layer.0.q_proj  0.250000  0.400000\n"
+        "\nCoefficients by task\n"
+        "Task    breast                       lung\n"
+        "lung  0.500000  0.500000 (0.250 to 0.750)\n"
+        "\nSearch             Value\n"
+        "method             joint, one coefficient per module\n"
+        "evaluations        at most 40\n"
+        "start, bounds, L1  0.5, ±1.5, 0.05\n"
+        "pull               0.01\n"
+        "objective          cross-entropy, 0.520000\n"
+    ) in out
+    assert run(["show", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["contributions"]
+    assert found[0]["coefficient"] == modules and found[1]["tasks"] == {"lung": modules}
+    assert [each["kind"] for each in found] == ["DoRA r 2", "LoRA r 2"]
+
+    assert run(["log", "-n", "1"]) == 0
+    assert "breast ~0.500 lung 0.400" in capsys.readouterr().out
+    assert run(["diff", "HEAD~1", "HEAD"]) == 0
+    out = capsys.readouterr().out
+    assert "strategy  mixture  mixture, task-aware\n" in out
+    assert "rescaled" in out and "0.500000 (0.250 to 0.750)" in out
+    assert run(["status"]) == 0
+    assert "breast        0.500000 (0.250 to 0.750)" in capsys.readouterr().out
 
 
 def test_disagreements_are_shown(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:

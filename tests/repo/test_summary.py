@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forge.errors import ForgeError
-from forge.repo.recipe import Base, Entry, ForgeItem, Search, TaskScore, to_json
+from forge.repo.recipe import Base, Consolidation, Entry, ForgeItem, Search, TaskScore, to_json
 from forge.repo.safetensors_format import to_bytes
 from forge.repo.summary import summarise
 
@@ -127,7 +128,21 @@ ITEM = ForgeItem(
     base=Base("embedded", "sha256:" + "ab" * 32),
     strategy="mixture",
     contributions=(Entry("ada", "1" * 40, "2" * 40, "3" * 40, 0.5), Entry("ben", "4" * 40, "5" * 40, "6" * 40, -1)),
-    search=Search("Shiwa", 3, 40, 0.5, 1.5, 0.05, {"ours": 0.75, "theirs": 1.0}, 0.9, 0.625),
+    search=Search(
+        "shiwa",
+        "contribution",
+        "cross-entropy",
+        0,
+        "Shiwa",
+        3,
+        40,
+        0.5,
+        1.5,
+        0.05,
+        {"ours": 0.75, "theirs": 1.0},
+        0.9,
+        0.625,
+    ),
     scores=(TaskScore("colon", ("benign", "a tumour"), 40, 0.875, 0.5, None, None),),
 )
 
@@ -140,14 +155,78 @@ def test_a_forge_item(tmp_path: Path) -> None:
         "ada              0.500000  1111111111  3333333333\n"
         "ben             -1.000000  4444444444  6666666666\n"
         "\n"
-        "search: Shiwa, seed 3, 40 evaluations, start 0.5, bounds +-1.5, L1 0.05\n"
-        "scales: ours 0.750000, theirs 1.000000\n"
-        "objective: 0.900000 -> 0.625000\n"
+        "search\n"
+        "method: shiwa, one coefficient per contribution\n"
+        "optimizer: Shiwa, seed 3, 40 evaluations\n"
+        "start, bounds, L1: 0.5, ±1.5, 0.05\n"
+        "scale of ours: 0.750000\n"
+        "scale of theirs: 1.000000\n"
+        "objective: cross-entropy, 0.900000 -> 0.625000\n"
         "\n"
         "task   images  accuracy before  after  cross-entropy before   after\n"
         "colon      40                -  0.875                     -  0.5000\n"
         "labels of colon: benign; a tumour\n"
     )
+
+
+def test_a_richer_forge_item(tmp_path: Path) -> None:
+    """One coefficient per module, coefficients per task and a consolidation: every number of them."""
+    ada, ben = ITEM.contributions
+    per_module = {"v.10.q": 0.5, "v.9.q": 0.25}
+    item = replace(
+        ITEM,
+        contributions=(
+            replace(ada, coefficient=per_module, tasks={"colon": {"v.9.q": 1.0, "v.10.q": 1.5}}),
+            replace(ben, tasks={"colon": 0.0}),
+        ),
+        search=Search("joint", "module", "distillation", 0.01, "Shiwa", 0, 40, 0.5, 1.5, 0.05, {}, None, 0.625),
+        consolidation=Consolidation("7" * 40, "8" * 40, 40, 0.001, 0, 0.5, 0.4),
+    )
+    assert summary_of(to_json(item).encode(), tmp_path).split("\ntask ")[0] == (
+        "forge item: mixture, task-aware, consolidated on embedded (sha256:abababababababab)\n"
+        "\n"
+        "contribution                coefficient  adapter     distilled\n"
+        "ada           0.375000 (0.250 to 0.500)  1111111111  3333333333\n"
+        "ben                           -1.000000  4444444444  6666666666\n"
+        "\n"
+        "coefficients by module\n"
+        "Module       ada        ben\n"
+        "v.9.q   0.250000  -1.000000\n"
+        "v.10.q  0.500000  -1.000000\n"
+        "\n"
+        "coefficients by task\n"
+        "Task                         ada       ben\n"
+        "colon  1.250000 (1.000 to 1.500)  0.000000\n"
+        "\n"
+        "coefficients by module for colon\n"
+        "Module       ada       ben\n"
+        "v.9.q   1.000000  0.000000\n"
+        "v.10.q  1.500000  0.000000\n"
+        "\n"
+        "search\n"
+        "method: joint, one coefficient per module\n"
+        "evaluations: at most 40\n"
+        "start, bounds, L1: 0.5, ±1.5, 0.05\n"
+        "pull: 0.01\n"
+        "objective: distillation, 0.625000\n"
+        "\n"
+        "consolidation: adapter 7777777777, 40 steps at 0.001, seed 0, objective 0.500000 -> 0.400000\n"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["lora_magnitude_vector", "lora_magnitude_vector.weight"])
+def test_a_dora_is_called_one(suffix: str, tmp_path: Path) -> None:
+    tensors = {
+        "base_model.model.q.lora_A.weight": np.full((2, 4), 3.0, "f4"),
+        "base_model.model.q.lora_B.weight": np.zeros((3, 2), "f4"),
+        f"base_model.model.q.{suffix}": np.array([2.0, 1.0, 2.0], "f4"),
+    }
+    assert summary_of(to_bytes(tensors), tmp_path).splitlines()[:4] == [
+        "adapter: DoRA on 1 modules, 17 parameters",
+        "",
+        "module  rank  A    B    dtype  ||A||  ||B||  ||m||",
+        "q          2  2x4  3x2  F32    8.485      0      3",
+    ]
 
 
 def test_an_empty_forge_item(tmp_path: Path) -> None:

@@ -38,6 +38,17 @@ def test_lines() -> None:
     assert trailer_lines(recipe.empty(BASE, "fusion"), None) == ["Forge-Strategy: fusion"]
 
 
+def test_richer_coefficients_stay_one_line_a_contribution() -> None:
+    breast, colon = ITEM.contributions
+    modules = {f"layer.{number}": number / 4 for number in range(5)}
+    richer = (replace(breast, coefficient=modules, tasks={"breast": modules}), replace(colon, tasks={"breast": 0.0}))
+    assert trailer_lines(replace(ITEM, contributions=richer), None) == [
+        "Forge-Strategy: mixture, task-aware",
+        "Forge-Contribution: breast 0.500000 (0.000 to 1.000)",
+        *LINES[2:],
+    ]
+
+
 def test_removed() -> None:
     after = replace(ITEM, contributions=ITEM.contributions[1:], scores=())
     assert trailer_lines(after, ITEM) == [LINES[0], LINES[2], "Forge-Removed: breast"]

@@ -172,6 +172,11 @@ ONE, TWO = Entry("x", "1" * 40, "1" * 40, "1" * 40, 0.5), Entry("x", "2" * 40, "
         ((ONE,), (), (Change("x", "removed", 0.5, None),)),
         ((ONE,), (ONE,), (Change("x", "kept", 0.5, 0.5),)),
         ((ONE,), (replace(ONE, coefficient=0.0),), (Change("x", "rescaled", 0.5, 0.0),)),
+        (
+            (replace(ONE, coefficient={"q": 0.5}),),
+            (replace(ONE, coefficient={"q": 0.25}),),
+            (Change("x", "rescaled", {"q": 0.5}, {"q": 0.25}),),
+        ),
         ((ONE,), (TWO,), (Change("x", "replaced", 0.5, 0.5),)),
         (
             (ONE, replace(ONE, name="z")),
@@ -189,6 +194,16 @@ def test_changes(before: tuple[Entry, ...], after: tuple[Entry, ...], expected: 
         assert changes(old, None) == expected
 
 
+def test_a_change_of_coefficients_for_tasks_alone() -> None:
+    scored = (score("a", 0.5), score("b", 0.5))
+    old, new = (
+        ForgeItem(BASE, "mixture", (replace(ONE, tasks=tasks),), None, scored) for tasks in ({"a": 1.0}, {"b": 0.5})
+    )
+    assert changes(old, new) == (Change("x", "rescaled", 0.5, 0.5, {"a": 1.0}, {"b": 0.5}),)
+    assert changes(old, old)[0].kind == "kept"
+    assert item_as_json(new)["contributions"][0]["tasks"] == {"b": 0.5}
+
+
 def test_mean_accuracy() -> None:
     item = recipe.empty(BASE, "mixture")
     assert mean_accuracy(item) == (None, None)
@@ -198,10 +213,12 @@ def test_mean_accuracy() -> None:
 
 
 def test_json_is_json() -> None:
-    search = Search("Shiwa", 0, 40, 0.5, 1.5, 0.05, {"ours": 1}, None, 0.5)
+    search = Search(
+        "shiwa", "contribution", "cross-entropy", 0.0, "Shiwa", 0, 40, 0.5, 1.5, 0.05, {"ours": 1}, None, 0.5
+    )
     item = ForgeItem(BASE, "fusion", (ONE,), search, (score("a", 0.5),))
     found = json.loads(json.dumps(item_as_json(item)))
     assert found["contributions"] == [
-        {"name": "x", "coefficient": 0.5, "adapter": "1" * 40, "config": "1" * 40, "distilled": "1" * 40}
+        {"name": "x", "coefficient": 0.5, "tasks": {}, "adapter": "1" * 40, "config": "1" * 40, "distilled": "1" * 40}
     ]
     assert found["search"]["scales"] == {"ours": 1.0} and found["scores"][0]["labels"] == list(LABELS)
