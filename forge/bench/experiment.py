@@ -46,7 +46,8 @@ from forge.model.search import SearchSettings
 
 STAGES = ("adapters", "distilled", "merged")
 DISTILLATIONS = ("teacher-points", "dc-dsa", "dm", "dm-dsa")
-TWO_ORDERS = 2  # of a joint search, to show that no order matters to it
+TWO_ORDERS = 2  # the given one and its reverse
+REVERSED_TOO = ("fusion-joint-module-distillation", "mixture-joint-module-distillation")  # no order matters to them
 EVERY_ORDER = tuple(
     f"{merge}-{objective}"
     for merge, objective in (
@@ -245,7 +246,7 @@ def _variants(method: Method, scenario: Scenario, orders: int) -> list[str]:
     if method.how in (Reference("single"), Reference("distilled")):
         return names
     if isinstance(method.how, Merge):
-        most = orders if method.name in EVERY_ORDER else TWO_ORDERS if not method.how.sequential else 1
+        most = orders if method.name in EVERY_ORDER else TWO_ORDERS if method.name in REVERSED_TOO else 1
         return [" > ".join(order) for order in orders_of(names, min(orders, most))]
     return [""]
 

@@ -8,6 +8,7 @@ coefficient of its own, pulled towards the shared one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -95,6 +96,8 @@ def merge_members(
     evaluation. Raises ForgeError for a search that the strategy has no meaning for, and where no score is finite.
     """
     check_settings(strategy, settings)
+    # Rounding depends on the order of a sum: in one order of their own, the same members give the same coefficients.
+    members = sorted(members, key=lambda member: member.name)
     if settings.objective == "held-out" or settings.pull is None:
         settings = choose_by_hold_out(base, strategy, members, settings, advance)
     problem = make_problem(base, strategy, members, settings)
@@ -187,10 +190,19 @@ def choose_by_hold_out(
     """Objective and pull by two-fold hold-out on the distilled images: no raw image is needed.
 
     Every other image of a class is held out in turn; what counts is the cross-entropy on the labels of those.
+    Raises ForgeError for a distilled set of one image per class, which leaves none to hold out.
     """
     objectives = OBJECTIVES[:2] if settings.objective == "held-out" else (settings.objective,)
     pulls = PULLS if settings.pull is None and settings.per == "module" else (settings.pull or 0.0,)
     candidates = [replace(settings, objective=one, pull=pull) for one in objectives for pull in pulls]
+    if len(candidates) == 1:
+        return candidates[0]
+    for member in members:
+        if not len(_fold(member.images, 1).targets):
+            raise ForgeError(
+                f"{member.name} has one distilled image per class, so none can be held out",
+                hint="distil more images per class, or set objective and pull in [search] of forge.toml",
+            )
     losses = [0.0] * len(candidates)
     for fold in (0, 1):
         seen = [replace(member, images=_fold(member.images, fold)) for member in members]
@@ -199,7 +211,8 @@ def choose_by_hold_out(
         for number, candidate in enumerate(candidates):
             problem = make_problem(base, strategy, seen, candidate)
             scales = solve(problem, candidate, advance).scales
-            losses[number] += judge.objective.value(judge.coefficients(scales))
+            loss = judge.objective.value(judge.coefficients(scales))
+            losses[number] += loss if math.isfinite(loss) else math.inf  # NaN compares with nothing
     return candidates[losses.index(min(losses))]
 
 
