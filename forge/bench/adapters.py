@@ -20,12 +20,18 @@ def participant_adapter(
     """The adapter that `git forge train` would make of a participant's images with the defaults for this base."""
     wanted = replace(settings or default_settings(base.settings_family), seed=participant.seed)
     data = [images_digest(participant.train), images_digest(participant.validation)]
+    data += ["horizontal flip"] * participant.horizontal_flip
 
     def make() -> tuple[dict, dict]:  # type: ignore[type-arg]
         steps = wanted.epochs * -(-len(participant.train.targets) // wanted.batch)
         with progress(f"training {participant.name}", steps) as advance:
             trained = train_adapter(
-                base, participant.train, participant.validation, wanted, advance=lambda note: advance(1, at=note)
+                base,
+                participant.train,
+                participant.validation,
+                wanted,
+                horizontal_flip=participant.horizontal_flip,
+                advance=lambda note: advance(1, at=note),
             )
         return trained.tensors, {"config": trained.config, "validation": asdict(trained.validation)}
 

@@ -54,7 +54,7 @@ def make_real_scenario(
         )
 
     participants = tuple(
-        Participant(task, load(task, "train"), load(task, "validation"), 100 * seed + number)
+        Participant(task, load(task, "train"), load(task, "validation"), 100 * seed + number, task == "colon")
         for number, task in enumerate(LOADERS)
     )
     test = tuple(load(task, "test") for task in LOADERS)

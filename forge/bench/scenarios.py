@@ -27,12 +27,16 @@ SITE_COUNTS = {"train": 250, "validation": 50, "test": 125}
 
 @dataclass(frozen=True)
 class Participant:
-    """A contributor: `train` and `validation` stay private; `seed` is that of its adapter and distillation."""
+    """A contributor: `train` and `validation` stay private; `seed` is that of its adapter and distillation.
+
+    `horizontal_flip`: its training images are mirrored at random (MedFMC-Colon).
+    """
 
     name: str
     train: TaskImages
     validation: TaskImages
     seed: int
+    horizontal_flip: bool = False
 
 
 @dataclass(frozen=True)

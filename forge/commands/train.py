@@ -38,6 +38,7 @@ import click
 @click.option("--alpha", type=click.FloatRange(0, min_open=True))
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True))
 @click.option("--dora", is_flag=True, help="Train a DoRA: a LoRA with a magnitude for each output feature.")
+@click.option("--horizontal-flip", is_flag=True, help="Mirror training images at random.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(
@@ -47,6 +48,7 @@ def command(
     task: str | None,
     test: Path | None,
     validation: float,
+    horizontal_flip: bool,
     seed: int,
     as_json: bool,
     **chosen: Any,
@@ -81,7 +83,12 @@ def command(
     steps = wanted.epochs * math.ceil(len(private.train.targets) / wanted.batch)
     with progress(f"training {name}", steps) as advance:
         trained = training.train_adapter(
-            base, private.train, private.validation, wanted, advance=lambda note: advance(1, at=note)
+            base,
+            private.train,
+            private.validation,
+            wanted,
+            horizontal_flip=horizontal_flip,
+            advance=lambda note: advance(1, at=note),
         )
     metrics: dict[str, object] = {
         "validation_accuracy": rounded(trained.validation.accuracy),
@@ -102,7 +109,7 @@ def command(
     kind = "DoRA" if wanted.dora else "LoRA"
     record: dict[str, object] = {"adapter": kind, **asdict(wanted)}
     del record["dora"]
-    record |= {"validation_share": validation, "images": len(private.train.targets)}
+    record |= {"horizontal_flip": horizontal_flip, "validation_share": validation, "images": len(private.train.targets)}
     kept = {key: value for key, value in fresh.metrics.items() if key.startswith("distilled_")}
     fresh = replace(fresh, training={**record, "best_epoch": trained.epoch}, metrics={**metrics, **kept})
     write_adapter(repo, name, trained.tensors, trained.config, fresh)

@@ -58,12 +58,14 @@ def train_adapter(
     validation: TaskImages,
     settings: TrainSettings,
     *,
+    horizontal_flip: bool = False,
     advance: Advance = lambda note: None,
 ) -> TrainedAdapter:
     """Train a LoRA or DoRA on W_q, W_v and the visual projection by cross-entropy on the label similarities.
 
     Keeps the epoch with the best validation accuracy, the lower cross-entropy among equals. `advance` is
-    called after every batch with a note for a progress bar. The base is left as it was, also on Ctrl-C.
+    called after every batch with a note for a progress bar. `horizontal_flip` mirrors every other training image at
+    random, as the paper does for MedFMC-Colon. The base is left as it was, also on Ctrl-C.
     Raises ForgeError where training diverges.
     """
     from peft import get_peft_model, get_peft_model_state_dict
@@ -82,7 +84,10 @@ def train_adapter(
             for epoch in range(settings.epochs):
                 model.train()
                 for index in torch.split(torch.randperm(len(train.targets), generator=generator), settings.batch):
-                    similarity = F.normalize(model(base.prepare(train.pixels[index])), dim=-1) @ texts.T
+                    images = base.prepare(train.pixels[index])
+                    if horizontal_flip:
+                        images = flipped_at_random(images, generator)
+                    similarity = F.normalize(model(images), dim=-1) @ texts.T
                     loss = F.cross_entropy(base.logit_scale * similarity, train.targets[index])
                     optimizer.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]
@@ -106,6 +111,12 @@ def train_adapter(
         raise ForgeError("nothing was trained", hint="--epochs must be at least 1")
     accuracy, cross_entropy, epoch, tensors = best
     return TrainedAdapter(tensors, plain_config(config), Score(cross_entropy, accuracy), epoch)
+
+
+def flipped_at_random(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images [n, 3, h, w], each mirrored left to right with probability one half."""
+    chosen = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 def fit_on_images(

@@ -246,3 +246,23 @@ def test_a_few_images_are_learnt_by_a_dora(base: BaseModel, bright_or_dark: Make
     adapter = read_adapter({"r": 16, "lora_alpha": 16, "use_dora": True}, tensors, base.tower, source="fitted")
     with folded(base.tower, plain_delta(adapter)):
         assert score(base, test).accuracy > 0.9
+
+
+def test_about_every_other_image_is_mirrored() -> None:
+    images = torch.arange(200.0).view(200, 1, 1, 1) + torch.tensor([0.0, 0.25, 0.5])  # [200, 1, 1, 3], none symmetric
+    found = training.flipped_at_random(images, torch.Generator().manual_seed(3))
+    mirrored = 0
+    for before, after in zip(images[:, 0, 0].tolist(), found[:, 0, 0].tolist(), strict=True):
+        assert after in (before, before[::-1])
+        mirrored += after == before[::-1]
+    assert 70 < mirrored < 130
+    assert torch.equal(found, training.flipped_at_random(images, torch.Generator().manual_seed(3)))
+
+
+def test_mirroring_is_for_training_only_where_asked(base: BaseModel, bright_or_dark: MakeTask) -> None:
+    task = bright_or_dark(16)
+    settings = TrainSettings("sgd", 0.05, "constant", 0.0, epochs=1, batch=8, rank=2, dropout=0.0)
+    plain, mirrored = (
+        train_adapter(base, task, task, settings, horizontal_flip=flip).tensors for flip in (False, True)
+    )
+    assert any(not torch.equal(plain[name], mirrored[name]) for name in plain)
