@@ -12,6 +12,8 @@ from sample_models import LABELS, SampleModel
 from forge.cli import run
 from forge.repo.recipe import Base, TaskScore
 
+NO_TASKS: dict[str, dict[str, float]] = {"tasks_before": {}, "tasks_after": {}}
+
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> SampleModel:
@@ -77,8 +79,8 @@ def test_json(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["differs"] and found["before"]["rev"] == "main~1" and found["after"]["strategy"] == "mixture"
     assert found["contributions"] == [
-        {"name": "breast", "kind": "added", "before": None, "after": 0.6},
-        {"name": "lung", "kind": "rescaled", "before": 0.5, "after": 0.25},
+        {"name": "breast", "kind": "added", "before": None, "after": 0.6, **NO_TASKS},
+        {"name": "lung", "kind": "rescaled", "before": 0.5, "after": 0.25, **NO_TASKS},
     ]
     assert found["scores"][1] == {
         "task": "lung",

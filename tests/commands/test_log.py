@@ -17,6 +17,9 @@ def score(task: str, accuracy: float, before: float | None = None) -> TaskScore:
     return TaskScore(task, LABELS, 4, accuracy, 0.5, before)
 
 
+NO_TASKS: dict[str, dict[str, float]] = {"tasks_before": {}, "tasks_after": {}}
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> SampleModel:
     model = SampleModel(tmp_path_factory.mktemp("original"))
@@ -70,8 +73,8 @@ def test_json(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
     ).split()
     merge = found[0]
     assert merge["changes"] == [
-        {"name": "breast", "kind": "added", "before": None, "after": -0.6},
-        {"name": "lung", "kind": "rescaled", "before": 0.5, "after": 0.4},
+        {"name": "breast", "kind": "added", "before": None, "after": -0.6, **NO_TASKS},
+        {"name": "lung", "kind": "rescaled", "before": 0.5, "after": 0.4, **NO_TASKS},
     ]
     assert (merge["author"], merge["subject"], merge["problem"]) == ("Ada", "Merge side", None)
     assert (merge["accuracy_before"], merge["accuracy"]) == (0.75, 0.85)
