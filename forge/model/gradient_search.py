@@ -35,9 +35,12 @@ def minimise(
     *,
     evaluations: int,
     bounds: float,
+    least: float | None = None,
     advance: Callable[[float], None] = lambda best: None,
 ) -> Minimum:
     """Minimise from `start` [n] within +-bounds, in at most `evaluations` calls of `function`.
+
+    `least` is a lower bound in place of -bounds.
 
     Returns the best of all points seen, `start` among them; deterministic. `advance` is told the best objective after
     each call. Raises ForgeError where no objective was finite.
@@ -51,7 +54,7 @@ def minimise(
         if calls == evaluations:  # torch's line search may go on for longer than max_eval
             raise _EndedError
         calls += 1
-        inside = values.detach().clamp(-bounds, bounds)
+        inside = values.detach().clamp(-bounds if least is None else least, bounds)
         objective, gradient = function(inside)
         # Beyond the bounds the function goes on along its slope at the bound, plus a quadratic that leads back: value
         # and gradient agree, so the line search still moves the other values. What is kept always lies within.

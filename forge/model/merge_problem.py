@@ -23,6 +23,8 @@ from forge.model.search import SearchSettings, search
 
 Advance = Callable[[float], None]
 
+LEAST_WEIGHT = 1e-6  # of probabilities; the smallest that a recipe records
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -87,8 +89,19 @@ def solve_shared(problem: Problem, settings: SearchSettings, advance: Advance) -
         return loss + settings.l1 * float(inside.abs().mean()), by_unit + settings.l1 * inside.sign() / len(inside)
 
     start = torch.full((problem.unit_count,), settings.start, dtype=torch.float64)
-    found = minimise(function, start, evaluations=settings.evaluations, bounds=settings.bounds, advance=advance)
+    found = minimise(
+        function,
+        start,
+        evaluations=settings.evaluations,
+        bounds=settings.bounds,
+        least=LEAST_WEIGHT if problem.output_level else None,
+        advance=advance,
+    )
     best, objective = _kept_in_place(problem, found.point), found.objective
+    if problem.output_level:  # the mixture does not feel its scale: the last of the way to a sum of 1 is free
+        total = float(problem.coefficients(best[:, None]).sum())
+        if total > 0 and float(best.max()) / total <= settings.bounds:
+            best, objective = best / total, objective - (total - 1) ** 2
     if problem.keep_ours is not None:
         kept = function(problem.keep_ours)[0]
         if kept < objective:
@@ -133,7 +146,7 @@ def _by_unit(problem: Problem, gradient: Tensor) -> Tensor:
 
 def _kept_in_place(problem: Problem, values: Tensor) -> Tensor:
     """Weights of probabilities stay above zero, where a mixture has a logarithm."""
-    return values.clamp_min(1e-6) if problem.output_level else values
+    return values.clamp_min(LEAST_WEIGHT) if problem.output_level else values
 
 
 def _unit_sum(problem: Problem, scales: Tensor) -> float:

@@ -89,7 +89,7 @@ def weight_objective(base: BaseModel, strategy: str, adapters: Sequence[Adapter]
 
     def value(point: Tensor) -> float:
         with torch.no_grad(), folded(base.tower, compose(point.to(base.device))):
-            return sum(float(_loss(aim, logits(base, aim.pixels, aim.labels))) for aim in aims)
+            return total_loss(base, aims)
 
     def with_gradient(point: Tensor) -> tuple[float, Tensor]:
         coefficients = point.detach().to(base.device).requires_grad_()
@@ -109,6 +109,7 @@ def output_objective(base: BaseModel, adapters: Sequence[Adapter], aims: Sequenc
 
     softmax(logits_k) does not depend on the coefficients, so every member runs once, here; a call costs next to
     nothing. The mixture is normalised, log sum_k c_k p_k - log sum_k c_k: its likelihood is convex in the shares.
+    Weights that are all zero are the base alone, as in `compose`.
     """
     deltas = [plain_delta(adapter) for adapter in adapters]
     cached = [
@@ -120,6 +121,8 @@ def output_objective(base: BaseModel, adapters: Sequence[Adapter], aims: Sequenc
         return torch.stack([_loss(aim, out) for aim, out in zip(aims, mixtures, strict=True)]).sum()
 
     def value(point: Tensor) -> float:
+        if not bool((point > 0).any()):
+            return total_loss(base, aims)
         with torch.no_grad():
             return float(total(point.to(base.device)))
 
@@ -131,6 +134,11 @@ def output_objective(base: BaseModel, adapters: Sequence[Adapter], aims: Sequenc
         return float(loss.detach()), gradient.detach().cpu()
 
     return Objective(value, with_gradient)
+
+
+def total_loss(base: BaseModel, aims: Sequence[Aim]) -> float:
+    """The objective of the tower as it stands (fold a change in first)."""
+    return sum(float(_loss(aim, logits(base, aim.pixels, aim.labels))) for aim in aims)
 
 
 def _loss(aim: Aim, out: Tensor) -> Tensor:
