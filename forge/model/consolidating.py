@@ -1,0 +1,156 @@
+"""A short consolidation: a residual adapter that brings a merged model nearer to each of its contributions.
+
+Coefficients can only weigh what the contributions learnt. A fresh LoRA on top of the merged weights is trained for a
+few gentle steps, on distilled images alone, to give what each contribution's own model gives on its own images
+(`teacher_aims`; knowledge distillation, Hinton et al. (2015)).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forge.errors import ForgeError
+from forge.model.adapters import lora_config, plain_config, plain_delta
+from forge.model.augmentation import Augmentation, augment, draw
+from forge.model.base import BaseModel
+from forge.model.composing import Delta, folded
+from forge.model.merging import Member
+from forge.model.objectives import teacher_aims, total_loss
+from forge.model.scoring import batch_size, logits
+
+
+@dataclass(frozen=True)
+class Consolidated:
+    """PEFT's tensors and configuration of the residual LoRA, whose dW is added to the merged model's with weight 1.
+
+    The objective is the mean over contributions of how far (KL, nats) the model is from a contribution's own on its
+    distilled images, not augmented.
+    """
+
+    tensors: dict[str, Tensor]
+    config: dict[str, object]
+    objective_before: float
+    objective_after: float
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What one contribution teaches in one step: some of its images, under one augmentation, and its answers."""
+
+    index: Tensor
+    augmentation: Augmentation
+    answers: Tensor
+
+
+def consolidate(
+    base: BaseModel,
+    model_delta: Delta,
+    members: Sequence[Member],
+    *,
+    steps: int = 40,
+    learning_rate: float = 5e-4,
+    rank: int = 16,
+    seed: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> Consolidated:
+    """Train a residual LoRA of `rank` on top of the merged model, `model_delta` [out, in] per module.
+
+    A step takes all distilled images of every contribution, or as many at random as one forward pass takes, under one
+    siamese augmentation per contribution; the contribution's own answers are for the augmented images too. AdamW
+    under a cosine. B starts at zero, so the start is the merged model itself, and it is the result where the end is
+    no better. The same seed gives the same tensors. `advance` is called after every step. The base is left as it was,
+    also on Ctrl-C. Raises ForgeError where there is nothing to learn from, or the merged model gives no finite output.
+    """
+    if not members:
+        raise ForgeError("a consolidation learns from contributions, and there are none")
+    aims = teacher_aims(base, [(member.adapter, member.images) for member in members])
+    generator = torch.Generator().manual_seed(seed)
+    lessons = [_lessons(base, member, steps, generator) for member in members]
+    with folded(base.tower, model_delta):
+        before = total_loss(base, aims)
+        if not math.isfinite(before):
+            raise ForgeError(
+                "the merged model gives no finite output on the distilled images", hint="run git forge verify"
+            )
+        residual = _Residual(base, rank, seed)
+        try:
+            start = residual.tensors()
+            residual.train(members, lessons, learning_rate, advance)
+            end, after = residual.tensors(), total_loss(base, aims)
+        finally:
+            residual.unload()
+    better = after < before  # never where it is NaN
+    return Consolidated(end if better else start, residual.config, before, after if better else before)
+
+
+class _Residual:
+    """A fresh LoRA in the tower as it stands, until `unload`."""
+
+    def __init__(self, base: BaseModel, rank: int, seed: int) -> None:
+        from peft import get_peft_model
+
+        config = lora_config(rank=rank, alpha=rank, dropout=0.0)
+        self.config, self.base = plain_config(config), base
+        with torch.random.fork_rng(devices=[]):  # PEFT's initialisation draws from the global generator
+            torch.manual_seed(seed)
+            self.model = get_peft_model(base.tower, config)
+
+    def train(
+        self,
+        members: Sequence[Member],
+        lessons: Sequence[Sequence[_Lesson]],
+        learning_rate: float,
+        advance: Callable[[], None],
+    ) -> None:
+        """One AdamW step per round of lessons [members][steps]; one forward pass at a time is held in memory."""
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
+        steps = len(lessons[0])
+        for step, lessons_now in enumerate(zip(*lessons, strict=True)):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+            optimizer.zero_grad()
+            for member, lesson in zip(members, lessons_now, strict=True):
+                texts = self.base.text_embeddings(member.images.labels)
+                embedded = F.normalize(self.model(_images(self.base, member, lesson)), dim=-1)
+                given = (self.base.logit_scale * embedded @ texts.T).log_softmax(-1)
+                loss = -(lesson.answers * given).sum(-1).mean() / len(members)
+                loss.backward()
+            optimizer.step()
+            advance()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """A copy of PEFT's tensors as they are now."""
+        from peft import get_peft_model_state_dict
+
+        state = get_peft_model_state_dict(self.model, save_embedding_layers=False)
+        return {name: value.detach().cpu().clone() for name, value in state.items()}
+
+    def unload(self) -> None:
+        """The tower without the LoRA, frozen again."""
+        self.model.unload()
+        self.base.tower.eval().requires_grad_(False)
+
+
+def _lessons(base: BaseModel, member: Member, steps: int, generator: torch.Generator) -> list[_Lesson]:
+    """A contribution's answers for every step, all found at once: its adapter is folded in once."""
+    count, limit = len(member.images.targets), batch_size(member.images.pixels)
+    lessons = []
+    with folded(base.tower, plain_delta(member.adapter)):
+        for _ in range(steps):
+            index = torch.randperm(count, generator=generator)[:limit]
+            lesson = _Lesson(index, draw(generator), torch.empty(0))
+            out = logits(base, _images(base, member, lesson), member.images.labels)
+            lessons.append(_Lesson(index, lesson.augmentation, out.softmax(-1)))
+    return lessons
+
+
+def _images(base: BaseModel, member: Member, lesson: _Lesson) -> Tensor:
+    pixels = member.images.pixels
+    return augment(base.prepare(pixels[lesson.index.to(pixels.device)]), lesson.augmentation)
