@@ -12,7 +12,7 @@ The first two change the base's weights once; the third is several models. `Part
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -35,15 +35,20 @@ BASE_ALONE: Parts = (({}, 1.0),)
 class Model:
     """A composed recipe. Task-aware recipes have parts of their own for the label sets they know.
 
-    `by_labels` is keyed by a label set's sorted texts; any other label set gets the `shared` parts.
+    `by_labels` is keyed by a label set's sorted texts; any other label set gets what `nearest` makes of the known
+    ones (task_fallback.py), or the `shared` parts where there is no `nearest`.
     """
 
     shared: Parts
     by_labels: Mapping[tuple[str, ...], Parts] = field(default_factory=dict)
+    nearest: Callable[[tuple[str, ...]], Parts] | None = None
 
     def parts_for(self, labels: Sequence[str]) -> Parts:
         """What to fold into the base to tell these labels apart."""
-        return self.by_labels.get(tuple(sorted(labels)), self.shared)
+        known = self.by_labels.get(tuple(sorted(labels)))
+        if known is not None:
+            return known
+        return self.nearest(tuple(labels)) if self.nearest is not None else self.shared
 
 
 def compose(strategy: str, members: Members) -> Parts:
