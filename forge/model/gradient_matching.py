@@ -28,7 +28,7 @@ _SMALL = 1e-12
 
 
 def gradient_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
-    """Sum over layers and their output rows of 1 - cosine of the two gradients (Zhao et al., 2021, Eq. 10).
+    """Sum over layers and output rows of 1 - cosine of the gradients (Zhao et al., 2021, "gradient matching loss").
 
     Both hold one matrix [out, in] per layer, in the same order.
     """
