@@ -9,6 +9,7 @@ from forge.bench.kept import keep
 from forge.bench.scenarios import Participant, images_digest
 from forge.console import progress
 from forge.model.adapters import Adapter, LowRank
+from forge.model.attention import adaptable_modules
 from forge.model.base import BaseModel
 from forge.model.distillation import (
     DistilledImages,
@@ -62,20 +63,35 @@ def as_task(base: BaseModel, distilled: DistilledImages, like: TaskImages) -> Ta
 
 
 def distilled_only(
-    folder: Path, base: BaseModel, participant: Participant, distilled: DistilledImages, steps: int = 150
+    folder: Path,
+    base: BaseModel,
+    participant: Participant,
+    distilled: DistilledImages,
+    steps: int = 150,
+    *,
+    dora: bool = False,
 ) -> Adapter:
-    """A fresh LoRA trained on the distilled images alone (MedForge (2025), Table 3 "distilled data only")."""
+    """A fresh LoRA (or DoRA) trained on the distilled images alone (MedForge (2025), "distilled data only")."""
     images = as_task(base, distilled, participant.train)
 
     def make() -> tuple[dict, dict]:  # type: ignore[type-arg]
         with progress(f"training on {participant.name}'s distilled images", steps) as advance:
-            found = fit_on_distilled(base, images, steps=steps, seed=participant.seed, advance=lambda: advance(1))
+            found = fit_on_distilled(
+                base, images, steps=steps, seed=participant.seed, dora=dora, advance=lambda: advance(1)
+            )
         factors = {f"{name}.{part}": getattr(found[name], part) for name in found for part in ("a", "b")}
+        factors |= {f"{name}.magnitude": m.magnitude for name, m in found.items() if m.magnitude is not None}
         return factors, {"scaling": {name: found[name].scaling for name in found}}
 
-    inputs = [base.fingerprint, images_digest(images), steps, participant.seed]
+    inputs = [base.fingerprint, images_digest(images), steps, participant.seed, *(["dora"] if dora else [])]
     tensors, notes = keep(folder, "distilled-only", inputs, make)
-    return {
-        name: LowRank(tensors[f"{name}.a"].to(base.device), tensors[f"{name}.b"].to(base.device), scaling)
-        for name, scaling in notes["scaling"].items()
-    }
+    modules = adaptable_modules(base.tower)
+    adapter = {}
+    for name, scaling in notes["scaling"].items():
+        a, b = (tensors[f"{name}.{part}"].to(base.device) for part in ("a", "b"))
+        if not dora:
+            adapter[name] = LowRank(a, b, scaling)
+            continue
+        magnitude = tensors[f"{name}.magnitude"].to(base.device)
+        adapter[name] = LowRank(a, b, scaling, magnitude, modules[name].weight.detach())
+    return adapter

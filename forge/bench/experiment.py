@@ -34,7 +34,6 @@ from forge.bench.methods import (
 )
 from forge.bench.scenarios import Participant, Scenario, images_digest
 from forge.console import progress
-from forge.errors import ForgeError
 from forge.model import distillation, training
 from forge.model.adapters import Adapter, read_adapter
 from forge.model.base import BaseModel
@@ -65,14 +64,14 @@ class ExperimentSettings:
     images: int | None = None  # of training and of test per participant at most; a fifth as many of validation
     epochs: int | None = None
     distill: tuple[tuple[str, Any], ...] = ()  # fields of DistillSettings that take other values
-    distilled_steps: int = 150  # of a fresh adapter on a distilled set alone
+    distilled_steps: int | None = None  # of a fresh adapter on a distilled set alone
     distillation: str = DISTILLATIONS[0]  # the one that all tables but Table 3 stand on
     distillations: tuple[str, ...] = DISTILLATIONS
     dora: bool = True
     search: SearchSettings = field(default_factory=SearchSettings)
     raw_share: float = 0.1  # of everybody's images, for LoRAHub without distilled data
     orders: int = MOST_ORDERS
-    rows: tuple[str, ...] = MAIN_ROWS  # patterns of the rows to make where the command line names none; (): all
+    rows: tuple[str, ...] = MAIN_ROWS  # patterns of the rows to make where the command line names none
 
 
 QUICK = ExperimentSettings(
@@ -170,10 +169,11 @@ class Experiment:
 
     def distilled_only(self, method: str, participant: Participant, kind: str = "lora") -> Adapter:
         """A fresh adapter trained on a participant's distilled images alone."""
-        if kind != "lora":
-            raise ForgeError(f"no {kind} is trained on distilled data alone")
         made = self.distilled(method)[participant.name]
-        return distilled_only(self.folder, self.base, participant, made, steps=self.settings.distilled_steps)
+        steps = self.settings.distilled_steps
+        if steps is None:
+            steps = distillation.default_settings(self.base.settings_family).judge_steps
+        return distilled_only(self.folder, self.base, participant, made, steps=steps, dora=kind == "dora")
 
     def contributions(self, row: Row) -> list[Contribution]:
         """What is merged in a row, in its order."""
@@ -266,6 +266,8 @@ def run_distilled(experiment: Experiment) -> None:
     for method in methods:
         for participant in experiment.participants:
             experiment.distilled_only(method, participant)
+            if multi_task and experiment.settings.dora and method == experiment.settings.distillation:
+                experiment.distilled_only(method, participant, "dora")
 
 
 def run_merged(experiment: Experiment, patterns: Sequence[str] = ()) -> None:

@@ -97,9 +97,15 @@ def start_from_noise(base: BaseModel, count: int, seed: int) -> Tensor:
 
 
 def fit_on_distilled(
-    base: BaseModel, images: TaskImages, *, steps: int, seed: int, advance: Callable[[], None] = lambda: None
+    base: BaseModel,
+    images: TaskImages,
+    *,
+    steps: int,
+    seed: int,
+    dora: bool = False,
+    advance: Callable[[], None] = lambda: None,
 ) -> Adapter:
-    """A fresh LoRA trained on `images` alone under augmentation: MedForge (2025), "distilled data only"."""
+    """A fresh LoRA (or DoRA) trained on `images` alone under augmentation: MedForge (2025), "distilled data only"."""
     tensors = fit_on_images(
         base,
         images.pixels,
@@ -109,8 +115,9 @@ def fit_on_distilled(
         seed=seed,
         augmentation=lambda batch, generator: augment(batch, draw(generator)),
         advance=advance,
+        dora=dora,
     )
-    return read_adapter({"r": 16, "lora_alpha": 16}, tensors, base.tower, source="judging adapter")
+    return read_adapter({"r": 16, "lora_alpha": 16, "use_dora": dora}, tensors, base.tower, source="judging adapter")
 
 
 def judge(base: BaseModel, images: TaskImages, validation: TaskImages, settings: DistillSettings) -> Score:
