@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import click
 
+from forge.repo.settings import MOST_STEPS, STEPS
+
 
 @click.command("commit")
 @click.option("-m", "--message", help="Subject of the commit. [default: says what changed]")
+@click.option(
+    "--consolidate",
+    "steps",
+    type=click.IntRange(0, MOST_STEPS),
+    is_flag=False,
+    flag_value=STEPS,
+    metavar="[STEPS]",
+    help=f"Train a residual on all distilled sets that brings the model nearer to its parts ({STEPS} steps; 0 takes "
+    "it out).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the new version as JSON.")
-def command(message: str | None, as_json: bool) -> None:
+def command(message: str | None, steps: int | None, as_json: bool) -> None:
     """Check the contributions in the work tree, search the coefficients on all distilled sets, and commit.
 
     New and changed contributions are folded into the forge item of HEAD; removed ones are taken out of it. Where
     [merge] or [search] of forge.toml changed, the coefficients are searched again and forge.toml is committed
     too. Other changes, staged or not, stay as they are.
+
+    A consolidation belongs to one set of contributions: where they change, it is dropped.
     """
     from forge.console import emit_json
     from forge.operations.committing import commit_contributions
     from forge.repo.git import find_repository
 
     repo = find_repository()
-    done = commit_contributions(repo, message)
+    done = commit_contributions(repo, message, steps)
+    if done["consolidation_dropped"] and steps is None:
+        click.echo("the consolidation was made of other contributions and is dropped", err=True)
     if as_json:
         emit_json(done)
         return

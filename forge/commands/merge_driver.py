@@ -60,6 +60,9 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     # A bare repository (merge-tree on a server) has no work tree to read the settings from.
     settings = read_settings_of(repo, None if (repo.top / "forge.toml").is_file() else "HEAD")
     item = fold(repo, plan, mine, settings, blob_reader(repo, settings.limits))
+    if item.consolidation is None and (mine.consolidation or other.consolidation):
+        said = "the consolidation was made of other contributions and is dropped; make one with git forge commit"
+        click.echo(f"{said} --consolidate", err=True)
     for line in trailer_lines(item, mine):
         click.echo(line, err=True)
     return to_json(item)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypedDict
 
 from forge.errors import ForgeError
+from forge.operations.consolidating import consolidated, without_consolidation
+from forge.operations.contributing import write_files
 from forge.operations.folding import fold
 from forge.operations.loading import ReadBlobs, blob_reader
+from forge.repo.consolidation import FOLDER as CONSOLIDATION
+from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
 from forge.repo.contribution import (
     ENTRY_PARTS,
     FILES,
@@ -21,7 +26,7 @@ from forge.repo.contribution import (
     path_of,
 )
 from forge.repo.git import Repository, git, git_succeeds, git_text
-from forge.repo.places import read_file, read_item, read_settings_of
+from forge.repo.places import INDEX, list_files, read_file, read_item, read_settings_of
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import Entry, ForgeItem, identity, to_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
@@ -36,6 +41,7 @@ class Committed(TypedDict):
     commit: str
     subject: str
     trailers: list[str]
+    consolidation_dropped: bool
 
 
 @dataclass(frozen=True)
@@ -48,19 +54,23 @@ class Changes:
     removed: tuple[str, ...]
 
 
-def commit_contributions(repo: Repository, message: str | None) -> Committed:
+def commit_contributions(repo: Repository, message: str | None, steps: int | None = None) -> Committed:
     """Check, fold, write the forge item and commit. The index and forge item are restored if anything fails.
 
-    Raises ForgeError for a merge in progress, for a contribution that is not whole, and where nothing
-    changed.
+    steps: of a consolidation to be made anew, 0 for none at all; None makes one only where forge.toml wants one
+    and the recipe has none. Raises ForgeError for a merge in progress, for a contribution that is not whole, and
+    where nothing changed.
     """
     _refuse_unfinished_merge(repo)
+    folder = repo.top / CONSOLIDATION
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ForgeError(f"{CONSOLIDATION} is not a folder", hint="move it out of the way")
     settings = load_settings(repo.top)
     before = read_item(repo, "HEAD")
     changes = find_changes(repo, before, settings)
     refolded = _settings_changed(repo, before, settings)
     paths = _paths_to_commit(repo, changes)
-    if not paths and not refolded:
+    if not paths and not refolded and steps is None:
         raise ForgeError(
             "no contribution changed since HEAD", hint="make one with git forge train and git forge distill"
         )
@@ -68,10 +78,23 @@ def commit_contributions(repo: Repository, message: str | None) -> Committed:
         check_contribution(repo, name, None, base=settings.base, limits=settings.limits)
     reader = work_tree_reader(repo, changes, settings)
     item = fold_changes(repo, before, changes, settings, reader, again=refolded)
+    item, files = _consolidate(repo, item, settings, reader, steps)
+    if item == before and not paths and not refolded:
+        raise ForgeError("the model is as it was: no step of a consolidation made it better")
     trailers = trailer_lines(item, before)
-    subject = message or _subject(changes, before, settings, refolded)
+    subject = message or _subject(changes, before, settings, refolded, steps is not None)
+    there_before = [*list_files(repo, "HEAD", CONSOLIDATION), *list_files(repo, INDEX, CONSOLIDATION)]
+    if files or item.consolidation is None:
+        paths += [path for path in CONSOLIDATION_PATHS.values() if path in files or path in there_before]
     with _restored_on_failure(repo):
         (repo.top / ITEM_FILE).write_text(to_json(item), encoding="utf-8")
+        if item.consolidation is None:
+            for path in CONSOLIDATION_PATHS.values():
+                (repo.top / path).unlink(missing_ok=True)
+            with suppress(OSError):  # not there, or something else lies in it
+                folder.rmdir()
+        elif files:
+            write_files(folder, {Path(path).name: content for path, content in files.items()})
         committed = [ITEM_FILE, SETTINGS_FILE, *paths] if refolded else [ITEM_FILE, *paths]
         # What `git rm` or `git mv` took out of the index already is nothing that git add could find.
         known = os.fsdecode(git(repo, "ls-files", "-z", "--", *_literal(committed))).split("\0")
@@ -85,7 +108,12 @@ def commit_contributions(repo: Repository, message: str | None) -> Committed:
                 f"git did not commit: {error.message}",
                 hint=error.hint or "everything is as it was: settle that and run git forge commit again",
             ) from error
-    return {"commit": git_text(repo, "rev-parse", "HEAD"), "subject": subject.splitlines()[0], "trailers": trailers}
+    return {
+        "commit": git_text(repo, "rev-parse", "HEAD"),
+        "subject": subject.splitlines()[0],
+        "trailers": trailers,
+        "consolidation_dropped": before.consolidation is not None and item.consolidation is None,
+    }
 
 
 def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Changes:
@@ -132,6 +160,18 @@ def fold_changes(
     return item
 
 
+def _consolidate(
+    repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs, steps: int | None
+) -> tuple[ForgeItem, dict[str, bytes]]:
+    """`item` with the consolidation that is wanted, and the files of a new one by path."""
+    if steps == 0:
+        return without_consolidation(repo, item, settings, read), {}
+    wanted = steps or settings.consolidate
+    if not wanted or not item.contributions or (steps is None and item.consolidation is not None):
+        return item, {}
+    return consolidated(repo, item, settings, wanted, read)
+
+
 def _settings_changed(repo: Repository, before: ForgeItem, settings: Settings) -> bool:
     """Whether forge.toml asks for another model of the same contributions than the one in HEAD."""
     if (settings.strategy, settings.base.fingerprint) != (before.strategy, before.base.fingerprint):
@@ -140,8 +180,7 @@ def _settings_changed(repo: Repository, before: ForgeItem, settings: Settings) -
         old = read_settings_of(repo, "HEAD")
     except ForgeError:
         return False
-    changed = (settings.search, settings.task_aware) != (old.search, old.task_aware)
-    return changed and bool(before.contributions)
+    return (settings.search, settings.task_aware) != (old.search, old.task_aware)
 
 
 def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> ReadBlobs:
@@ -188,7 +227,7 @@ def _literal(paths: Iterable[str]) -> list[str]:
     return [f":(literal){path}" for path in paths]
 
 
-def _subject(changes: Changes, before: ForgeItem, settings: Settings, refolded: bool) -> str:
+def _subject(changes: Changes, before: ForgeItem, settings: Settings, refolded: bool, consolidation: bool) -> str:
     parts = [
         f"{verb} {', '.join(names)}"
         for verb, names in (
@@ -200,9 +239,11 @@ def _subject(changes: Changes, before: ForgeItem, settings: Settings, refolded: 
     ]
     if settings.strategy != before.strategy:
         parts.append(f"Fold by {settings.strategy}")
-    elif refolded:
+    elif refolded and before.contributions:
         parts.append("Search the coefficients again")
-    return "; ".join(parts) or "Update cards"
+    elif refolded and not parts:
+        parts.append("Change the settings")
+    return "; ".join(parts) or ("Consolidate" if consolidation else "Update cards")
 
 
 def _refuse_unfinished_merge(repo: Repository) -> None:
@@ -215,13 +256,13 @@ def _refuse_unfinished_merge(repo: Repository) -> None:
 
 @contextmanager
 def _restored_on_failure(repo: Repository) -> Iterator[None]:
-    """Put index and forge item back if the block fails, whatever a hook or a full disk did.
+    """Put index, forge item and consolidation back if the block fails, whatever a hook or a full disk did.
 
     Not where the commit was made all the same, and Ctrl-C came after it: then they belong to the new HEAD.
     """
     head = git_text(repo, "rev-parse", "HEAD")
-    item = repo.top / ITEM_FILE
-    content = item.read_bytes() if item.is_file() else None
+    written = [repo.top / path for path in (ITEM_FILE, *CONSOLIDATION_PATHS.values())]
+    contents = {path: path.read_bytes() if path.is_file() else None for path in written}
     index, saved = repo.git_dir / "index", repo.git_dir / "index.before-forge"
     shutil.copyfile(index, saved)
     try:
@@ -229,10 +270,12 @@ def _restored_on_failure(repo: Repository) -> Iterator[None]:
     except BaseException:
         if git_text(repo, "rev-parse", "HEAD") == head:
             saved.replace(index)
-            if content is None:
-                item.unlink(missing_ok=True)
-            else:
-                item.write_bytes(content)
+            for path, content in contents.items():
+                if content is None:
+                    path.unlink(missing_ok=True)
+                else:
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_bytes(content)
         raise
     finally:
         saved.unlink(missing_ok=True)

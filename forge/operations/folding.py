@@ -17,6 +17,7 @@ from forge.operations.loading import (
     load_adapters,
     load_distilled_sets,
     load_repository_base,
+    load_residual,
 )
 from forge.repo.checks import Coefficient
 from forge.repo.git import Repository
@@ -94,7 +95,8 @@ def score_item(repo: Repository, item: ForgeItem, settings: Settings, read: Read
     base = load_repository_base(repo, item.base)
     adapters = load_adapters(base, item.contributions, read)
     tasks = pooled_tasks(list(load_distilled_sets(base, item.contributions, read, settings.limits).values()))
-    scores = _score(base, item.strategy, item.contributions, adapters, tasks)
+    residual = load_residual(base, item, read)
+    scores = _score(base, item.strategy, item.contributions, adapters, tasks, residual=residual)
     return tuple(_task_score(task, score, None) for task, score in zip(tasks, scores, strict=True))
 
 
@@ -198,12 +200,13 @@ def _score(
     adapters: Mapping[str, Adapter],
     tasks: Sequence[TaskImages],
     labels: Mapping[str, tuple[str, ...]] | None = None,
+    residual: Adapter | None = None,
 ) -> list[Score]:
     """Scores of a recipe on `tasks`; `labels` by task where the recipe's own tasks are others than these."""
     from forge.model.scoring import score_tasks
 
     known = {task.task: task.labels for task in tasks} if labels is None else labels
-    return score_tasks(base, compose_model(strategy, entries, adapters, known), tasks)
+    return score_tasks(base, compose_model(strategy, entries, adapters, known, residual), tasks)
 
 
 def _scores_before(base: BaseModel, before: ForgeItem, tasks: Sequence[TaskImages], read: ReadBlobs) -> list[Score]:
@@ -212,7 +215,8 @@ def _scores_before(base: BaseModel, before: ForgeItem, tasks: Sequence[TaskImage
         before = empty(before.base, before.strategy)  # its adapters belong to another base
     adapters = load_adapters(base, before.contributions, read)  # of before: the plan may have replaced some
     labels = {score.task: score.labels for score in before.scores}
-    return _score(base, before.strategy, before.contributions, adapters, tasks, labels)
+    residual = load_residual(base, before, read)
+    return _score(base, before.strategy, before.contributions, adapters, tasks, labels, residual)
 
 
 def _task_score(task: TaskImages, after: Score, before: Score | None) -> TaskScore:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from forge.errors import ForgeError
 from forge.repo.checks import Coefficient
+from forge.repo.consolidation import FOLDER as CONSOLIDATION_FOLDER
 from forge.repo.git import Repository, git_text, read_blobs
 from forge.repo.payloads import DistilledView, check_adapter, check_adapter_config, check_distilled
 from forge.repo.places import Place, read_item
@@ -125,17 +126,33 @@ def load_model(
     base = load_repository_base(repo, item.base)
     adapters = load_adapters(base, entries, blob_reader(repo, limits))
     labels = {score.task: score.labels for score in item.scores}
-    return LoadedModel(base, item, compose_model(item.strategy, entries, adapters, labels))
+    residual = load_residual(base, item, blob_reader(repo, limits)) if contribution is None else None
+    return LoadedModel(base, item, compose_model(item.strategy, entries, adapters, labels, residual))
+
+
+def load_residual(base: BaseModel, item: ForgeItem, read: ReadBlobs) -> Adapter | None:
+    """The adapter that a consolidation adds to the merged model; None where there is none."""
+    made = item.consolidation
+    if made is None:
+        return None
+    blobs = read([made.config, made.adapter])
+    return load_adapter(base, blobs[made.config], blobs[made.adapter], CONSOLIDATION_FOLDER)
 
 
 def compose_model(
-    strategy: str, entries: Sequence[Entry], adapters: Mapping[str, Adapter], labels: Mapping[str, tuple[str, ...]]
+    strategy: str,
+    entries: Sequence[Entry],
+    adapters: Mapping[str, Adapter],
+    labels: Mapping[str, tuple[str, ...]],
+    residual: Adapter | None = None,
 ) -> Model:
     """The model of recipe entries; `labels` are those of each task that they have coefficients of their own for.
 
-    Raises ForgeError where coefficients per module are not those of the adapter's modules.
+    residual: what a consolidation adds to the shared part, as it is. Raises ForgeError where coefficients per
+    module are not those of the adapter's modules, and for a residual of a model that is several.
     """
-    from forge.model.composing import Model, compose
+    from forge.model.adapters import plain_delta
+    from forge.model.composing import Model, compose, mixed
 
     def parts(coefficients: Sequence[Coefficient]) -> Parts:
         for entry, coefficient in zip(entries, coefficients, strict=True):
@@ -143,8 +160,17 @@ def compose_model(
         return compose(strategy, [(adapters[e.name], c) for e, c in zip(entries, coefficients, strict=True)])
 
     tasks = entries[0].tasks if entries else ()
+    shared = parts([entry.coefficient for entry in entries])
+    if residual is not None:
+        if strategy == "mixture-output":
+            raise ForgeError(
+                "mixture-output is several models: a consolidation cannot be added to it",
+                hint=f"take it out: git rm -r {CONSOLIDATION_FOLDER}, then git forge commit",
+            )
+        ((delta, weight),) = shared
+        shared = ((mixed([delta, plain_delta(residual)], [1.0, 1.0]), weight),)
     return Model(
-        parts([entry.coefficient for entry in entries]),
+        shared,
         {tuple(sorted(labels[task])): parts([entry.tasks[task] for entry in entries]) for task in tasks},
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from forge.errors import ForgeError
 from forge.operations.folding import score_item
 from forge.operations.loading import blob_reader, entry_named
+from forge.repo.consolidation import consolidation_problems
 from forge.repo.contribution import check_contribution, disagreements
 from forge.repo.git import Repository
 from forge.repo.places import read_file, read_item, read_settings_of
@@ -31,6 +32,9 @@ def problems_of(repo: Repository, rev: str, *, scores: bool) -> list[str]:
         return problems
     settings = read_settings_of(repo, rev)
     item = read_item(repo, rev)
+    problems = consolidation_problems(repo, rev, item)
+    if problems:
+        return problems
     for name in item.names:
         try:
             modules = check_contribution(repo, name, rev, base=item.base, limits=settings.limits).adapter.modules

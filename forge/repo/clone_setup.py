@@ -30,6 +30,8 @@ ATTRIBUTE_LINES = (
     "contributions/*/distilled.safetensors filter=forge diff=forge merge=binary -text",
     "contributions/*/adapter_config.json text eol=lf",
     "contributions/*/card.toml text eol=lf",
+    "consolidation/adapter_model.safetensors filter=forge diff=forge merge=binary -text",
+    "consolidation/adapter_config.json text eol=lf",
 )
 
 # Setting: its value. {program} is quoted for the shell; {driver} is the same for a merge driver, where git

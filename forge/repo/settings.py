@@ -17,7 +17,8 @@ from forge.repo.toml_text import format_toml, parse_toml, refuse_unknown, take_t
 FILE_NAME = "forge.toml"
 FORMAT = 1
 MEBIBYTE = 2**20
-MOST_STEPS = 1_000_000  # of a consolidation
+STEPS = 40  # of a consolidation that is asked for without a number
+MOST_STEPS = 1_000_000
 
 _OPTIMIZER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")
 

@@ -43,7 +43,7 @@ def test_the_papers_base_from_init_to_merge(checkpoint: Path, tmp_path: Path) ->
     top = tmp_path / "model"
     top.mkdir()
     git_ok(top, "init", "--quiet", "--initial-branch=main")
-    forge_ok(top, "init", "--base", f"ViT-B-16={checkpoint}")
+    forge_ok(top, "init", "--base", f"ViT-B-16={checkpoint}", "--settings", "paper")
     change_settings(top, "evaluations = 40", "evaluations = 2")
     git_ok(top, "commit", "--quiet", "-am", "Search quickly")
     for seed, name in enumerate(("breast", "lung")):

@@ -1,0 +1,34 @@
+"""Where a consolidation lies in the tree: one residual adapter beside the contributions that it was made of.
+
+A merge drops it from the forge item, because it belongs to one set of contributions; git may leave its files in the
+tree. Files that no forge item names are no part of the model, and the next `git forge commit` removes them.
+"""
+
+from __future__ import annotations
+
+from forge.repo.git import Repository
+from forge.repo.places import described, list_files
+from forge.repo.recipe import ForgeItem
+
+FOLDER = "consolidation"
+# The part of a Consolidation that is the id of this file's blob.
+PATHS = {"adapter": f"{FOLDER}/adapter_model.safetensors", "config": f"{FOLDER}/adapter_config.json"}
+
+_PLAIN_MODES = ("100644", "100755")
+
+
+def consolidation_problems(repo: Repository, rev: str, item: ForgeItem) -> list[str]:
+    """Where the files of a revision are not those that its forge item names as its consolidation, one line each."""
+    if item.consolidation is None:
+        return []
+    listed = list_files(repo, rev, FOLDER)
+    problems = []
+    for part, path in PATHS.items():
+        recorded, found = getattr(item.consolidation, part), listed.get(path)
+        if found is None:
+            problems.append(f"{described(rev, path)} is missing")
+        elif found.mode not in _PLAIN_MODES or found.blob is None:
+            problems.append(f"{described(rev, path)} is not a plain file")
+        elif found.blob != recorded:
+            problems.append(f"{path} is {found.blob[:10]}, but the forge item names {recorded[:10]}")
+    return problems
