@@ -150,7 +150,7 @@ def contact_sheet(experiment: Experiment, path: Path) -> None:
                 axes.imshow(pictures[place])
             if place == 0:
                 axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7)
-    _save(figure, path)
+    _save(figure, path, resolution=75)  # small images: more dots show nothing more
 
 
 def visible(base: BaseModel, pixels: Tensor) -> np.ndarray:
@@ -177,6 +177,6 @@ def _patch(colour: str, label: str) -> Any:
     return Patch(color=colour, label=label)
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: Any, path: Path, resolution: int = 130) -> None:
     # No software version in the file: the same figures are the same bytes.
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    figure.savefig(path, dpi=resolution, metadata={"Software": None})
