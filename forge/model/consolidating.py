@@ -1,27 +1,26 @@
 """A short consolidation: a residual adapter that brings a merged model nearer to each of its contributions.
 
 Coefficients can only weigh what the contributions learnt. A fresh LoRA on top of the merged weights is trained for a
-few gentle steps, on distilled images alone, to give what each contribution's own model gives on its own images
-(`teacher_aims`; knowledge distillation, Hinton et al. (2015)).
+few gentle steps, on distilled images alone, towards the targets of the distillation loss (objectives.py).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from forge.errors import ForgeError
-from forge.model.adapters import lora_config, plain_config, plain_delta
+from forge.model.adapters import Adapter, lora_config, plain_config, plain_delta
 from forge.model.augmentation import Augmentation, augment, draw
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, folded
 from forge.model.merging import Member
-from forge.model.objectives import teacher_aims, total_loss
+from forge.model.objectives import colleagues, soft_targets, teacher_aims, total_loss
 from forge.model.scoring import batch_size, logits
 
 
@@ -29,8 +28,7 @@ from forge.model.scoring import batch_size, logits
 class Consolidated:
     """PEFT's tensors and configuration of the residual LoRA, whose dW is added to the merged model's with weight 1.
 
-    The objective is the mean over contributions of how far (KL, nats) the model is from a contribution's own on its
-    distilled images, not augmented.
+    The objective is the distillation loss (nats) on the distilled images as they are, not augmented.
     """
 
     tensors: dict[str, Tensor]
@@ -41,7 +39,7 @@ class Consolidated:
 
 @dataclass(frozen=True)
 class _Lesson:
-    """What one contribution teaches in one step: some of its images, under one augmentation, and its answers."""
+    """What one contribution teaches in one step: some of its images, under one augmentation, and the soft targets."""
 
     index: Tensor
     augmentation: Augmentation
@@ -62,16 +60,19 @@ def consolidate(
     """Train a residual LoRA of `rank` on top of the merged model, `model_delta` [out, in] per module.
 
     A step takes all distilled images of every contribution, or as many at random as one forward pass takes, under one
-    siamese augmentation per contribution; the contribution's own answers are for the augmented images too. AdamW
+    siamese augmentation per contribution; what the teachers say is said of the augmented images too. AdamW
     under a cosine. B starts at zero, so the start is the merged model itself, and it is the result where the end is
     no better. The same seed gives the same tensors. `advance` is called after every step. The base is left as it was,
     also on Ctrl-C. Raises ForgeError where there is nothing to learn from, or the merged model gives no finite output.
     """
     if not members:
         raise ForgeError("a consolidation learns from contributions, and there are none")
-    aims = teacher_aims(base, [(member.adapter, member.images) for member in members])
+    teachers = [(member.adapter, member.images) for member in members]
+    aims = teacher_aims(base, teachers)
     generator = torch.Generator().manual_seed(seed)
-    lessons = [_lessons(base, member, steps, generator) for member in members]
+    lessons = [
+        _lessons(base, member, colleagues(teachers, member.images.labels), steps, generator) for member in members
+    ]
     with folded(base.tower, model_delta):
         before = total_loss(base, aims)
         if not math.isfinite(before):
@@ -138,17 +139,25 @@ class _Residual:
         self.base.tower.eval().requires_grad_(False)
 
 
-def _lessons(base: BaseModel, member: Member, steps: int, generator: torch.Generator) -> list[_Lesson]:
-    """A contribution's answers for every step, all found at once: its adapter is folded in once."""
+def _lessons(
+    base: BaseModel, member: Member, teachers: Sequence[Adapter], steps: int, generator: torch.Generator
+) -> list[_Lesson]:
+    """A contribution's lessons for every step, all found at once: each teacher is folded in once."""
     count, limit = len(member.images.targets), batch_size(member.images.pixels)
-    lessons = []
-    with folded(base.tower, plain_delta(member.adapter)):
-        for _ in range(steps):
-            index = torch.randperm(count, generator=generator)[:limit]
-            lesson = _Lesson(index, draw(generator), torch.empty(0))
-            out = logits(base, _images(base, member, lesson), member.images.labels)
-            lessons.append(_Lesson(index, lesson.augmentation, out.softmax(-1)))
-    return lessons
+    drawn = [
+        _Lesson(torch.randperm(count, generator=generator)[:limit], draw(generator), torch.empty(0))
+        for _ in range(steps)
+    ]
+    said: list[list[Tensor]] = [[] for _ in drawn]
+    for teacher in teachers:
+        with folded(base.tower, plain_delta(teacher)):
+            for lesson, answers in zip(drawn, said, strict=True):
+                answers.append(logits(base, _images(base, member, lesson), member.images.labels).softmax(-1))
+    targets = member.images.targets
+    return [
+        replace(lesson, answers=soft_targets(targets[lesson.index.to(targets.device)], answers))
+        for lesson, answers in zip(drawn, said, strict=True)
+    ]
 
 
 def _images(base: BaseModel, member: Member, lesson: _Lesson) -> Tensor:

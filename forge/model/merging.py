@@ -35,9 +35,9 @@ from forge.model.search import SearchSettings
 METHODS = ("shiwa", "exact", "joint")
 GRANULARITIES = ("contribution", "module")
 OBJECTIVES = ("cross-entropy", "distillation", "held-out")
-PULLS = (0.1, 0.01, 0.001)  # what hold-out chooses from
-# The distillation loss is a twentieth of the cross-entropy near its minimum, and so is what keeps it in place.
-DEFAULT_PULLS = {"cross-entropy": 0.01, "distillation": 0.001}
+PULLS = (0.03, 0.01, 0.003)  # what hold-out chooses from
+# The distillation loss is flatter than the cross-entropy near its minimum, and so is what keeps it in place.
+DEFAULT_PULLS = {"cross-entropy": 0.01, "distillation": 0.003}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class MergeSettings:
     method: str = "joint"
     per: str = "module"
     objective: str = "distillation"
-    pull: float | None = 0.001
+    pull: float | None = 0.003
     search: SearchSettings = field(default_factory=SearchSettings)
 
 

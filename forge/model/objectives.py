@@ -1,10 +1,10 @@
 """What a coefficient search minimises, as a differentiable function of the coefficients.
 
 Two objectives, both on distilled images only. Cross-entropy on their labels, averaged over tasks (MedForge (2025),
-section 3.3); and the distillation loss: how far the merged model's outputs are from those that each contributor's
-own model has on its own distilled images, averaged over contributors. Both are cross-entropies with targets, hard
-or soft, so both are a list of `Aim`s. Coefficients are C [members, modules]; a module that a member does not adapt
-has a coefficient without effect.
+section 3.3); and the distillation loss (Hinton et al., 2015), averaged over contributors: how far the merged model's
+outputs on a contributor's distilled images are from targets that are half their labels and half what the contributors
+of that label set say of them. Both are cross-entropies with targets, hard or soft, so both are a list of `Aim`s.
+Coefficients are C [members, modules]; a module that a member does not adapt has a coefficient without effect.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from forge.model.attention import adaptable_modules
 from forge.model.base import BaseModel
 from forge.model.composing import folded, fused_adapter, mixed
 from forge.model.scoring import TaskImages, batch_size, logits, mix_outputs, outputs
+
+LABEL_SHARE = 0.5  # of the labels in the distillation loss; the rest is the teachers'
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,32 @@ def label_aims(tasks: Sequence[TaskImages]) -> list[Aim]:
 
 
 def teacher_aims(base: BaseModel, teachers: Sequence[tuple[Adapter, TaskImages]]) -> list[Aim]:
-    """What each contributor's own adapter, at coefficient 1, says of its own distilled images."""
+    """The distillation loss on everybody's distilled images.
+
+    The teachers of a label set are its contributors, each adapter at coefficient 1; where several hospitals share a
+    task, none of them knows all of it, so the mean of what they say counts.
+    """
     aims = []
-    for adapter, images in teachers:
-        wanted = outputs(base, plain_delta(adapter), images.pixels, images.labels).log_softmax(-1)
-        entropy = -float((wanted.exp() * wanted).sum(-1).mean())
-        aims.append(Aim(images.labels, images.pixels, wanted.exp(), 1 / len(teachers), entropy))
+    for _, images in teachers:
+        said = [
+            outputs(base, plain_delta(adapter), images.pixels, images.labels).softmax(-1)
+            for adapter in colleagues(teachers, images.labels)
+        ]
+        wanted = soft_targets(images.targets, said)
+        entropy = -float(torch.special.xlogy(wanted, wanted).sum(-1).mean())
+        aims.append(Aim(images.labels, images.pixels, wanted, 1 / len(teachers), entropy))
     return aims
+
+
+def colleagues(teachers: Sequence[tuple[Adapter, TaskImages]], labels: tuple[str, ...]) -> list[Adapter]:
+    """The adapters of everybody with the same labels, in whatever order they list them."""
+    return [adapter for adapter, images in teachers if sorted(images.labels) == sorted(labels)]
+
+
+def soft_targets(targets: Tensor, said: Sequence[Tensor]) -> Tensor:
+    """Probabilities [n, classes]: LABEL_SHARE of the labels' [n], the rest the mean of the teachers' [n, classes]."""
+    taught = torch.stack(list(said)).mean(0)
+    return LABEL_SHARE * F.one_hot(targets, taught.shape[1]).to(taught) + (1 - LABEL_SHARE) * taught
 
 
 def module_names(adapters: Sequence[Adapter]) -> list[str]:

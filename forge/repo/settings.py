@@ -51,8 +51,8 @@ class SearchSettings:
 
     method: str = "joint"
     per: str = "module"
-    objective: str = "cross-entropy"
-    pull: float | str = 0.01
+    objective: str = "distillation"
+    pull: float | str = 0.003
     optimizer: str = "Shiwa"
     evaluations: int = 40
     start: float = 0.5

@@ -43,13 +43,14 @@ def merged(members: list[Member]) -> dict[str, Tensor]:
 
 
 def divergence(base: BaseModel, delta: dict[str, Tensor], members: list[Member]) -> float:
-    """The mean over contributions of KL(own || delta's), by a loop over images and labels."""
+    """The mean over contributions of KL(half label, half own || delta's), by a loop over images and labels."""
     total = 0.0
     for member in members:
         images = member.images
         own = outputs(base, plain_delta(member.adapter), images.pixels, images.labels).softmax(-1).tolist()
         given = outputs(base, delta, images.pixels, images.labels).softmax(-1).tolist()
-        for wanted, found in zip(own, given, strict=True):
+        for said, found, target in zip(own, given, images.targets.tolist(), strict=True):
+            wanted = [0.5 * p + 0.5 * (label == target) for label, p in enumerate(said)]
             kl = sum(p * math.log(p / q) for p, q in zip(wanted, found, strict=True))
             total += kl / len(own) / len(members)
     return total
@@ -104,21 +105,22 @@ def test_an_end_that_is_worse_is_not_kept(
 
 def test_answers_are_for_the_augmented_images(base: BaseModel, members: list[Member]) -> None:
     member = members[1]
-    lessons = consolidating._lessons(base, member, 8, torch.Generator().manual_seed(0))
+    lessons = consolidating._lessons(base, member, [member.adapter], 8, torch.Generator().manual_seed(0))
     assert len({lesson.augmentation for lesson in lessons}) == 8
     for lesson in lessons:
         assert sorted(lesson.index.tolist()) == list(range(6))
         seen = augment(member.images.pixels[lesson.index], lesson.augmentation)
         with folded(base.tower, plain_delta(member.adapter)):
-            expected = outputs(base, {}, seen, member.images.labels).softmax(-1)
-        torch.testing.assert_close(lesson.answers, expected)
+            said = outputs(base, {}, seen, member.images.labels).softmax(-1)
+        labels = torch.eye(len(member.images.labels))[member.images.targets[lesson.index]]
+        torch.testing.assert_close(lesson.answers, 0.5 * labels + 0.5 * said)
 
 
 def test_a_step_takes_what_one_forward_pass_takes(
     base: BaseModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consolidating, "batch_size", lambda pixels: 4)
-    lessons = consolidating._lessons(base, members[0], 6, torch.Generator().manual_seed(0))
+    lessons = consolidating._lessons(base, members[0], [members[0].adapter], 6, torch.Generator().manual_seed(0))
     assert {len(set(lesson.index.tolist())) for lesson in lessons} == {4}
     assert {image for lesson in lessons for image in lesson.index.tolist()} == set(range(6))
 

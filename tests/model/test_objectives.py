@@ -17,9 +17,11 @@ from forge.model.attention import adaptable_modules
 from forge.model.base import BaseModel
 from forge.model.objectives import (
     Objective,
+    colleagues,
     label_aims,
     module_names,
     output_objective,
+    soft_targets,
     teacher_aims,
     weight_objective,
 )
@@ -132,7 +134,7 @@ def test_the_value_is_the_mean_cross_entropy_over_tasks(
 
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("strategy", ["mixture", "fusion"])
-def test_the_distillation_loss_is_the_mean_divergence_from_the_teachers(
+def test_the_distillation_loss_is_the_mean_divergence_from_labels_and_teachers(
     base: BaseModel, strategy: str, adapters: list[Adapter], tasks: list[TaskImages]
 ) -> None:
     point = point_of(adapters, 1)
@@ -140,7 +142,8 @@ def test_the_distillation_loss_is_the_mean_divergence_from_the_teachers(
     for adapter, task in zip(adapters, tasks, strict=True):
         alone = by_hand(base, "mixture", [adapter], torch.ones(1, len(adapter)), task)
         merged = by_hand(base, strategy, adapters, point, task)
-        for wanted, given in zip(alone, merged, strict=True):
+        for said, given, target in zip(alone, merged, task.targets.tolist(), strict=True):
+            wanted = [0.5 * p + 0.5 * (label == target) for label, p in enumerate(said)]
             divergence = sum(p * math.log(p / q) for p, q in zip(wanted, given, strict=True))
             expected += divergence / len(task.pixels) / len(tasks)
     aims = teacher_aims(base, list(zip(adapters, tasks, strict=True)))
@@ -198,8 +201,9 @@ def test_a_module_that_a_member_lacks_has_no_effect(
 
 
 def test_own_teachers_are_matched_perfectly_at_their_own_coefficients(
-    base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages]
+    base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(objectives, "LABEL_SHARE", 0.0)
     objective = weight_objective(base, "mixture", adapters, teacher_aims(base, [(adapters[0], tasks[0])]))
     alone = torch.tensor([[1.0] * 5, [0.0] * 5])
     value, gradient = objective.with_gradient(alone)
@@ -214,9 +218,24 @@ def test_aims_by_hand(base: BaseModel, adapters: list[Adapter], tasks: list[Task
     assert lung.floor == 0.0
     first, _ = teacher_aims(base, list(zip(adapters, tasks, strict=True)))
     rows = by_hand(base, "mixture", adapters[:1], torch.ones(1, 5), tasks[0])
-    torch.testing.assert_close(first.targets, torch.tensor(rows), rtol=1e-3, atol=1e-5)
-    entropy = -sum(p * math.log(p) for row in rows for p in row) / len(rows)
+    wanted = [
+        [0.5 * p + 0.5 * (label == target) for label, p in enumerate(row)]
+        for row, target in zip(rows, tasks[0].targets.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(first.targets, torch.tensor(wanted), rtol=1e-3, atol=1e-5)
+    entropy = -sum(p * math.log(p) for row in wanted for p in row) / len(wanted)
     assert first.floor == pytest.approx(entropy, rel=1e-3)
+
+
+def test_contributors_of_one_label_set_teach_together(
+    base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages]
+) -> None:
+    other = TaskImages("colon", tasks[0].labels[::-1], tasks[0].pixels[:2], tasks[0].targets[:2])  # in another order
+    assert colleagues([(adapters[0], tasks[0]), (adapters[1], other)], LUNG) == adapters[:2]
+    assert colleagues([(adapters[0], tasks[0]), (adapters[1], tasks[1])], LUNG) == adapters[:1]
+    one, two = torch.tensor([[0.2, 0.8]]), torch.tensor([[0.6, 0.4]])
+    # half of [0, 1], half of the mean [.4, .6]
+    torch.testing.assert_close(soft_targets(torch.tensor([1]), [one, two]), torch.tensor([[0.2, 0.8]]))
 
 
 def test_mixture_at_the_output_by_a_loop(base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages]) -> None:
