@@ -79,7 +79,7 @@ def test_the_model_comes_nearer_to_its_contributions(
     assert {module.rank for module in adapter.values()} == {4}
     together = mixed([merged, plain_delta(adapter)], [1.0, 1.0])
     assert found.objective_after == pytest.approx(divergence(base, together, members), rel=1e-2, abs=1e-4)
-    assert found.objective_after < 0.9 * found.objective_before
+    assert found.objective_after < 0.95 * found.objective_before
 
 
 def test_the_same_seed_gives_the_same_tensors(
