@@ -18,13 +18,14 @@ from forge.bench.adapters import participant_adapter
 from forge.bench.baselines import lorahub, peft_combination, pooled_adapter, share_of, soup
 from forge.bench.distilled import adapter_digest, as_task, distilled_only, participant_distilled
 from forge.bench.kept import keep
-from forge.bench.merges import Contribution, merge_in_order, merge_inputs
+from forge.bench.merges import Contribution, consolidated, merge_in_order, merge_inputs
 from forge.bench.methods import (
     DISTILLATION_ROWS,
     DORA_ROWS,
     MAIN_ROWS,
     MOST_ORDERS,
     Combination,
+    Consolidated,
     LoraHub,
     Merge,
     Method,
@@ -238,14 +239,14 @@ def planned(scenario: Scenario, settings: ExperimentSettings, patterns: Sequence
 
 def _uses_distilled(method: Method) -> bool:
     how = method.how
-    return isinstance(how, Merge) or how in (LoraHub("distilled"), Reference("distilled"))
+    return isinstance(how, Merge | Consolidated) or how in (LoraHub("distilled"), Reference("distilled"))
 
 
 def _variants(method: Method, scenario: Scenario, orders: int) -> list[str]:
     names = [each.name for each in scenario.participants]
     if method.how in (Reference("single"), Reference("distilled")):
         return names
-    if isinstance(method.how, Merge):
+    if isinstance(method.how, Merge | Consolidated):
         most = orders if method.name in EVERY_ORDER else TWO_ORDERS if method.name in REVERSED_TOO else 1
         return [" > ".join(order) for order in orders_of(names, min(orders, most))]
     return [""]
@@ -322,6 +323,8 @@ def _inputs(experiment: Experiment, row: Row, method: Method) -> list[object]:
         participant = experiment.scenario.participant(row.variant)
         adapter = experiment.distilled_only(row.distillation, participant, row.adapter)
         return [*made_from, adapter_digest(adapter)]
+    if isinstance(how, Consolidated):
+        return [*made_from, *merge_inputs(experiment.contributions(row), how.merge, settings.search)]
     if isinstance(how, Merge):
         return [*made_from, *merge_inputs(experiment.contributions(row), how, settings.search)]
     adapters = experiment.adapters(row.adapter)
@@ -343,6 +346,12 @@ def _model(experiment: Experiment, row: Row, method: Method) -> tuple[Model | Pa
             experiment.folder, base, experiment.contributions(row), how, experiment.settings.search
         )  # fmt: skip
         return merged.model, dict(merged.notes)
+    if isinstance(how, Consolidated):
+        contributions = experiment.contributions(row)
+        merged = merge_in_order(experiment.folder, base, contributions, how.merge, experiment.settings.search)
+        with progress("consolidating", how.steps) as advance:
+            parts, notes = consolidated(base, merged, contributions, how.steps, lambda: advance(1))
+        return parts, {**merged.notes, **notes}
     adapters = experiment.adapters(row.adapter)
     if isinstance(how, LoraHub):
         tasks = _lorahub_tasks(experiment, row, how)

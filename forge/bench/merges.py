@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from forge.bench.kept import keep
 from forge.bench.methods import Merge
 from forge.bench.scenarios import images_digest
 from forge.console import progress
-from forge.model.adapters import Adapter
+from forge.model.adapters import Adapter, plain_delta, read_adapter
 from forge.model.base import BaseModel
-from forge.model.composing import Coefficient, Model, Parts, compose
+from forge.model.composing import Coefficient, Model, Parts, compose, mixed
+from forge.model.consolidating import consolidate
 from forge.model.merging import DEFAULT_PULLS, Member, MergeSettings, merge_members, pooled_tasks
 from forge.model.scoring import TaskImages
 from forge.model.search import SearchSettings
@@ -68,6 +69,23 @@ def merge_in_order(
         notes = _kept_merge(folder, base, merge, settings, members)
         coefficients = notes["coefficients"]
     return MergedModel(_model(merge.strategy, contributions, notes), notes)
+
+
+def consolidated(
+    base: BaseModel,
+    merged: MergedModel,
+    contributions: Sequence[Contribution],
+    steps: int,
+    advance: Callable[[], None],
+) -> tuple[Parts, Mapping[str, float]]:
+    """A merged model with a consolidation of its shared part on top, and the objective before and after it."""
+    ((delta, weight),) = merged.model.shared
+    by_name = sorted(contributions, key=lambda each: each.name)
+    members = [Member(each.name, each.adapter, 1.0, "ours", each.images) for each in by_name]
+    made = consolidate(base, delta, members, steps=steps, advance=advance)
+    residual = plain_delta(read_adapter(made.config, made.tensors, base.tower, source="the consolidation"))
+    notes = {"consolidation_before": made.objective_before, "consolidation_after": made.objective_after}
+    return ((mixed([delta, residual], [1.0, 1.0]), weight),), notes
 
 
 def merge_inputs(contributions: Sequence[Contribution], merge: Merge, search: SearchSettings) -> list[object]:

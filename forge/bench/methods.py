@@ -16,6 +16,7 @@ from forge.errors import ForgeError
 STRATEGIES = ("fusion", "mixture", "mixture-output")
 SEARCHES = ("shiwa", "exact", "joint")
 OBJECTIVES = ("cross-entropy", "distillation", "held-out")
+CONSOLIDATION = 40  # steps
 MOST_ORDERS = 6  # of merging: all there are for three participants
 
 # The rows of a run that names none: everything that the tables compare. All that there is takes days: --rows '*'.
@@ -27,6 +28,7 @@ MAIN_ROWS = (
     "fusion-joint-*-distillation",
     "mixture-joint-*-distillation",
     "mixture-joint-module-cross-entropy",
+    "mixture-joint-module-distillation-consolidated",
     "mixture-output-joint-contribution-*n",
     "*-joint-module-distillation-task-aware",
     "mixture-output-joint-contribution-distillation-task-aware",
@@ -77,13 +79,22 @@ class Merge:
         return self.method != "joint"
 
 
-How = Reference | Combination | LoraHub | Merge
+@dataclass(frozen=True)
+class Consolidated:
+    """A merge and on top of it a short training of the merged model, as `git forge commit --consolidate STEPS`."""
+
+    merge: Merge
+    steps: int
+
+
+How = Reference | Combination | LoraHub | Merge | Consolidated
 
 
 @dataclass(frozen=True)
 class Method:
     """One row. `group`: "reference" (needs raw data or is one model per task), "baseline" (no raw data needed),
-    "raw" (merges, but looks at raw data), "paper" (the paper's own settings), "merged" or "task-aware".
+    "raw" (merges, but looks at raw data), "paper" (the paper's own settings), "merged", "consolidated" or
+    "task-aware".
     """
 
     name: str
@@ -160,8 +171,20 @@ def _task_aware() -> list[Method]:
     ]
 
 
+def _consolidated() -> list[Method]:
+    rows = []
+    for strategy in ("fusion", "mixture"):
+        merged = merge_method(strategy, "joint", "module", "distillation")
+        assert isinstance(merged.how, Merge)
+        title = f"{merged.title}, then {CONSOLIDATION} steps of consolidation"
+        rows.append(
+            Method(f"{merged.name}-consolidated", title, "consolidated", Consolidated(merged.how, CONSOLIDATION))
+        )
+    return rows
+
+
 METHODS: dict[str, Method] = {
-    each.name: each for each in (*_references(), *_baselines(), *_merges(), *_task_aware())
+    each.name: each for each in (*_references(), *_baselines(), *_merges(), *_consolidated(), *_task_aware())
 }  # fmt: skip
 
 # The merges that Tables 3 (distillation) and 4 (DoRA) repeat: the paper's own settings and the richest ones.
