@@ -136,6 +136,28 @@ def paper(only_stage: str | None, patterns: tuple[str, ...], **options: Any) -> 
 
 @group.command()
 @_options
+def unseen(**options: Any) -> None:
+    """What a task-aware model should fall back to for labels that it has never seen: a table on standard output."""
+    import pandas as pd
+
+    from forge.bench.experiment import Experiment
+    from forge.bench.unseen import measure_fallbacks
+    from forge.model.base import load_base
+
+    chosen = Choice(**options)
+    base = load_base(chosen.reference)
+    lines = []
+    for seed in chosen.seed_numbers:
+        experiment = Experiment(chosen.folder, base, chosen.scenario(base, "multi-task", seed), chosen.settings)
+        for split in ("validation", "test"):
+            found = measure_fallbacks(experiment, chosen.settings.distillation, split)
+            lines += [{"seed": seed, "split": split, **vars(each)} for each in found]
+    table = pd.DataFrame(lines).groupby(["split", "fallback", "task"])[["accuracy", "auc"]].mean().unstack("task")
+    click.echo(table.round(3).to_string())
+
+
+@group.command()
+@_options
 def report(**options: Any) -> None:
     """Make the tables and figures of what is finished."""
     from forge.model.base import load_base

@@ -181,6 +181,11 @@ class Experiment:
         adapters, images = self.adapters(row.adapter), self.distilled_tasks(row.distillation)
         return [Contribution(name, adapters[name], images[name]) for name in row.variant.split(" > ")]
 
+    def first_row(self, method: str, distillation: str) -> Row:
+        """The row of a merge in the order in which the participants are listed."""
+        order = " > ".join(each.name for each in self.participants)
+        return Row(self.scenario.name, self.scenario.seed, method, order, distillation)
+
     def tested(self, images: TaskImages, split: str) -> str:
         """A name for images that rows are evaluated on."""
         known = self._digests.setdefault(f"{split} {images.task}", [])

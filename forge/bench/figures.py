@@ -29,6 +29,7 @@ COLOURS = {
     "raw": "#9d7bb8",
     "paper": "#d98b3a",
     "merged": "#c2452d",
+    "consolidated": "#7a1f12",
     "task-aware": "#4a9a62",
 }
 MEANINGS = {
@@ -37,6 +38,7 @@ MEANINGS = {
     "raw": "baseline, 10% of the raw data",
     "paper": "the paper's settings",
     "merged": "git forge",
+    "consolidated": "git forge, consolidated",
     "task-aware": "git forge, one set per label set",
 }
 RAW_SHOWN = 300  # raw images of a task in Figure 5
