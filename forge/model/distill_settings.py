@@ -44,7 +44,7 @@ class DistillSettings:
     class_depths: tuple[float, ...] = (0.75, 1.0)  # blocks whose class token is matched; 1 is the last block
     shrinkage: float = 0.2  # of the within-class covariance towards a multiple of the identity
     second_moments: float = 0.3  # their weight beside the means'
-    step_images: int = 60  # synthetic images per step at most, in whole classes (one class at least)
+    step_images: int = 60  # synthetic images per forward pass at most, in whole classes (one class at least)
 
     @property
     def needs_adapter(self) -> bool:

@@ -3,7 +3,7 @@
 A point is the base with u * (the adapter's dW) + a small random dW folded in, and one siamese augmentation. At every
 point the real images' statistics are computed once: per feature, the class means and the class second moments
 about them, whitened by the within-class covariance. A step takes a point at random and moves the synthetic
-images of some classes towards its statistics. Features are of several blocks, so that the images carry more
+images towards its statistics. Features are of several blocks, so that the images carry more
 than the last layer sees; whitening gives directions in which a class hardly varies their due weight.
 
 The images start from noise with the training set's channel statistics, which are released by that.
@@ -199,13 +199,17 @@ class TeacherPoints:
         number = int(torch.randint(len(self.points), (), generator=generator))
         point = self.points[number]
         limit = max(1, self.settings.step_images // self.settings.ipc)
-        chosen = torch.randperm(self.classes, generator=generator)[:limit].sort().values.tolist()
-        images = pixels.view(self.classes, self.settings.ipc, *pixels.shape[1:])[chosen].flatten(0, 1)
+        total, gradient = 0.0, torch.zeros_like(pixels)
         with folded(self.base.tower, self._delta(point)), self._features() as extract:
-            features = extract(augment(images, point.operation))
-            loss = statistics_loss(features, self.statistics[number], chosen, self.settings.second_moments)
-            (gradient,) = torch.autograd.grad(loss, [pixels])
-        return float(loss.detach()), gradient
+            for chosen in torch.arange(self.classes).split(limit):
+                classes = chosen.tolist()
+                images = pixels.view(self.classes, self.settings.ipc, *pixels.shape[1:])[classes].flatten(0, 1)
+                features = extract(augment(images, point.operation))
+                loss = statistics_loss(features, self.statistics[number], classes, self.settings.second_moments)
+                loss = loss * (len(classes) / self.classes)
+                gradient += torch.autograd.grad(loss, [pixels])[0]
+                total += float(loss.detach())
+        return total, gradient
 
     def follow(self, pixels: Tensor) -> None:
         """There is no network to train."""
