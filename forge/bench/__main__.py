@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SCENARIOS = ("multi-task", "multi-site", "digits")
 STAGES = ("adapters", "distilled", "merged")
+FIRST_SEED = 1  # 0 is the seed that tasks and settings were tried on
 WORK = Path("paper-work")
 RESULTS = Path("examples/paper/results")
 
@@ -72,7 +73,10 @@ class Choice:
         words = ["examples/paper/run", *(["--data ROOT"] if self.data is not None else [])]
         words += [f"--base {self.reference}"] * (self.reference != "embedded" and not Path(self.reference).exists())
         words += [f"--scenario {name}" for name in self.scenarios]
-        words += [f"--seeds {self.seeds}", *([f"--first-seed {self.first_seed}"] if self.first_seed else [])]
+        words += [
+            f"--seeds {self.seeds}",
+            *([f"--first-seed {self.first_seed}"] if self.first_seed != FIRST_SEED else []),
+        ]
         return " ".join([*words, *(["--quick"] if self.quick else [])])
 
     def scenario(self, base: BaseModel, name: str, seed: int) -> Scenario:
@@ -98,7 +102,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--base", "reference", default="embedded", show_default=True, help="As for git forge init."),
         click.option("--scenario", "scenarios", multiple=True, type=click.Choice(SCENARIOS), help="Default: all."),
         click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many."),
-        click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True, help="The first of them."),
+        click.option("--first-seed", type=click.IntRange(0), default=FIRST_SEED, show_default=True, help="The first."),
         click.option("--work", type=path, help=f"Where finished stages are kept. Default: {WORK}."),
         click.option("--results", type=path, help=f"Where tables and figures go. Default: {RESULTS}."),
         click.option("--quick", is_flag=True, help="Few images, epochs and steps: shows that it runs."),
