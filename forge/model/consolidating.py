@@ -16,19 +16,22 @@ from torch.nn import functional as F
 
 from forge.errors import ForgeError
 from forge.model.adapters import Adapter, lora_config, plain_config, plain_delta
-from forge.model.augmentation import Augmentation, augment, draw
+from forge.model.augmentation import IDENTITY, Augmentation, augment, draw
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, folded
 from forge.model.merging import Member
-from forge.model.objectives import colleagues, soft_targets, teacher_aims, total_loss
-from forge.model.scoring import batch_size, logits
+from forge.model.objectives import Aim, colleagues, soft_targets, teacher_aims, total_loss
+from forge.model.scoring import TaskImages, batch_size, logits
+
+UNSEEN_DRAWS = 4
 
 
 @dataclass(frozen=True)
 class Consolidated:
     """PEFT's tensors and configuration of the residual LoRA, whose dW is added to the merged model's with weight 1.
 
-    The objective is the distillation loss (nats) on the distilled images as they are, not augmented.
+    The objective is the distillation loss (nats), averaged over the distilled images as they are and under
+    UNSEEN_DRAWS augmentations that the training did not see.
     """
 
     tensors: dict[str, Tensor]
@@ -68,7 +71,7 @@ def consolidate(
     if not members:
         raise ForgeError("a consolidation learns from contributions, and there are none")
     teachers = [(member.adapter, member.images) for member in members]
-    aims = teacher_aims(base, teachers)
+    aims = _judging_aims(base, teachers, seed)
     generator = torch.Generator().manual_seed(seed)
     lessons = [
         _lessons(base, member, colleagues(teachers, member.images.labels), steps, generator) for member in members
@@ -88,6 +91,24 @@ def consolidate(
             residual.unload()
     better = after < before  # never where it is NaN
     return Consolidated(end if better else start, residual.config, before, after if better else before)
+
+
+def _judging_aims(base: BaseModel, teachers: Sequence[tuple[Adapter, TaskImages]], seed: int) -> list[Aim]:
+    """What start and end are compared by.
+
+    The coefficients were searched on the images as they are, so on those alone nearly every training looks worse,
+    also one that does better on real images.
+    """
+    generator = torch.Generator().manual_seed(seed + 1)
+    draws = [IDENTITY, *(draw(generator) for _ in range(UNSEEN_DRAWS))]
+    aims = []
+    for operation in draws:
+        seen = [
+            (adapter, replace(images, pixels=augment(base.prepare(images.pixels), operation)))
+            for adapter, images in teachers
+        ]
+        aims += [replace(aim, share=aim.share / len(draws)) for aim in teacher_aims(base, seen)]
+    return aims
 
 
 class _Residual:

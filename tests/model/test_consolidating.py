@@ -14,7 +14,7 @@ from torch import Tensor
 from forge.errors import ForgeError
 from forge.model import consolidating
 from forge.model.adapters import Adapter, plain_delta, read_adapter
-from forge.model.augmentation import augment
+from forge.model.augmentation import IDENTITY, augment, draw
 from forge.model.base import BaseModel
 from forge.model.composing import folded, merged_delta, mixed
 from forge.model.consolidating import consolidate
@@ -40,6 +40,11 @@ def members(make_adapter: Callable[..., Path], read: Callable[[Path], Adapter]) 
 @pytest.fixture
 def merged(members: list[Member]) -> dict[str, Tensor]:
     return merged_delta("mixture", [(member.adapter, 0.4) for member in members])
+
+
+@pytest.fixture(autouse=True)
+def judged_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consolidating, "UNSEEN_DRAWS", 0)
 
 
 def divergence(base: BaseModel, delta: dict[str, Tensor], members: list[Member]) -> float:
@@ -155,3 +160,21 @@ def test_a_merged_model_without_a_value_is_an_error(base: BaseModel, members: li
     with pytest.raises(ForgeError, match="no finite output") as caught:
         consolidate(base, broken, members, steps=1)
     assert "verify" in (caught.value.hint or "")
+
+
+def test_it_is_judged_under_augmentations_too(
+    base: BaseModel, members: list[Member], merged: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consolidating, "UNSEEN_DRAWS", 2)
+    found = consolidate(base, merged, members, steps=0, seed=5)
+    generator = torch.Generator().manual_seed(6)
+    draws = [IDENTITY, draw(generator), draw(generator)]
+    assert len(set(draws)) == 3
+    expected = 0.0
+    for operation in draws:
+        seen = [
+            replace(member, images=replace(member.images, pixels=augment(member.images.pixels, operation)))
+            for member in members
+        ]
+        expected += divergence(base, merged, seen) / 3
+    assert found.objective_before == pytest.approx(expected, rel=1e-3)
