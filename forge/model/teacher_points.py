@@ -201,7 +201,7 @@ class TeacherPoints:
         limit = max(1, self.settings.step_images // self.settings.ipc)
         total, gradient = 0.0, torch.zeros_like(pixels)
         with folded(self.base.tower, self._delta(point)), self._features() as extract:
-            for chosen in torch.arange(self.classes).split(limit):
+            for chosen in torch.split(torch.arange(self.classes), limit):
                 classes = chosen.tolist()
                 images = pixels.view(self.classes, self.settings.ipc, *pixels.shape[1:])[classes].flatten(0, 1)
                 features = extract(augment(images, point.operation))
