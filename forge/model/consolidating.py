@@ -20,7 +20,7 @@ from forge.model.augmentation import IDENTITY, Augmentation, augment, draw
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, folded
 from forge.model.merging import Member
-from forge.model.objectives import Aim, colleagues, soft_targets, teacher_aims, total_loss
+from forge.model.objectives import LABEL_SHARE, Aim, colleagues, soft_targets, teacher_aims, total_loss
 from forge.model.scoring import TaskImages, batch_size, logits
 
 UNSEEN_DRAWS = 4
@@ -176,7 +176,7 @@ def _lessons(
                 answers.append(logits(base, _images(base, member, lesson), member.images.labels).softmax(-1))
     targets = member.images.targets
     return [
-        replace(lesson, answers=soft_targets(targets[lesson.index.to(targets.device)], answers))
+        replace(lesson, answers=soft_targets(targets[lesson.index.to(targets.device)], answers, LABEL_SHARE))
         for lesson, answers in zip(drawn, said, strict=True)
     ]
 

@@ -237,7 +237,9 @@ def _aims(base: BaseModel, members: Sequence[Member], objective: str, only: Task
     if objective == "distillation":
         known = None if only is None else sorted(only.labels)
         chosen = [member for member in members if known is None or sorted(member.images.labels) == known]
-        return teacher_aims(base, [(member.adapter, member.images) for member in chosen])
+        # The coefficients of one contributor's own task can do what it does: its labels would only pull them away.
+        label_share = 0.0 if only is not None and len(chosen) == 1 else None
+        return teacher_aims(base, [(member.adapter, member.images) for member in chosen], label_share)
     return label_aims([only] if only is not None else pooled_tasks([member.images for member in members]))
 
 

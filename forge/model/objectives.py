@@ -57,8 +57,10 @@ def label_aims(tasks: Sequence[TaskImages]) -> list[Aim]:
     ]
 
 
-def teacher_aims(base: BaseModel, teachers: Sequence[tuple[Adapter, TaskImages]]) -> list[Aim]:
-    """The distillation loss on everybody's distilled images.
+def teacher_aims(
+    base: BaseModel, teachers: Sequence[tuple[Adapter, TaskImages]], label_share: float | None = None
+) -> list[Aim]:
+    """The distillation loss on everybody's distilled images; `label_share` is LABEL_SHARE where it is None.
 
     The teachers of a label set are its contributors, each adapter at coefficient 1; where several hospitals share a
     task, none of them knows all of it, so the mean of what they say counts.
@@ -69,7 +71,7 @@ def teacher_aims(base: BaseModel, teachers: Sequence[tuple[Adapter, TaskImages]]
             outputs(base, plain_delta(adapter), images.pixels, images.labels).softmax(-1)
             for adapter in colleagues(teachers, images.labels)
         ]
-        wanted = soft_targets(images.targets, said)
+        wanted = soft_targets(images.targets, said, LABEL_SHARE if label_share is None else label_share)
         entropy = -float(torch.special.xlogy(wanted, wanted).sum(-1).mean())
         aims.append(Aim(images.labels, images.pixels, wanted, 1 / len(teachers), entropy))
     return aims
@@ -80,10 +82,10 @@ def colleagues(teachers: Sequence[tuple[Adapter, TaskImages]], labels: tuple[str
     return [adapter for adapter, images in teachers if sorted(images.labels) == sorted(labels)]
 
 
-def soft_targets(targets: Tensor, said: Sequence[Tensor]) -> Tensor:
-    """Probabilities [n, classes]: LABEL_SHARE of the labels' [n], the rest the mean of the teachers' [n, classes]."""
+def soft_targets(targets: Tensor, said: Sequence[Tensor], label_share: float) -> Tensor:
+    """Probabilities [n, classes]: a share of the labels' [n], the rest the mean of the teachers' [n, classes]."""
     taught = torch.stack(list(said)).mean(0)
-    return LABEL_SHARE * F.one_hot(targets, taught.shape[1]).to(taught) + (1 - LABEL_SHARE) * taught
+    return label_share * F.one_hot(targets, taught.shape[1]).to(taught) + (1 - label_share) * taught
 
 
 def module_names(adapters: Sequence[Adapter]) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from forge.errors import ForgeError
-from forge.model import merging, objectives
+from forge.model import merging
 from forge.model.adapters import Adapter
 from forge.model.base import BaseModel
 from forge.model.composing import compose, merged_delta
@@ -130,11 +130,8 @@ def test_the_objective_recorded_is_that_of_the_coefficients_recorded(base: BaseM
     assert found.objective_after == pytest.approx(loss + 0.05 * sum(abs(c) for c in values) / 3, abs=1e-4)
 
 
-def test_coefficients_of_a_task_are_for_its_images_alone(
-    base: BaseModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_coefficients_of_a_task_are_for_its_images_alone(base: BaseModel, members: list[Member]) -> None:
     """One contribution is the task's own teacher, so on that task's images it alone is a perfect match."""
-    monkeypatch.setattr(objectives, "LABEL_SHARE", 0.0)
     pair = two_sides(members)
     settings = MergeSettings("joint", "contribution", "distillation", 0.0, SearchSettings(evaluations=25, l1=0.0))
     found = merge_members(base, "mixture", pair, settings, task_aware=True)

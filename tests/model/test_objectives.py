@@ -235,7 +235,7 @@ def test_contributors_of_one_label_set_teach_together(
     assert colleagues([(adapters[0], tasks[0]), (adapters[1], tasks[1])], LUNG) == adapters[:1]
     one, two = torch.tensor([[0.2, 0.8]]), torch.tensor([[0.6, 0.4]])
     # half of [0, 1], half of the mean [.4, .6]
-    torch.testing.assert_close(soft_targets(torch.tensor([1]), [one, two]), torch.tensor([[0.2, 0.8]]))
+    torch.testing.assert_close(soft_targets(torch.tensor([1]), [one, two], 0.5), torch.tensor([[0.2, 0.8]]))
 
 
 def test_mixture_at_the_output_by_a_loop(base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages]) -> None:
