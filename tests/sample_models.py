@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forge.repo import card, recipe, safetensors_format, settings
+from forge.repo import card, recipe, recipe_text, safetensors_format, settings
 from forge.repo.contribution import find_files, path_of
 from forge.repo.git import Repository, find_repository
 from forge.repo.places import WORK_TREE
@@ -107,7 +107,7 @@ class SampleModel:
         return ForgeItem(BASE, "mixture", tuple(entries), search, tuple(scores))
 
     def write_item(self, item: ForgeItem) -> None:
-        self.write(recipe.FILE_NAME, recipe.to_json(item).encode())
+        self.write(recipe.FILE_NAME, recipe_text.to_json(item).encode())
 
     def commit(self, message: str) -> str:
         """Commit the whole work tree, an hour after the last commit."""

@@ -44,7 +44,8 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool) -> Non
     from forge.repo import clone_setup
     from forge.repo.git import find_repository, git, git_succeeds, git_text
     from forge.repo.recipe import FILE_NAME as ITEM_FILE
-    from forge.repo.recipe import Base, empty, to_json
+    from forge.repo.recipe import Base, empty
+    from forge.repo.recipe_text import to_json
     from forge.repo.settings import FILE_NAME as SETTINGS_FILE
     from forge.repo.settings import choose_settings, to_toml
 

@@ -40,7 +40,7 @@ def command(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) ->
 
 def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> str:
     from forge.repo import three_way
-    from forge.repo.recipe import from_json, to_json
+    from forge.repo.recipe_text import from_json, to_json
 
     text = ancestor.read_bytes()
     before = from_json(text, f"{path} (ancestor)") if text.strip() else None  # empty: added on both sides

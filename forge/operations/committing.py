@@ -28,7 +28,8 @@ from forge.repo.contribution import (
 from forge.repo.git import Repository, git, git_succeeds, git_text
 from forge.repo.places import INDEX, list_files, read_file, read_item, read_settings_of
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import Entry, ForgeItem, identity, to_json
+from forge.repo.recipe import Entry, ForgeItem, identity
+from forge.repo.recipe_text import to_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import Settings, load_settings
 from forge.repo.three_way import MergePlan

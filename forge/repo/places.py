@@ -15,7 +15,8 @@ from forge.errors import ForgeError
 from forge.repo import git as git_side
 from forge.repo.git import Repository
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import ForgeItem, from_json
+from forge.repo.recipe import ForgeItem
+from forge.repo.recipe_text import from_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import Settings, load_settings, not_a_model_repository, read_settings
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from forge.errors import ForgeError
-from forge.repo.recipe import ForgeItem, from_json
+from forge.repo.recipe import ForgeItem
+from forge.repo.recipe_text import from_json
 from forge.repo.safetensors_format import (
     CHUNK,
     FLOATS,

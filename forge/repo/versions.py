@@ -11,7 +11,8 @@ from forge.errors import ForgeError
 from forge.repo.checks import Coefficient
 from forge.repo.git import Repository, find_repository, git, read_blobs
 from forge.repo.places import described, find_item, resolve
-from forge.repo.recipe import FILE_NAME, MAX_BYTES, ForgeItem, from_json, identity
+from forge.repo.recipe import FILE_NAME, ForgeItem, identity
+from forge.repo.recipe_text import MAX_BYTES, from_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import not_a_model_repository
 

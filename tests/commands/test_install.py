@@ -8,7 +8,8 @@ import pytest
 
 from forge.repo.clone_setup import add_attributes, is_installed
 from forge.repo.git import Repository, find_repository
-from forge.repo.recipe import Base, Entry, ForgeItem, to_json
+from forge.repo.recipe import Base, Entry, ForgeItem
+from forge.repo.recipe_text import to_json
 from forge.repo.safetensors_format import to_bytes
 from forge.repo.settings import Settings, to_toml
 

@@ -11,7 +11,8 @@ import pytest
 
 from forge.cli import VERBS
 from forge.repo.git import Repository
-from forge.repo.recipe import Base, ForgeItem, to_json
+from forge.repo.recipe import Base, ForgeItem
+from forge.repo.recipe_text import to_json
 from forge.repo.settings import Settings, to_toml
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forge.errors import ForgeError
-from forge.repo import recipe
+from forge.repo import recipe, recipe_text
 from forge.repo.checks import check_name
-from forge.repo.recipe import Base, Consolidation, Entry, ForgeItem, Search, TaskScore, from_json, to_json
+from forge.repo.recipe import Base, Consolidation, Entry, ForgeItem, Search, TaskScore
+from forge.repo.recipe_text import from_json, to_json
 
 BASE = Base("embedded", "sha256:" + "0" * 64)
 SEARCH = Search(
@@ -172,7 +173,7 @@ def test_digest_is_that_of_the_other_lines() -> None:
     lines = to_json(ITEM).splitlines(keepends=True)
     rest = "".join([lines[0], *lines[2:]]).encode()
     assert lines[1] == f'  "digest": "sha256:{hashlib.sha256(rest).hexdigest()}",\n'
-    assert recipe.digest(ITEM) in lines[1]
+    assert recipe_text.digest(ITEM) in lines[1]
 
 
 def test_empty_item() -> None:
@@ -310,7 +311,7 @@ def test_conflict_names_the_next_step() -> None:
         ('{"format": 1, "x": 1e999}', "1e999"),
         ("[" * 100_000, "nested too deeply"),
         ("1" * 5000, "not valid JSON"),
-        (" " * (recipe.MAX_BYTES + 1), "larger than"),
+        (" " * (recipe_text.MAX_BYTES + 1), "larger than"),
         (to_json(ITEM).replace("0.25", "0.35"), "edited by hand"),
         (to_json(ITEM).replace("mixture", "fusion"), "edited by hand"),
         (with_digest(json.loads(to_json(ITEM).replace("0.25", "0.25000001"))), "edited by hand"),

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forge.errors import ForgeError
-from forge.repo.recipe import Base, Consolidation, Entry, ForgeItem, Search, TaskScore, to_json
+from forge.repo.recipe import Base, Consolidation, Entry, ForgeItem, Search, TaskScore
+from forge.repo.recipe_text import to_json
 from forge.repo.safetensors_format import to_bytes
 from forge.repo.summary import summarise
 

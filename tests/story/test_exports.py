@@ -10,7 +10,8 @@ from story.conftest import Merged
 from story.hospitals import ITEM, copy_repository, forge, forge_ok, git_ok
 from story.test_strategies import embedded, tower
 
-from forge.repo.recipe import ForgeItem, from_json, to_json
+from forge.repo.recipe import ForgeItem
+from forge.repo.recipe_text import from_json, to_json
 
 
 def with_item(top: Path, item: ForgeItem) -> Path:

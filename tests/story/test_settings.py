@@ -33,7 +33,7 @@ from forge.model.base import BaseModel
 from forge.model.scoring import TaskImages, probabilities
 from forge.operations.loading import LoadedModel, blob_reader, load_adapters, load_model
 from forge.repo.git import find_repository
-from forge.repo.recipe import from_json, to_json
+from forge.repo.recipe_text import from_json, to_json
 from forge.repo.settings import PAPER, LimitSettings, SearchSettings, load_settings, to_toml
 
 QUICK = SearchSettings(evaluations=12)
