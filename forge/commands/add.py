@@ -41,6 +41,8 @@ def command(
     from forge.repo.card import Card, check_labels, read_card, to_toml
     from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
     from forge.repo.git import find_repository
+    from forge.repo.leftovers import alone_in_work_tree
+    from forge.repo.lock import contribution_lock, only_one
     from forge.repo.payloads import check_distilled
     from forge.repo.safetensors_format import canonicalise
     from forge.repo.settings import load_settings
@@ -77,14 +79,16 @@ def command(
     parameters = parameter_count(load_adapter(base, config, weights, str(adapter)))
     load_distilled(base, images, str(distilled), settings.limits)
     fresh = Card(called, chosen, settings.base) if card is None else replace(card, task=called, labels=chosen)
-    write_files(
-        folder,
-        {
-            CONFIG_FILE: config,
-            ADAPTER_FILE: weights,
-            DISTILLED_FILE: relabelled(images, called, chosen, str(distilled)),
-            CARD_FILE: to_toml(fresh).encode(),
-        },
-    )
+    files = {
+        CONFIG_FILE: config,
+        ADAPTER_FILE: weights,
+        DISTILLED_FILE: relabelled(images, called, chosen, str(distilled)),
+        CARD_FILE: to_toml(fresh).encode(),
+    }
+    with only_one(contribution_lock(repo, name), f"git forge add {name}"):
+        if folder.exists() and not replacing:
+            raise ForgeError(f"{path_of(name)} is there already", hint="choose another NAME, or give --replace")
+        with alone_in_work_tree(repo, f"git forge add {name}", wait=True):
+            write_files(folder, files)
     click.echo(f"Took {parameters:,} parameters and {view.images} distilled images into {path_of(name)}.")
     click.echo("Next: git forge commit")

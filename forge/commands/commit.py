@@ -32,9 +32,11 @@ def command(message: str | None, steps: int | None, as_json: bool) -> None:
     from forge.console import emit_json
     from forge.operations.committing import commit_contributions
     from forge.repo.git import find_repository
+    from forge.repo.leftovers import alone_in_work_tree
 
     repo = find_repository()
-    done = commit_contributions(repo, message, steps)
+    with alone_in_work_tree(repo, "git forge commit"):
+        done = commit_contributions(repo, message, steps)
     if done["consolidation_dropped"] and steps is None:
         click.echo("the consolidation was made of other contributions and is dropped", err=True)
     if as_json:

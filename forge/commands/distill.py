@@ -72,10 +72,13 @@ def command(
     from forge.operations.own_adapter import own_adapter
     from forge.repo.contribution import path_of
     from forge.repo.git import find_repository
+    from forge.repo.lock import contribution_lock, only_one, unfinished_lock
     from forge.repo.settings import load_settings
 
     repo = find_repository()
     settings = load_settings(repo.top)
+    for file in (contribution_lock(repo, name), unfinished_lock(repo, name)):
+        click.get_current_context().with_resource(only_one(file, f"git forge distill {name}"))
     card = existing_card(repo, name)
 
     from forge.model import distillation

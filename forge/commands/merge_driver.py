@@ -24,8 +24,15 @@ from forge.errors import ExitCode, ForgeError
 @click.argument("path", default="forge-item.json")
 def command(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> None:
     """Merge the forge items of ANCESTOR, OURS and THEIRS into OURS by searching their coefficients."""
+    from forge.repo.git import find_repository
+    from forge.repo.leftovers import tidy_merge_files
+    from forge.repo.lock import driver_lock, sharing
+
     try:
-        merged = _merge(union, ancestor, ours, theirs, path)
+        repo = find_repository()
+        tidy_merge_files(repo, keep=[file.name for file in (ancestor, ours, theirs)])
+        with sharing(driver_lock(repo)):
+            merged = _merge(union, ancestor, ours, theirs, path)
     except ForgeError as error:
         error.exit_code = ExitCode.NEGATIVE  # to git, a conflict; OURS is as it was
         raise
@@ -34,8 +41,11 @@ def command(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) ->
         raise
     # In one step: a driver that is killed leaves either the old file or the whole new one.
     finished = ours.with_name(f"{ours.name}.forge")
-    finished.write_text(merged, encoding="utf-8")
-    finished.replace(ours)
+    try:
+        finished.write_text(merged, encoding="utf-8")
+        finished.replace(ours)
+    finally:
+        finished.unlink(missing_ok=True)  # of a full disk
 
 
 def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> str:

@@ -67,10 +67,12 @@ def command(
     from forge.operations.loading import load_repository_base
     from forge.repo.contribution import path_of
     from forge.repo.git import find_repository
+    from forge.repo.lock import contribution_lock, only_one
     from forge.repo.settings import load_settings
 
     repo = find_repository()
     settings = load_settings(repo.top)
+    click.get_current_context().with_resource(only_one(contribution_lock(repo, name), f"git forge train {name}"))
     card = existing_card(repo, name)
 
     from forge.model import images, scoring, training

@@ -26,7 +26,8 @@ from forge.repo.contribution import (
     path_of,
 )
 from forge.repo.git import Repository, git, git_succeeds, git_text
-from forge.repo.places import INDEX, list_files, read_file, read_item, read_settings_of
+from forge.repo.leftovers import KEPT_FOLDER, UNFINISHED
+from forge.repo.places import INDEX, list_files, read_file, read_item, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import Entry, ForgeItem, identity
 from forge.repo.recipe_text import to_json
@@ -67,7 +68,8 @@ def commit_contributions(repo: Repository, message: str | None, steps: int | Non
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ForgeError(f"{CONSOLIDATION} is not a folder", hint="move it out of the way")
     settings = load_settings(repo.top)
-    before = read_item(repo, "HEAD")
+    head = resolve(repo, "HEAD")
+    before = read_item(repo, head)
     changes = find_changes(repo, before, settings)
     refolded = _settings_changed(repo, before, settings)
     paths = _paths_to_commit(repo, changes)
@@ -87,8 +89,10 @@ def commit_contributions(repo: Repository, message: str | None, steps: int | Non
     there_before = [*list_files(repo, "HEAD", CONSOLIDATION), *list_files(repo, INDEX, CONSOLIDATION)]
     if files or item.consolidation is None:
         paths += [path for path in CONSOLIDATION_PATHS.values() if path in files or path in there_before]
-    with _restored_on_failure(repo):
-        (repo.top / ITEM_FILE).write_text(to_json(item), encoding="utf-8")
+    if git_text(repo, "rev-parse", "HEAD") != head:
+        raise ForgeError("HEAD has moved while git forge commit was at work", hint="run git forge commit again")
+    with _restored_on_failure(repo, head):
+        _write_whole(repo.top / ITEM_FILE, to_json(item).encode())
         if item.consolidation is None:
             for path in CONSOLIDATION_PATHS.values():
                 (repo.top / path).unlink(missing_ok=True)
@@ -102,6 +106,7 @@ def commit_contributions(repo: Repository, message: str | None, steps: int | Non
         there = [path for path in committed if path in known or (repo.top / path).exists()]
         # --force: many people ignore *.safetensors everywhere, and a forge item without its payloads is no model.
         git(repo, "add", "--all", "--force", "--", *_literal(there))
+        _refuse_what_changed_meanwhile(repo, item)
         try:
             git(repo, "commit", "--quiet", "-m", subject, "--", *_literal(committed))
         except ForgeError as error:  # a hook refused it, or the committer has no name
@@ -255,28 +260,69 @@ def _refuse_unfinished_merge(repo: Repository) -> None:
             )
 
 
+def _refuse_what_changed_meanwhile(repo: Repository, item: ForgeItem) -> None:
+    """A search takes a while: what is about to be committed must still be what the coefficients were found for."""
+    again = "nothing was committed: run git forge commit again"
+    staged, unreadable = find_all(repo, INDEX)
+    for error in unreadable.values():
+        raise error
+    for name in sorted({*staged, *item.names}):
+        entry = item.entry(name)
+        if entry is None or name not in staged or staged[name].missing:
+            raise ForgeError(f"{path_of(name)} has come or gone while git forge commit was at work", hint=again)
+        if identity(staged[name].entry(1.0)) != identity(entry):
+            raise ForgeError(f"{path_of(name)} was changed while git forge commit was at work", hint=again)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file in one step: one that is killed leaves the old file or the new one."""
+    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 @contextmanager
-def _restored_on_failure(repo: Repository) -> Iterator[None]:
+def _restored_on_failure(repo: Repository, head: str) -> Iterator[None]:
     """Put index, forge item and consolidation back if the block fails, whatever a hook or a full disk did.
 
-    Not where the commit was made all the same, and Ctrl-C came after it: then they belong to the new HEAD.
+    They are copied first and moved back, so that putting them back needs no room on the disk. Not where HEAD is no
+    longer `head`. Then the commit was made all the same, and Ctrl-C came after it, or another git has made one: the
+    files belong to that.
     """
-    head = git_text(repo, "rev-parse", "HEAD")
+    index, kept = repo.git_dir / "index", repo.git_dir / KEPT_FOLDER
     written = [repo.top / path for path in (ITEM_FILE, *CONSOLIDATION_PATHS.values())]
-    contents = {path: path.read_bytes() if path.is_file() else None for path in written}
-    index, saved = repo.git_dir / "index", repo.git_dir / "index.before-forge"
-    shutil.copyfile(index, saved)
+    there = [path for path in written if path.is_file()]
+    kept.mkdir()  # tidy() took away what a killed process may have left
     try:
-        yield
-    except BaseException:
-        if git_text(repo, "rev-parse", "HEAD") == head:
-            saved.replace(index)
-            for path, content in contents.items():
-                if content is None:
-                    path.unlink(missing_ok=True)
-                else:
-                    path.parent.mkdir(exist_ok=True)
-                    path.write_bytes(content)
-        raise
+        for path in (index, *there):
+            shutil.copyfile(path, kept / path.name)
+        try:
+            yield
+        except BaseException:
+            if git_text(repo, "rev-parse", "HEAD") == head:
+                _put_back_index(index, kept / index.name)
+                for path in written:
+                    if path in there:
+                        path.parent.mkdir(exist_ok=True)
+                        shutil.move(kept / path.name, path)
+                    else:
+                        path.unlink(missing_ok=True)
+            raise
     finally:
-        saved.unlink(missing_ok=True)
+        shutil.rmtree(kept, ignore_errors=True)
+
+
+def _put_back_index(index: Path, kept: Path) -> None:
+    """Replace the index as git does, under its lock; where another git holds that, it wrote what is there."""
+    held = index.with_name("index.lock")
+    try:
+        os.close(os.open(held, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return
+    try:
+        kept.replace(index)
+    finally:
+        held.unlink()

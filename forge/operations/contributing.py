@@ -12,6 +12,7 @@ from forge.errors import ForgeError
 from forge.repo.card import Card, check_labels, read_card, to_toml
 from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
 from forge.repo.git import Repository
+from forge.repo.leftovers import UNFINISHED, alone_in_work_tree
 from forge.repo.recipe import Base
 from forge.repo.safetensors_format import load_numpy, to_bytes
 
@@ -60,7 +61,8 @@ def write_adapter(
         CONFIG_FILE: json.dumps(config, indent=2).encode() + b"\n",
         CARD_FILE: to_toml(card).encode(),
     }
-    write_files(folder, files)
+    with alone_in_work_tree(repo, "git forge train", wait=True):
+        write_files(folder, files)
 
 
 def write_distilled(repo: Repository, name: str, distilled: DistilledImages, card: Card, method: str) -> None:
@@ -76,7 +78,8 @@ def write_distilled(repo: Repository, name: str, distilled: DistilledImages, car
         DISTILLED_FILE: to_bytes(arrays, metadata, path_of(name, DISTILLED_FILE)),
         CARD_FILE: to_toml(card).encode(),
     }
-    write_files(contribution_folder(repo, name), files)
+    with alone_in_work_tree(repo, "git forge distill", wait=True):
+        write_files(contribution_folder(repo, name), files)
 
 
 def read_elsewhere(path: Path, limit: int) -> bytes:
@@ -112,10 +115,13 @@ def rounded(value: Any) -> Any:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files one after the other, each whole or not at all, the card last: it vouches for the others."""
+    """Write files one after the other, each whole or not at all, the card last: it vouches for the others.
+
+    For who holds the lock of the work tree: what others leave unfinished here is taken for that of a dead process.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        unfinished = folder / f".{name}.unfinished"
+        unfinished = folder / f".{name}{UNFINISHED}"
         try:
             unfinished.write_bytes(content)
             unfinished.replace(folder / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -277,6 +278,14 @@ def _failure(args: Iterable[str], stderr: bytes) -> ForgeError:
     return ForgeError(error or f"git {verb} failed without a message", hint=hint)
 
 
+# git's words for a lock that another git holds, or one that was killed has left behind.
+_HELD = re.compile(r"Unable to create '(.+\.lock)': File exists|could not lock config file (.+): File exists")
+
+
+def _stale_lock(file: str) -> str:
+    return f"if a git is at work here, wait for it; if none is, one that was killed has left this file: rm '{file}'"
+
+
 def _what_git_said(stderr: bytes) -> tuple[str, str | None]:
     """git's first error line without its prefix, and the hints that came with it."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
@@ -284,4 +293,6 @@ def _what_git_said(stderr: bytes) -> tuple[str, str | None]:
     others = [line for line in lines if not line.startswith(("hint:", "warning:"))]
     errors = [line for line in others if line.startswith(("fatal:", "error:"))]
     first = next(iter(errors or others or lines), "")
+    if held := _HELD.search(first):
+        hints = [_stale_lock(held[1] or f"{held[2]}.lock")]
     return first.removeprefix("fatal:").removeprefix("error:").strip(), "\n".join(hints) or None
