@@ -1,18 +1,25 @@
-"""git forge install: the settings and hooks of one clone, or the settings of one user."""
+"""git forge install: the settings and hooks of one clone, the settings of one user, or the hook of a server."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from forge.repo.git import Repository
 
 
 @click.command("install")
 @click.option("--local", "scope", flag_value="local", default=True, help="This clone, hooks included (default).")
 @click.option("--global", "scope", flag_value="global", help="Your own git settings, for every clone; no hooks.")
+@click.option("--server", "scope", flag_value="server", help="A bare repository that is pushed to: check every push.")
 @click.option("--force", is_flag=True, help="Replace settings of the same name that git forge did not write.")
 def command(scope: str, force: bool) -> None:
     """Set up filter, diff and merge drivers, and the hooks. Doing it again changes nothing.
 
-    Hooks that are there already are kept and run before ours.
+    Hooks that are there already are kept and run before ours. With --server it is one hook, pre-receive, which
+    refuses a push whose forge item does not verify, or that is larger than `git config forge.max...` there allows.
     """
     from forge.repo import clone_setup
     from forge.repo.git import find_repository
@@ -22,7 +29,28 @@ def command(scope: str, force: bool) -> None:
         click.echo("git forge is set up in your git settings.")
         return
     repo = find_repository()
-    chained = clone_setup.install(repo, "local", force)
-    click.echo(f"git forge is set up in {repo.top}.")
+    if scope == "server":
+        chained = clone_setup.install_server(repo)
+        click.echo(f"Every push to {repo.top} is checked from now on.")
+    else:
+        chained = clone_setup.install(repo, "local", force)
+        click.echo(f"git forge is set up in {repo.top}.")
     for name in chained:
-        click.echo(f"The {name} hook that was there runs before ours.")
+        click.echo(f"The {name} hook that was there runs as well.")
+    _say_what_is_special(repo, scope)
+
+
+def _say_what_is_special(repo: Repository, scope: str) -> None:
+    """Where the hooks are not this clone's own to write."""
+    from forge.repo import hook_files
+
+    if hook_files.hooks_folder(repo) is None:
+        click.echo("core.hooksPath turns hooks off here, so nothing of git forge runs at a commit or a push.")
+        return
+    shared = hook_files.hooks_folder_of_all(repo)
+    if shared is not None:
+        click.echo(f"The hooks are in {shared}, which core.hooksPath names for all your repositories; where there is")
+        click.echo("no model they do nothing.")
+    for place in hook_files.hooks_by_hand(repo) if scope == "local" else []:
+        click.echo(f"{place.hook} is under version control and was left as it is; add this line to it:")
+        click.echo(f"    {place.call()}")

@@ -10,7 +10,7 @@ import click
 @click.option("--global", "scope", flag_value="global", help="Your own git settings.")
 def command(scope: str) -> None:
     """Take out the settings and hooks of git forge. Contributions, forge items and history stay."""
-    from forge.repo import clone_setup
+    from forge.repo import clone_setup, hook_files
     from forge.repo.git import find_repository
 
     if scope == "global":
@@ -18,5 +18,11 @@ def command(scope: str) -> None:
         click.echo("git forge is out of your git settings.")
         return
     repo = find_repository()
+    shared = hook_files.hooks_folder_of_all(repo)
     clone_setup.uninstall(repo, "local")
     click.echo(f"git forge is out of the settings and hooks of {repo.top}.")
+    if shared is not None:
+        click.echo(
+            f"The hooks were in {shared}, for all your repositories (core.hooksPath): the next git forge command"
+        )
+        click.echo("in a clone of a model puts them there again.")

@@ -16,23 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from forge.errors import ForgeError
-from forge.repo import hook_files
+from forge.repo import hook_files, lfs
 from forge.repo.git import Repository, git, git_text
+from forge.repo.storage import attribute_lines, read_attributes, storage_of, with_storage, write_attributes
 
 Scope = Literal["local", "global"]
 
-# Which files of a model repository are what. `-text`: no line end conversion may touch tensors. Blob ids of
-# the text files are in the forge item, so their line ends are fixed as well.
-ATTRIBUTE_LINES = (
-    "forge-item.json merge=forge diff=forge text eol=lf",
-    "forge.toml text eol=lf",
-    "contributions/*/adapter_model.safetensors filter=forge diff=forge merge=binary -text",
-    "contributions/*/distilled.safetensors filter=forge diff=forge merge=binary -text",
-    "contributions/*/adapter_config.json text eol=lf",
-    "contributions/*/card.toml text eol=lf",
-    "consolidation/adapter_model.safetensors filter=forge diff=forge merge=binary -text",
-    "consolidation/adapter_config.json text eol=lf",
-)
+ATTRIBUTE_LINES = attribute_lines()
 
 # Setting: its value. {program} is quoted for the shell; {driver} is the same for a merge driver, where git
 # expands % first. The driver's arguments are ancestor, ours (and result), theirs and the path.
@@ -72,6 +62,11 @@ def is_installed(repo: Repository) -> bool:
 
 def ensure_installed(repo: Repository) -> str | None:
     """Set this clone up if it is not; what to tell the user if something was done or could not be."""
+    told = [_ensure_own(repo), lfs.ensure_set_up(repo) if storage_of(repo) == "lfs" else None]
+    return "\n".join(each for each in told if each) or None
+
+
+def _ensure_own(repo: Repository) -> str | None:
     if is_installed(repo):
         return None
     fresh = not any(key in _found(repo, None) for key in SETTINGS)
@@ -106,6 +101,11 @@ def install(repo: Repository | None, scope: Scope = "local", force: bool = False
     return hook_files.install_hooks(repo, program())
 
 
+def install_server(repo: Repository) -> list[str]:
+    """Let the repository, a bare one on a server as a rule, check what is pushed to it; as `install` otherwise."""
+    return hook_files.install_hooks(repo, program(), hook_files.SERVER_HOOKS)
+
+
 def uninstall(repo: Repository | None, scope: Scope = "local") -> None:
     """Take out the settings, and in one clone the hooks, that install has put there; nothing else."""
     where = repo if repo is not None else _nowhere()
@@ -124,14 +124,11 @@ def expected() -> dict[str, str]:
 
 def add_attributes(repo: Repository) -> bool:
     """Add the lines that a model repository needs to its .gitattributes; whether any was missing."""
-    path = repo.top / ".gitattributes"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    present = {" ".join(line.split()) for line in text.splitlines()}
-    missing = [line for line in ATTRIBUTE_LINES if line not in present]
-    if missing:
-        separator = "" if not text or text.endswith("\n") else "\n"
-        path.write_text(text + separator + "".join(f"{line}\n" for line in missing), encoding="utf-8")
-    return bool(missing)
+    before = read_attributes(repo)
+    after = with_storage(before, storage_of(repo))
+    if after != before:
+        write_attributes(repo, after)
+    return after != before
 
 
 def _found(repo: Repository, scope: Scope | None) -> dict[str, str]:

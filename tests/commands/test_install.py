@@ -58,7 +58,7 @@ def test_a_chained_hook_is_named(repository: Repository, run_forge: RunForge) ->
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\n")
     done = run_forge(repository.top, "install")
-    assert done.stdout.splitlines()[1:] == ["The pre-push hook that was there runs before ours."]
+    assert done.stdout.splitlines()[1:] == ["The pre-push hook that was there runs as well."]
 
 
 def test_global_needs_no_repository(tmp_path: Path, user_settings: Path, run_forge: RunForge) -> None:
