@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from forge.errors import ForgeError
 from forge.repo.checks import Coefficient
 from forge.repo.consolidation import FOLDER as CONSOLIDATION_FOLDER
-from forge.repo.git import Repository, git_text, read_blobs
+from forge.repo.git import Repository, git_text
+from forge.repo.lfs import read_payloads
 from forge.repo.payloads import DistilledView, check_adapter, check_adapter_config, check_distilled
 from forge.repo.places import Place, read_item
 from forge.repo.recipe import Base, Entry, ForgeItem, check_modules
@@ -74,7 +75,7 @@ def _load_once(reference: str, fingerprint: str, place: str) -> BaseModel:
 
 def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:
     """Reads blobs of the repository, none larger than the limits allow."""
-    return lambda ids: read_blobs(repo, ids, limits.file_bytes)
+    return lambda ids: read_payloads(repo, ids, limits.file_bytes)
 
 
 def load_adapters(base: BaseModel, entries: Sequence[Entry], read: ReadBlobs) -> dict[str, Adapter]:

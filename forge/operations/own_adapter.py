@@ -8,6 +8,7 @@ from forge.errors import ForgeError
 from forge.operations.loading import load_adapter
 from forge.repo.contribution import ADAPTER_FILE, CONFIG_FILE, path_of
 from forge.repo.git import Repository
+from forge.repo.lfs import follow
 from forge.repo.places import read_file
 from forge.repo.settings import LimitSettings
 
@@ -27,4 +28,5 @@ def own_adapter(repo: Repository, name: str, base: BaseModel, limits: LimitSetti
     if config is None or weights is None:
         missing = path_of(name, CONFIG_FILE if config is None else ADAPTER_FILE)
         raise ForgeError(f"{missing} is missing", hint=f"make the adapter again with git forge train {name}")
+    weights = follow(repo, weights, path_of(name, ADAPTER_FILE), limits.file_bytes)
     return load_adapter(base, config, weights, path_of(name))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from forge.errors import ForgeError
+from forge.repo import lfs
 from forge.repo.card import Card, read_card
 from forge.repo.checks import check_name
 from forge.repo.git import Repository, hash_object, read_blob
@@ -34,7 +35,6 @@ ENTRY_PARTS = {"adapter": ADAPTER_FILE, "config": CONFIG_FILE, "distilled": DIST
 Listing = dict[str, ListedFile]
 
 _PLAIN_MODES = ("100644", "100755")
-_LFS = b"version https://git-lfs."
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,17 @@ def find_files(repo: Repository, name: str, place: Place) -> ContributionFiles:
     return _files(repo, name, place, list_files(repo, place, path_of(name)))
 
 
-def find_all(repo: Repository, place: Place) -> Found:
-    """As find_files, of every contribution by name; and the errors of those that cannot be read."""
+def find_all(repo: Repository, place: Place, listed: Listing | None = None) -> Found:
+    """As find_files, of every contribution by name; and the errors of those that cannot be read.
+
+    listed: the files below contributions/, where they are not as they lie in the place.
+    """
     found: dict[str, ContributionFiles] = {}
     unreadable: dict[str, ForgeError] = {}
-    for name, listed in _by_name(list_files(repo, place, FOLDER), place).items():
+    by_name = _by_name(list_files(repo, place, FOLDER) if listed is None else listed, place)
+    for name, files in by_name.items():
         try:
-            found[name] = _files(repo, name, place, listed)
+            found[name] = _files(repo, name, place, files)
         except ForgeError as error:
             unreadable[name] = error
     return found, unreadable
@@ -158,7 +162,7 @@ def pointers(repo: Repository, name: str) -> tuple[str, ...]:
         path = repo.top / path_of(name, file)
         if path.is_file() and not path.is_symlink():
             with path.open("rb") as stream:
-                if stream.read(len(_LFS)) == _LFS:
+                if stream.read(len(lfs.START)) == lfs.START:
                     found.append(path_of(name, file))
     return tuple(found)
 
@@ -256,11 +260,12 @@ def _entry_disagreements(files: ContributionFiles, entry: Entry) -> list[str]:
 
 def _content(repo: Repository, files: ContributionFiles, file: str, limits: LimitSettings) -> bytes:
     if files.place is not None:
-        return read_blob(repo, files.blobs[file], limits.file_bytes)
-    content = read_file(repo, None, path_of(files.name, file), limits.file_bytes)
+        content: bytes | None = read_blob(repo, files.blobs[file], limits.file_bytes)
+    else:
+        content = read_file(repo, None, path_of(files.name, file), limits.file_bytes)
     if content is None:  # taken away since it was listed
         raise ForgeError(f"{files.described(file)} is missing")
-    return content
+    return lfs.follow(repo, content, files.described(file), limits.file_bytes)
 
 
 def _check_agreement(files: ContributionFiles, card: Card, distilled: DistilledView, base: Base | None) -> None:

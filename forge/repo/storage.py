@@ -1,0 +1,164 @@
+"""How payloads are kept: by git itself or by git-lfs; what .gitattributes says, and which blobs are the same file.
+
+The choice is in .gitattributes, under version control like everything else: each commit says for itself. So
+a history may hold both, and a merge may bring together branches that chose differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal, get_args
+
+from forge.errors import ForgeError
+from forge.repo import lfs
+from forge.repo.git import Repository, git, read_blobs
+from forge.repo.recipe import ForgeItem
+
+Storage = Literal["git", "lfs"]
+STORAGES: tuple[Storage, ...] = get_args(Storage)
+ATTRIBUTES_FILE = ".gitattributes"
+
+# `-text`: no line end conversion may touch tensors. Blob ids of the text files are in the forge item, so their
+# line ends are fixed as well.
+_PAYLOADS = (
+    "contributions/*/adapter_model.safetensors",
+    "contributions/*/distilled.safetensors",
+    "consolidation/adapter_model.safetensors",
+)
+_DRIVERS = "diff=forge merge=binary -text"
+_LINES = (
+    "forge-item.json merge=forge diff=forge text eol=lf",
+    "forge.toml text eol=lf",
+    _PAYLOADS[0],
+    _PAYLOADS[1],
+    "contributions/*/adapter_config.json text eol=lf",
+    "contributions/*/card.toml text eol=lf",
+    _PAYLOADS[2],
+    "consolidation/adapter_config.json text eol=lf",
+)
+_FILTERS: dict[Storage, str] = {"git": "forge", "lfs": "lfs"}
+_PARTS = ("adapter", "config", "distilled")
+
+
+def attribute_lines(storage: Storage = "git") -> tuple[str, ...]:
+    """Which files of a model repository are what, as .gitattributes has it."""
+    return tuple(_payload_line(line, storage) if line in _PAYLOADS else line for line in _LINES)
+
+
+def with_storage(text: str, storage: Storage) -> str:
+    """The text of a .gitattributes with our lines for `storage`: changed where they stand, or added at the end.
+
+    Lines that git forge did not write stay as they are. There and back gives the same text.
+    """
+    wanted = attribute_lines(storage)
+    ours = {line: _payload_line(pattern, storage) for pattern in _PAYLOADS for line in _both(pattern)}
+    lines = []
+    for line in text.splitlines(keepends=True):
+        bare = " ".join(line.split())
+        changed = ours.get(bare, bare)
+        end = line[len(line.rstrip("\r\n")) :]
+        lines.append(line if changed == bare else changed + end)
+    present = {" ".join(line.split()) for line in lines}
+    missing = [line for line in wanted if line not in present]
+    if missing and lines and not lines[-1].endswith(("\n", "\r")):
+        lines[-1] += "\n"
+    return "".join(lines) + "".join(f"{line}\n" for line in missing)
+
+
+def read_attributes(repo: Repository) -> str:
+    """The text of .gitattributes in the work tree, line ends and all; empty where there is none."""
+    path = repo.top / ATTRIBUTES_FILE
+    return os.fsdecode(path.read_bytes()) if path.exists() else ""
+
+
+def write_attributes(repo: Repository, text: str) -> None:
+    """Write .gitattributes in the work tree."""
+    (repo.top / ATTRIBUTES_FILE).write_bytes(os.fsencode(text))
+
+
+def storage_of(repo: Repository) -> Storage:
+    """Where `git add` puts payloads in this work tree."""
+    attributes = repo.top / ATTRIBUTES_FILE
+    try:  # nearly always the answer, and no process need be started for it
+        if b"filter=lfs" not in attributes.read_bytes() and not (repo.common_dir / "info/attributes").exists():
+            return "git"
+    except OSError:
+        return "git"
+    found = set(filters_of(repo, [pattern.replace("*", "any") for pattern in _PAYLOADS]).values())
+    return "lfs" if found == {_FILTERS["lfs"]} else "git"
+
+
+def filters_of(repo: Repository, paths: Iterable[str]) -> dict[str, str]:
+    """The filter that git applies to each path in this work tree, by name; "unspecified" for none."""
+    question = "".join(f"{path}\0" for path in paths)
+    answer = os.fsdecode(git(repo, "check-attr", "-z", "--stdin", "filter", input=os.fsencode(question)))
+    fields = answer.split("\0")
+    return dict(zip(fields[0::3], fields[2::3], strict=False))
+
+
+def filter_name(storage: Storage) -> str:
+    """The filter that payloads have in a storage."""
+    return _FILTERS[storage]
+
+
+def same_file(repo: Repository, one: str, other: str) -> bool:
+    """Whether two blobs stand for one file: the same blob, or one is the git-lfs pointer to the other's content.
+
+    False as well where one of them is not here.
+    """
+    if one == other:
+        return True
+    try:
+        contents = read_blobs(repo, (one, other))
+    except ForgeError:
+        return False
+    first, second = contents[one], contents[other]
+    pointer, content = lfs.parse_pointer(first), second
+    if pointer is None:
+        pointer, content = lfs.parse_pointer(second), first
+    if pointer is None or pointer.size != len(content):
+        return False
+    return hashlib.sha256(content).hexdigest() == pointer.oid
+
+
+def stored_alike(
+    repo: Repository, ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem
+) -> tuple[ForgeItem | None, ForgeItem, ForgeItem]:
+    """Three recipes in which a contribution that a side only stored in another way counts as unchanged.
+
+    Where all three hold the same file under two ids, all get the one that git's own merge of the file takes.
+    So the storage of a file is no part of the model, and no merge searches because of it.
+    """
+    if ancestor is None:
+        return ancestor, ours, theirs
+    chosen: dict[str, dict[str, str]] = {}
+    for entry in ancestor.contributions:
+        mine, other = ours.entry(entry.name), theirs.entry(entry.name)
+        if mine is None or other is None:
+            continue
+        for part in _PARTS:
+            before, here, there = (getattr(each, part) for each in (entry, mine, other))
+            if before != here or before != there:
+                taken = there if here == before else here
+                if all(same_file(repo, taken, each) for each in {before, here, there}):
+                    chosen.setdefault(entry.name, {})[part] = taken
+    if not chosen:
+        return ancestor, ours, theirs
+    return with_ids(ancestor, chosen), with_ids(ours, chosen), with_ids(theirs, chosen)
+
+
+def with_ids(item: ForgeItem, ids: dict[str, dict[str, str]]) -> ForgeItem:
+    """`item` with other ids for some files: by the contribution's name, then by the part of its entry."""
+    entries = tuple(replace(entry, **ids.get(entry.name, {})) for entry in item.contributions)  # type: ignore[arg-type]
+    return replace(item, contributions=entries)
+
+
+def _both(pattern: str) -> tuple[str, ...]:
+    return tuple(_payload_line(pattern, storage) for storage in STORAGES)
+
+
+def _payload_line(pattern: str, storage: Storage) -> str:
+    return f"{pattern} filter={_FILTERS[storage]} {_DRIVERS}"
