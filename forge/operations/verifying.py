@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from forge.errors import ForgeError
 from forge.operations.folding import score_item
 from forge.operations.loading import blob_reader, entry_named
+from forge.repo import lfs
 from forge.repo.consolidation import consolidation_problems
-from forge.repo.contribution import check_contribution, disagreements
+from forge.repo.contribution import Follow, check_contribution, disagreements
 from forge.repo.git import Repository
 from forge.repo.places import read_file, read_item, read_settings_of
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import TaskScore, check_modules
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.settings import not_a_model_repository
+from forge.repo.settings import LimitSettings, not_a_model_repository
 
 # Another processor adds floats in another order: scores reproduce to this, not to the last bit.
 CROSS_ENTROPY_TOLERANCE = 2e-3
 IMAGES_TOLERANCE = 1  # images whose answer may flip
 
 
-def problems_of(repo: Repository, rev: str, *, scores: bool) -> list[str]:
+def problems_of(
+    repo: Repository,
+    rev: str,
+    *,
+    scores: bool,
+    most: LimitSettings | None = None,
+    follow: Follow = lfs.follow,
+) -> list[str]:
     """What is wrong with the version in `rev`, one line each; empty if nothing is.
 
     Checks the digest, forge item against tree and forge.toml, every contribution's files, and (with
-    `scores`) that the recorded scores come out again. Raises ForgeError where there is no model at all.
+    `scores`) that the recorded scores come out again. most: limits that forge.toml cannot raise. follow: how to
+    get at the content of a pointer of git-lfs. Raises ForgeError where there is no model at all.
     """
     if all(read_file(repo, rev, file) is None for file in (SETTINGS_FILE, ITEM_FILE)):
         raise not_a_model_repository(rev)
@@ -31,25 +42,31 @@ def problems_of(repo: Repository, rev: str, *, scores: bool) -> list[str]:
     if problems:
         return problems
     settings = read_settings_of(repo, rev)
+    limits = settings.limits if most is None else _stricter(settings.limits, most)
     item = read_item(repo, rev)
     problems = consolidation_problems(repo, rev, item)
     if problems:
         return problems
     for name in item.names:
         try:
-            modules = check_contribution(repo, name, rev, base=item.base, limits=settings.limits).adapter.modules
+            found = check_contribution(repo, name, rev, base=item.base, limits=limits, follow=follow)
             entry = entry_named(item, name)
             for coefficient in (entry.coefficient, *entry.tasks.values()):
-                check_modules(name, coefficient, modules)
+                check_modules(name, coefficient, found.adapter.modules)
         except ForgeError as error:
             problems.append(error.message)
     if problems or not scores:
         return problems
     try:
-        found = score_item(repo, item, settings, blob_reader(repo, settings.limits))
+        computed = score_item(repo, item, settings, blob_reader(repo, settings.limits))
     except ForgeError as error:
         return [error.message]
-    return _score_problems(item.scores, found)
+    return _score_problems(item.scores, computed)
+
+
+def _stricter(one: LimitSettings, other: LimitSettings) -> LimitSettings:
+    """Two limits in one, limit by limit."""
+    return LimitSettings(**{each.name: min(getattr(one, each.name), getattr(other, each.name)) for each in fields(one)})
 
 
 def _score_problems(recorded: tuple[TaskScore, ...], found: tuple[TaskScore, ...]) -> list[str]:

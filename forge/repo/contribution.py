@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from forge.errors import ForgeError
@@ -33,6 +33,8 @@ FILES = (CONFIG_FILE, ADAPTER_FILE, DISTILLED_FILE, CARD_FILE)
 ENTRY_PARTS = {"adapter": ADAPTER_FILE, "config": CONFIG_FILE, "distilled": DISTILLED_FILE}
 
 Listing = dict[str, ListedFile]
+# As lfs.follow: repository, content, what a message names, limit; the content that it stands for.
+Follow = Callable[[Repository, bytes, str, int], bytes]
 
 _PLAIN_MODES = ("100644", "100755")
 
@@ -128,10 +130,12 @@ def check_contribution(
     *,
     base: Base | None = None,
     limits: LimitSettings | None = None,
+    follow: Follow = lfs.follow,
 ) -> Contribution:
     """Read and check a contribution: its files alone, against each other, and its card against `base`.
 
-    limits: those of forge.toml in the same place if not given. Raises ForgeError naming the file.
+    limits: those of forge.toml in the same place if not given. follow: how to get at the content of a pointer of
+    git-lfs. Raises ForgeError naming the file.
     """
     if limits is None:
         limits = read_settings_of(repo, place).limits
@@ -145,11 +149,11 @@ def check_contribution(
             f"{files.described(files.missing[0])} is missing",
             hint=f"make it with `git forge {verb} {name}`, or take it in with `git forge add {name}`",
         )
-    card = read_card(_content(repo, files, CARD_FILE, limits), files.described(CARD_FILE))
-    config = check_adapter_config(_content(repo, files, CONFIG_FILE, limits), files.described(CONFIG_FILE))
-    weights = _content(repo, files, ADAPTER_FILE, limits)
+    card = read_card(_content(repo, files, CARD_FILE, limits, follow), files.described(CARD_FILE))
+    config = check_adapter_config(_content(repo, files, CONFIG_FILE, limits, follow), files.described(CONFIG_FILE))
+    weights = _content(repo, files, ADAPTER_FILE, limits, follow)
     adapter = check_adapter(weights, config, files.described(ADAPTER_FILE))
-    images = _content(repo, files, DISTILLED_FILE, limits)
+    images = _content(repo, files, DISTILLED_FILE, limits, follow)
     distilled = check_distilled(images, files.described(DISTILLED_FILE), limits.distilled_images)
     _check_agreement(files, card, distilled, base)
     return Contribution(files, card, config, adapter, distilled)
@@ -157,14 +161,8 @@ def check_contribution(
 
 def pointers(repo: Repository, name: str) -> tuple[str, ...]:
     """The payload files in the work tree that are git-lfs pointers instead of content, by path."""
-    found = []
-    for file in (ADAPTER_FILE, DISTILLED_FILE):
-        path = repo.top / path_of(name, file)
-        if path.is_file() and not path.is_symlink():
-            with path.open("rb") as stream:
-                if stream.read(len(lfs.START)) == lfs.START:
-                    found.append(path_of(name, file))
-    return tuple(found)
+    paths = (path_of(name, file) for file in (ADAPTER_FILE, DISTILLED_FILE))
+    return tuple(path for path in paths if lfs.is_pointer_file(repo.top / path))
 
 
 def disagreements(repo: Repository, place: Place, contributions: Found | None = None) -> list[str]:
@@ -258,14 +256,14 @@ def _entry_disagreements(files: ContributionFiles, entry: Entry) -> list[str]:
     return problems
 
 
-def _content(repo: Repository, files: ContributionFiles, file: str, limits: LimitSettings) -> bytes:
+def _content(repo: Repository, files: ContributionFiles, file: str, limits: LimitSettings, follow: Follow) -> bytes:
     if files.place is not None:
         content: bytes | None = read_blob(repo, files.blobs[file], limits.file_bytes)
     else:
         content = read_file(repo, None, path_of(files.name, file), limits.file_bytes)
     if content is None:  # taken away since it was listed
         raise ForgeError(f"{files.described(file)} is missing")
-    return lfs.follow(repo, content, files.described(file), limits.file_bytes)
+    return follow(repo, content, files.described(file), limits.file_bytes)
 
 
 def _check_agreement(files: ContributionFiles, card: Card, distilled: DistilledView, base: Base | None) -> None:
