@@ -30,7 +30,7 @@ def alone_in_work_tree(repo: Repository, doing: str, *, wait: bool = False) -> I
 
 def tidy(repo: Repository) -> list[str]:
     """Remove leftovers, and say which; only for who holds the lock of the work tree."""
-    found = [repo.top / f".forge-item.json{UNFINISHED}"]
+    found = [repo.top / f".{name}{UNFINISHED}" for name in ("forge-item.json", ".gitattributes")]
     for folder in _WRITTEN_IN:
         # Linked folders lead elsewhere: nothing there is ours to remove.
         found += [path for path in repo.top.glob(f"{folder}/.*{UNFINISHED}") if not _through_link(repo, path)]

@@ -106,6 +106,35 @@ def follow(repo: Repository, content: bytes, source: str | Callable[[], str], li
     )
 
 
+def pointers_among(repo: Repository, blobs: Iterable[str]) -> dict[str, Pointer]:
+    """Those of the blobs that are pointers, by id; no large blob is read."""
+    names = "".join(f"{blob}\n" for blob in dict.fromkeys(blobs))
+    if not names:
+        return {}
+    answers = git_text(repo, "cat-file", "--batch-check=%(objectname) %(objectsize)", input=names.encode())
+    sizes = (line.rsplit(" ", 1) for line in answers.splitlines())
+    small = [name for name, size in sizes if size.isdigit() and int(size) <= MOST]
+    found = {blob: parse_pointer(content) for blob, content in read_blobs(repo, small).items()}
+    return {blob: pointer for blob, pointer in found.items() if pointer is not None}
+
+
+def objects_here(repo: Repository, pointers: Iterable[Pointer]) -> set[str]:
+    """The ids of those objects that git-lfs has in this clone."""
+    wanted = {pointer.oid for pointer in pointers}
+    if not wanted:
+        return set()
+    folder = _store_folder(repo)
+    return {oid for oid in wanted if (folder / oid[:2] / oid[2:4] / oid).is_file()}
+
+
+def is_pointer_file(path: Path) -> bool:
+    """Whether a file on disk is a pointer where the content should be."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(START)) == START
+
+
 def store(repo: Repository, content: bytes) -> bytes:
     """Put content into git-lfs's store of this clone; the pointer to it."""
     pointer = git(repo, "lfs", "clean", input=content)
@@ -115,10 +144,9 @@ def store(repo: Repository, content: bytes) -> bytes:
     return pointer
 
 
-def fetch(repo: Repository, rev: str) -> None:
-    """Download what a revision needs, in one go. No error where that fails: reading says what is missing."""
-    remote = git_text(repo, "config", "--get", "remote.lfsdefault", check=False) or "origin"
-    git(repo, *_EVERYTHING, "lfs", "fetch", remote, rev, check=False)
+def fetch(repo: Repository) -> None:
+    """Download what HEAD needs, in one go. No error where that fails: reading says what is missing."""
+    git(repo, *_EVERYTHING, "lfs", "fetch", check=False)
 
 
 def push_objects(repo: Repository, remote: str, url: str, refs: Sequence[str]) -> None:
@@ -128,14 +156,13 @@ def push_objects(repo: Repository, remote: str, url: str, refs: Sequence[str]) -
     here nor there, whatever the user's settings allow.
     """
     tips = [tip for tip in (line.split()[1] for line in refs if len(line.split()) == 4) if tip.strip("0")]
-    needed = _pointers(repo, [blob for tip in tips for blob in _payloads_of(repo, tip)])
-    if not needed and not _pointers(repo, _new_payloads(repo, remote, tips)):
+    needed = pointers_among(repo, [blob for tip in tips for blob in _payloads_of(repo, tip)]).values()
+    if not needed and not pointers_among(repo, _new_payloads(repo, remote, tips)):
         return
     require(repo, "what is pushed keeps files in it")
     # git-lfs's own hook may have done this already: then it finds nothing to do.
     _push(repo, ("pre-push", remote, url), "".join(f"{line.strip()}\n" for line in refs))
-    store_folder = _store_folder(repo)
-    here = sorted({each.oid for each in needed if (store_folder / each.oid[:2] / each.oid[2:4] / each.oid).is_file()})
+    here = sorted(objects_here(repo, needed))
     if here:  # among them what an earlier push without hooks has left behind
         _push(repo, ("push", "--object-id", remote, *here))
 
@@ -196,21 +223,9 @@ def _new_payloads(repo: Repository, remote: str, tips: Sequence[str]) -> list[st
     return [line.partition(" ")[0] for line in os.fsdecode(listed).splitlines() if line.endswith(SUFFIX)]
 
 
-def _pointers(repo: Repository, blobs: Sequence[str]) -> list[Pointer]:
-    """The pointers among blobs."""
-    if not blobs:
-        return []
-    names = "".join(f"{blob}\n" for blob in dict.fromkeys(blobs))
-    answers = git_text(repo, "cat-file", "--batch-check=%(objectname) %(objectsize)", input=names.encode())
-    sizes = (line.rsplit(" ", 1) for line in answers.splitlines())
-    small = [name for name, size in sizes if size.isdigit() and int(size) <= MOST]
-    found = (parse_pointer(content) for content in read_blobs(repo, small).values())
-    return [pointer for pointer in found if pointer is not None]
-
-
 def _store_folder(repo: Repository) -> Path:
     """Where git-lfs keeps this clone's objects; lfs.storage may say."""
-    lines = git_text(repo, "lfs", "env").splitlines()
+    lines = git_text(repo, "lfs", "env", check=False).splitlines()  # nothing where there is no git-lfs
     place = next((line.partition("=")[2] for line in lines if line.startswith("LocalMediaDir=")), "")
     return Path(place or repo.common_dir / "lfs" / "objects")
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Literal, get_args
 
 from forge.errors import ForgeError
 from forge.repo import lfs
-from forge.repo.git import Repository, git, read_blobs
+from forge.repo.git import Repository, git, read_blob, read_blobs
 from forge.repo.recipe import ForgeItem
 
 Storage = Literal["git", "lfs"]
@@ -115,13 +115,16 @@ def same_file(repo: Repository, one: str, other: str) -> bool:
         contents = read_blobs(repo, (one, other))
     except ForgeError:
         return False
-    first, second = contents[one], contents[other]
-    pointer, content = lfs.parse_pointer(first), second
-    if pointer is None:
-        pointer, content = lfs.parse_pointer(second), first
-    if pointer is None or pointer.size != len(content):
+    return _stands_for(contents[one], contents[other]) or _stands_for(contents[other], contents[one])
+
+
+def is_kept_as(repo: Repository, blob: str, content: bytes) -> bool:
+    """Whether a blob is `content`, or the git-lfs pointer to it, or where `content` is a pointer, what that says."""
+    try:
+        kept = read_blob(repo, blob)
+    except ForgeError:
         return False
-    return hashlib.sha256(content).hexdigest() == pointer.oid
+    return kept == content or _stands_for(kept, content) or _stands_for(content, kept)
 
 
 def stored_alike(
@@ -150,10 +153,20 @@ def stored_alike(
     return with_ids(ancestor, chosen), with_ids(ours, chosen), with_ids(theirs, chosen)
 
 
-def with_ids(item: ForgeItem, ids: dict[str, dict[str, str]]) -> ForgeItem:
+def with_ids(
+    item: ForgeItem, ids: Mapping[str, Mapping[str, str]], consolidation: Mapping[str, str] | None = None
+) -> ForgeItem:
     """`item` with other ids for some files: by the contribution's name, then by the part of its entry."""
     entries = tuple(replace(entry, **ids.get(entry.name, {})) for entry in item.contributions)  # type: ignore[arg-type]
-    return replace(item, contributions=entries)
+    made = item.consolidation
+    if made is not None and consolidation:
+        made = replace(made, **consolidation)  # type: ignore[arg-type]
+    return replace(item, contributions=entries, consolidation=made)
+
+
+def _stands_for(pointer: bytes, content: bytes) -> bool:
+    said = lfs.parse_pointer(pointer)
+    return said is not None and said.size == len(content) and hashlib.sha256(content).hexdigest() == said.oid
 
 
 def _both(pattern: str) -> tuple[str, ...]:
