@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from forge.repo.git import Repository
 
 FORGE_ITEM = "forge-item.json"
+MOST_SHOWN = 20  # problems of one push
 
 
 @click.command("hook", context_settings={"ignore_unknown_options": True})
@@ -27,7 +28,11 @@ def command(name: str, args: tuple[str, ...]) -> None:
     if name == "prepare-commit-msg" and args:
         prepare_commit_msg(find_repository(), Path(args[0]), args[1] if len(args) > 1 else None)
     elif name == "pre-push":
-        pre_push(find_repository(), sys.stdin)
+        repo, refs = find_repository(), sys.stdin.readlines()
+        pre_push(repo, refs)
+        push_to_lfs(repo, args, refs)
+    elif name == "pre-receive":
+        pre_receive(sys.stdin)
     # Any other: a hook of a later version, or nothing to do.
 
 
@@ -54,8 +59,49 @@ def pre_push(repo: Repository, refs: Iterable[str]) -> None:
     if problems:
         raise ForgeError(
             "the push was refused:\n  " + "\n  ".join(problems),
-            hint="see git forge verify; git push --no-verify pushes all the same",
+            hint="git forge refold, then git commit, makes the forge item anew (see git forge status); "
+            "git push --no-verify pushes all the same",
         )
+
+
+def pre_receive(lines: Iterable[str]) -> None:
+    """Refuse a push to this repository whose forge item does not verify, or that is over its limits.
+
+    lines: git's "OLD-ID NEW-ID REF".
+    """
+    import os
+
+    # Paths of the quarantine may be relative to the git folder, where git starts the hook; we start git elsewhere.
+    for variable in ("GIT_OBJECT_DIRECTORY", "GIT_QUARANTINE_PATH"):
+        if variable in os.environ:
+            os.environ[variable] = str(Path(os.environ[variable]).absolute())
+
+    from forge.operations.receiving import check_push, parse_updates
+    from forge.repo.git import find_repository
+    from forge.text import printable
+
+    verdict = check_push(find_repository(), parse_updates(lines))
+    if verdict.problems:
+        shown = [printable(problem) for problem in verdict.problems[:MOST_SHOWN]]
+        more = len(verdict.problems) - len(shown)
+        raise ForgeError(
+            "the push was refused:\n  " + "\n  ".join([*shown, *([f"and {more} more"] if more else [])]),
+            hint="in your clone git forge verify --no-scores says the same, and git forge status what to do",
+        )
+    if verdict.unseen:
+        where = "files in git-lfs that are not on this machine"
+        click.echo(f"{where}: {verdict.unseen}; only their size was checked", err=True)
+
+
+def push_to_lfs(repo: Repository, remote: Sequence[str], refs: Sequence[str]) -> None:
+    """See that the server has what the pushed commits keep in git-lfs, and refuse the push if it has not.
+
+    remote: what git gives to the hook, its name and its URL.
+    """
+    from forge.repo.lfs import push_objects
+
+    if len(remote) == 2:
+        push_objects(repo, remote[0], remote[1], refs)
 
 
 def _problems(repo: Repository, tip: str) -> list[str]:

@@ -78,6 +78,7 @@ def test_help_version_and_idle_hooks_load_next_to_nothing(tmp_path: Path, args: 
         ("textconv", "forge-item.json"),
         ("hook", "prepare-commit-msg", ".git/description", "message"),
         ("hook", "pre-push", "origin", "url"),
+        ("hook", "pre-receive"),
     ],
     ids=" ".join,
 )
