@@ -31,10 +31,12 @@ class ListedFile:
     """A file in a place: its mode as git has it ("100644"), and the id of its blob.
 
     In the work tree the id is None for a file that differs from the index or is not in it.
+    sparse: git keeps it out of the work tree (a sparse checkout); it belongs there as it is in the index.
     """
 
     mode: str
     blob: str | None
+    sparse: bool = False
 
 
 def described(place: Place, path: str) -> str:
@@ -93,7 +95,8 @@ def read_file(repo: Repository, place: Place, path: str, limit: int = git_side.B
             )
         return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        kept_out = _list_index(repo, path).get(path)
+        return git_side.read_path(repo, INDEX, path, limit) if kept_out and kept_out.sparse else None
     except OSError as error:
         raise ForgeError(f"cannot read {path}: {error.strerror}") from None
 
@@ -127,13 +130,13 @@ def read_settings_of(repo: Repository, place: Place) -> Settings:
 
 
 def _list_index(repo: Repository, folder: str) -> dict[str, ListedFile]:
-    output = git_side.git(repo, "ls-files", "--stage", "-z", "--", f":(top,literal){folder}")
+    output = git_side.git(repo, "ls-files", "--stage", "-t", "-z", "--", f":(top,literal){folder}")
     listed = {}
     for line in os.fsdecode(output).split("\0"):
         head, _, path = line.partition("\t")
         if path:
-            mode, blob, stage = head.split(" ")
-            listed[path] = ListedFile(mode, blob) if stage == "0" else ListedFile(UNMERGED, None)
+            tag, mode, blob, stage = head.split(" ")
+            listed[path] = ListedFile(mode, blob, tag == "S") if stage == "0" else ListedFile(UNMERGED, None)
     return listed
 
 
@@ -142,13 +145,14 @@ def _list_work_tree(repo: Repository, folder: str) -> dict[str, ListedFile]:
     in_index = _list_index(repo, folder)
     pathspec = f":(top,literal){folder}"
     changed = os.fsdecode(git_side.git(repo, "diff-files", "--name-only", "-z", "--", pathspec)).split("\0")
-    listed = {path: file for path, file in in_index.items() if file.mode in ("160000", UNMERGED)}
+    listed = {path: file for path, file in in_index.items() if file.sparse or file.mode in ("160000", UNMERGED)}
     for path in _walk(repo.top, folder):
-        if path in listed:
+        if path in listed and not listed[path].sparse:
             continue
         mode = _mode(repo.top / path)
         known = in_index.get(path)
-        unchanged = known is not None and path not in changed and known.mode[:3] == mode[:3]
+        # git does not look at a file that it means to keep out of the work tree, and that is there all the same.
+        unchanged = known is not None and not known.sparse and path not in changed and known.mode[:3] == mode[:3]
         listed[path] = ListedFile(mode, known.blob if known is not None and unchanged else None)
     return listed
 

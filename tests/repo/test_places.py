@@ -102,3 +102,21 @@ def test_listing(model: SampleModel) -> None:
     listed = places.list_files(model.repo, WORK_TREE, "a")
     assert listed["a/plain"].blob is None and listed["a/new"].blob is None and listed["a/link"].blob is not None
     assert places.list_files(model.repo, WORK_TREE, "nothing") == {}
+
+
+def test_what_a_sparse_checkout_keeps_out_of_the_work_tree_is_as_in_the_index(model: SampleModel) -> None:
+    for path in ("a/file", "b/file"):
+        model.write(path, path.encode())
+    model.commit("Files")
+    whole = places.list_files(model.repo, WORK_TREE, "b")
+    model.git("sparse-checkout", "set", "--cone", "a")
+    assert not (model.top / "b").exists()
+    listed = places.list_files(model.repo, WORK_TREE, "b")
+    assert [(path, file.mode, file.blob) for path, file in listed.items()] == [
+        (path, file.mode, file.blob) for path, file in whole.items()
+    ]
+    assert places.read_file(model.repo, WORK_TREE, "b/file") == b"b/file"
+    model.git("config", "sparse.expectFilesOutsideOfPatterns", "true")  # git then looks at none of them
+    model.write("b/file", b"changed")
+    assert places.list_files(model.repo, WORK_TREE, "b")["b/file"].blob is None
+    assert places.read_file(model.repo, WORK_TREE, "b/file") == b"changed"
