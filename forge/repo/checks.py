@@ -49,7 +49,7 @@ def check_text(text: object, what: str) -> str:
 def check_number(value: object, what: str) -> float:
     """A finite number, rounded to DECIMALS; minus zero becomes zero, so that equal is equal in bytes."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ForgeError(f"{what} must be a number, not {value!r}")
+        raise ForgeError(f"{what} must be a number, not {repr(value)[:40]}")
     try:
         number = float(value)
     except OverflowError:

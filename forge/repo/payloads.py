@@ -89,15 +89,15 @@ def check_adapter_config(data: bytes, source: str) -> AdapterConfig:
     config = _json_object(data, source)
     kind = config.get("peft_type")
     if kind != "LORA":
-        _refuse(source, f"peft_type is {kind!r}, not 'LORA'")
+        _refuse(source, f"peft_type is {_shown(kind)}, not 'LORA'")
     if config.get("bias", "none") != "none":
-        _refuse(source, f"bias is {config['bias']!r}, not 'none'")
+        _refuse(source, f"bias is {_shown(config['bias'])}, not 'none'")
     initial = config.get("init_lora_weights")
     if isinstance(initial, str) and initial.lower().startswith(_OTHER_BASE):
-        _refuse(source, f"init_lora_weights is {initial!r}, which changes the base's weights")
+        _refuse(source, f"init_lora_weights is {_shown(initial)}, which changes the base's weights")
     for key, value in config.items():
         if key not in _NEUTRAL and value not in (None, False, {}, [], ""):
-            _refuse(source, f"{key} is set")
+            _refuse(source, f"{printable(key)[:80]} is set")
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if type(rank) is not int or not 1 <= rank <= MAX_RANK:
         raise ForgeError(f"{source}: r must be a whole number from 1 to {MAX_RANK}", hint=_EXPORT)
@@ -211,6 +211,10 @@ def check_distilled(data: bytes, source: str, most: int = MAX_DISTILLED) -> Dist
 
 _EXPORT = "save the adapter again with PEFT's save_pretrained"
 _DISTIL = "make it again with `git forge distill`"
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:80]  # a config is up to a megabyte of whatever someone put there
 
 
 def _refuse(source: str, what: str) -> NoReturn:

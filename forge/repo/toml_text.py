@@ -12,7 +12,12 @@ from forge.errors import ForgeError
 from forge.text import printable
 
 MAX_BYTES = 2**20
+MAX_PARTS = 32  # of one dotted key: tomllib takes the square of their number, hours for a file of nothing but dots
 
+# Starts where a key may start only, and never goes back: linear in the text, whatever that is.
+_DOTTED = re.compile(
+    rf"""(?:^|[\[{{,])[ \t]*+(?:(?>[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}""", re.MULTILINE
+)
 _MARKER = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
 
 
@@ -27,7 +32,11 @@ def parse_toml(text: str | bytes, source: str) -> dict[str, Any]:
                 f"{source}: merge conflict: the file holds conflict markers",
                 hint="edit the file to what it should be, `git add` it, and finish the merge",
             )
-        return tomllib.loads(plain)
+        if _DOTTED.search(plain):
+            raise ForgeError(f"{source}: a key of more than {MAX_PARTS} parts", hint="what needs such a key?")
+        tables = tomllib.loads(plain)
+        _check_numbers(tables)
+        return tables
     except UnicodeDecodeError:
         raise ForgeError(f"{source}: not a text file in UTF-8") from None
     except ValueError as error:
@@ -59,6 +68,17 @@ def refuse_unknown(found: Mapping[str, Any], known: tuple[str, ...], where: str)
             near = get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
             raise ForgeError(f"{where}: unknown key {printable(key)!r}", hint=hint)
+
+
+def _check_numbers(value: Any) -> None:
+    """TOML's whole numbers have 64 bits; tomllib reads any, which Python may then refuse even to print."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            _check_numbers(inner)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a whole number of more than 64 bits")
 
 
 def _without_none(value: Any) -> Any:
