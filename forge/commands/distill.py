@@ -70,6 +70,7 @@ def command(
     from forge.operations.contributing import card_for, existing_card, rounded, write_distilled
     from forge.operations.loading import load_repository_base
     from forge.operations.own_adapter import own_adapter
+    from forge.repo.card import validation_split
     from forge.repo.contribution import path_of
     from forge.repo.git import find_repository
     from forge.repo.lock import contribution_lock, only_one, unfinished_lock
@@ -85,9 +86,9 @@ def command(
     from forge.operations.private_data import read_private_data
     from forge.operations.unfinished import Unfinished
 
-    trained = card.training if card else {}
-    validation = validation or float(trained.get("validation_share", 0.2))
-    seed = int(trained.get("seed", 0)) if seed is None else seed
+    trained_share, trained_seed = validation_split(card)
+    validation = validation or trained_share
+    seed = trained_seed if seed is None else seed
     base = load_repository_base(repo, settings.base)
     defaults = distillation.default_settings(base.settings_family, method)
     chosen = {key: value for key, value in chosen.items() if value is not None}

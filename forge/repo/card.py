@@ -15,6 +15,7 @@ from forge.repo.toml_text import format_toml, parse_toml, take_table
 FILE_NAME = "card.toml"
 MAX_LABEL = 400  # characters; CLIP's text tower reads 77 tokens, which is less
 MAX_LABELS = 10_000
+DEFAULT_SHARE = 0.2  # of the data that training holds back
 
 SECTIONS = ("training", "distillation", "metrics", "privacy")
 
@@ -94,6 +95,16 @@ def read_card(text: str | bytes, source: str = FILE_NAME) -> Card:
         return Card(name, labels, Base(reference, fingerprint), **sections, other=other)
     except ForgeError as error:
         raise ForgeError(f"{source}: {error.message}", hint=error.hint) from None
+
+
+def validation_split(card: Card | None) -> tuple[float, int]:
+    """(share, seed) of the validation split in training; the defaults where a card says nothing that could be one."""
+    training = card.training if card is not None else {}
+    share, seed = training.get("validation_share"), training.get("seed")
+    return (
+        share if isinstance(share, float) and 0 < share < 1 else DEFAULT_SHARE,
+        seed if type(seed) is int and seed >= 0 else 0,
+    )
 
 
 def to_toml(card: Card) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forge.errors import ForgeError
-from forge.repo.card import Card, check_labels, read_card, to_toml
+from forge.repo.card import Card, check_labels, read_card, to_toml, validation_split
 from forge.repo.recipe import Base
 
 CARD = Card(
@@ -126,3 +126,21 @@ def test_refused(old: str, new: str, message: str) -> None:
     with pytest.raises(ForgeError, match=message) as caught:
         read_card(TEXT.replace(old, new), "contributions/breast/card.toml")
     assert caught.value.message.startswith("contributions/breast/card.toml: ")
+
+
+@pytest.mark.parametrize(
+    ("training", "split"),
+    [
+        ("validation_share = 0.3\nseed = 7", (0.3, 7)),
+        ("", (0.2, 0)),
+        ("validation_share = 'a third'\nseed = 'any'", (0.2, 0)),
+        ("validation_share = 2.0\nseed = -1", (0.2, 0)),
+        ("validation_share = nan\nseed = true", (0.2, 0)),
+        ("validation_share = [0.3]\nseed = 1979-05-27", (0.2, 0)),
+    ],
+)
+def test_the_split_that_a_card_tells_of(training: str, split: tuple[float, int]) -> None:
+    """Whatever a stranger's card holds there, distilling can go on."""
+    text = '[task]\nname = "x"\nlabels = ["a", "b"]\n[base]\nreference = "r"\nfingerprint = "f"\n[training]\n'
+    assert validation_split(read_card(text + training)) == split
+    assert validation_split(None) == (0.2, 0)
