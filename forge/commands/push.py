@@ -21,6 +21,7 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
     from forge.errors import ForgeError
     from forge.operations.verifying import problems_of
     from forge.repo.git import environment, find_repository
+    from forge.repo.lfs import push_objects
     from forge.repo.places import resolve
     from forge.repo.settings import load_settings
 
@@ -43,6 +44,8 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
         raise ForgeError(
             f"{name} does not verify, so it was not pushed:\n  " + "\n  ".join(problems), hint="see git forge verify"
         )
+    # The hook does this too, where hooks are not turned off.
+    push_objects(repo, remote, remote, [f"refs/heads/{name} {commit} refs/heads/{name} {'0' * len(commit)}"])
     # git speaks to the terminal itself: its progress, its questions for a password, its hooks' words.
     arguments = ["git", "push", *([] if upstream else ["--set-upstream"]), remote, name]
     done = subprocess.run(arguments, cwd=repo.top, env=environment(repo), check=False)

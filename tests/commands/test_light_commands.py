@@ -72,6 +72,8 @@ def test_help_version_and_idle_hooks_load_next_to_nothing(tmp_path: Path, args: 
         ("log", "--json"),
         ("show",),
         ("status",),
+        ("storage",),
+        ("gc",),
         ("diff", "HEAD~1", "HEAD"),
         ("install",),
         ("uninstall",),

@@ -1,0 +1,41 @@
+"""git forge storage: whether payloads are kept by git itself or by git-lfs, and how to change that."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("storage")
+@click.argument("storage", required=False, type=click.Choice(["git", "lfs"]))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+def command(storage: str | None, as_json: bool) -> None:
+    """Print where the payloads (adapters and distilled images) are kept, or keep them in STORAGE from now on.
+
+    git: plain objects, nothing else needed. lfs: git-lfs, for models that have outgrown git. Changing it makes one
+    commit, in which the model stays what it is; older commits stay as they are, and stay readable.
+    """
+    from dataclasses import asdict
+
+    from forge.console import emit_json
+    from forge.operations.storing import convert, find_stored
+    from forge.repo.storage import STORAGES
+    from forge.repo.versions import find_model_repository
+    from forge.text import printable
+
+    repo = find_model_repository()
+    for wanted in STORAGES:
+        if wanted == storage:
+            moved = convert(repo, wanted)
+            click.echo(f"{moved} files moved" if moved else "nothing to move", err=True)
+    found = find_stored(repo)
+    if as_json:
+        emit_json(asdict(found))
+        return
+    click.echo(found.storage)
+    told = (
+        (found.otherwise, f"not kept there (run: git forge storage {found.storage})"),
+        (found.absent, "not here (run: git lfs pull)"),
+    )
+    for paths, what in told:
+        for path in paths:
+            click.echo(f"  {printable(path)}: {what}")

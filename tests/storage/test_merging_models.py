@@ -1,0 +1,52 @@
+"""A merge that searches, across storages: the same model as without, and what is not here is fetched."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from storage.lfs_models import LfsServer, forge_ok, git_ok, lose, oid_of, remotes
+from story.hospitals import contribution_files, item, load_tiny_base, make_base, random_adapter, start_model
+from story.hospitals import write_contribution as write
+
+from forge.repo import clone_setup, lfs
+from forge.repo.git import find_repository
+
+BREAST = tuple(f"contributions/breast/{file}.safetensors" for file in ("adapter_model", "distilled"))
+
+
+@pytest.fixture
+def branches(tmp_path: Path) -> Path:
+    """main with breast, a branch colon from before that; all in git."""
+    folder = make_base(tmp_path / "base")
+    top, base = start_model(tmp_path / "plain", folder), load_tiny_base(folder)
+    clone_setup.install(find_repository(top))
+    for name in ("breast", "colon"):
+        git_ok(top, "switch", "--quiet", "-c", name, "main")
+        write(top, name, contribution_files(base, name, adapter=random_adapter(len(name))))
+        forge_ok(top, "commit")
+    git_ok(top, "switch", "--quiet", "main")
+    git_ok(top, "merge", "--quiet", "--ff-only", "breast")
+    return top
+
+
+def test_a_merge_across_storages_is_the_merge(branches: Path, tmp_path: Path, server: LfsServer) -> None:
+    top = Path(shutil.copytree(branches, tmp_path / "model", symlinks=True))
+    git_ok(branches, "merge", "--quiet", "--no-edit", "colon")
+    wanted = item(branches)
+
+    remotes(top, server)
+    forge_ok(top, "storage", "lfs")
+    tip = git_ok(top, "rev-parse", "main")
+    lfs.push_objects(find_repository(top), "origin", "origin", [f"refs/heads/main {tip} refs/heads/main {'0' * 40}"])
+    for path in BREAST:  # the driver finds pointers only, and gets the files
+        lose(top, oid_of(top, path))
+    git_ok(top, "merge", "--quiet", "--no-edit", "colon")
+    found = item(top)
+    for name, entry in found["contributions"].items():
+        assert entry["coefficient"] == wanted["contributions"][name]["coefficient"]
+    assert (found["scores"], found["search"]) == (wanted["scores"], wanted["search"])
+    assert forge_ok(top, "storage", "lfs").err == "2 files moved\n"
+    assert forge_ok(top, "verify").out.startswith("ok: ")
+    assert item(top)["scores"] == wanted["scores"]
