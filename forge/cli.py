@@ -25,6 +25,8 @@ VERBS = {
     "distill": "Distil private data into a contribution's small dataset.",
     "add": "Take in a contribution that was trained elsewhere.",
     "commit": "Fold the contributions into the forge item and commit both.",
+    "resolve": "Settle the model while a merge or rebase stands still in conflict.",
+    "refold": "Make the forge item of a commit that was merged but not forged.",
     "push": "Verify, then push.",
     "log": "List the versions of the model.",
     "show": "Show one version of the model.",

@@ -19,8 +19,9 @@ from forge.repo.settings import MOST_STEPS, STEPS
     help=f"Train a residual on all distilled sets that brings the model nearer to its parts ({STEPS} steps; 0 takes "
     "it out).",
 )
+@click.option("--accept", is_flag=True, help="Let tasks lose more than the gate of forge.toml allows; it is recorded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the new version as JSON.")
-def command(message: str | None, steps: int | None, as_json: bool) -> None:
+def command(message: str | None, steps: int | None, accept: bool, as_json: bool) -> None:
     """Check the contributions in the work tree, search the coefficients on all distilled sets, and commit.
 
     New and changed contributions are folded into the forge item of HEAD; removed ones are taken out of it. Where
@@ -36,7 +37,7 @@ def command(message: str | None, steps: int | None, as_json: bool) -> None:
 
     repo = find_repository()
     with alone_in_work_tree(repo, "git forge commit"):
-        done = commit_contributions(repo, message, steps)
+        done = commit_contributions(repo, message, steps, accept=accept)
     if done["consolidation_dropped"] and steps is None:
         click.echo("the consolidation was made of other contributions and is dropped", err=True)
     if as_json:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from forge.repo.checks import Coefficient
     from forge.repo.contribution import ContributionFiles
     from forge.repo.git import Repository
+    from forge.repo.in_progress import Operation
     from forge.repo.recipe import ForgeItem
 
 
@@ -35,7 +36,12 @@ class ContributionStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """All that the verb shows."""
+    """All that the verb shows.
+
+    operation: what stands still, by git's verb. unmerged: the model's files in conflict. next_steps: the commands
+    that settle that, or that mend a HEAD that was merged but not forged. kept_otherwise: payloads in HEAD that are not
+    kept in `storage`, where .gitattributes sends them.
+    """
 
     branch: str | None
     base: str
@@ -46,6 +52,11 @@ class Status:
     head_problems: tuple[str, ...]
     work_tree_problems: tuple[str, ...]
     pointers: tuple[str, ...]
+    storage: str
+    kept_otherwise: tuple[str, ...]
+    operation: str | None
+    unmerged: tuple[str, ...]
+    next_steps: tuple[str, ...]
 
 
 @click.command("status")
@@ -75,8 +86,10 @@ def find_status(repo: Repository) -> Status:
     from forge.repo import clone_setup
     from forge.repo.contribution import disagreements, find_all, pointers
     from forge.repo.git import git_succeeds, git_text
+    from forge.repo.in_progress import find_operation, of_the_model, unmerged_files
     from forge.repo.places import INDEX, WORK_TREE
     from forge.repo.settings import load_settings
+    from forge.repo.storage import storage_of
 
     settings = load_settings(repo.top)
     has_head = git_succeeds(repo, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
@@ -94,6 +107,14 @@ def find_status(repo: Repository) -> Status:
         else _contribution(name, head[0], index[0], here[0], head_item, work_tree_item)
         for name in sorted({*head[0], *index[0], *here[0], *unreadable})
     )
+    operation, unmerged = find_operation(repo), of_the_model(unmerged_files(repo))
+    storage = storage_of(repo)
+    unread = [path for name in here[0] for path in pointers(repo, name)]
+    otherwise: tuple[str, ...] = ()
+    if head_item is not None and (storage == "lfs" or unread):  # else there is nothing that git-lfs could hold
+        from forge.operations.storing import kept_otherwise
+
+        otherwise = kept_otherwise(repo, head_item, "HEAD", storage)
     return Status(
         branch=git_text(repo, "symbolic-ref", "--quiet", "--short", "HEAD", check=False) or None,
         base=settings.base.reference,
@@ -103,8 +124,29 @@ def find_status(repo: Repository) -> Status:
         contributions=contributions,
         head_problems=tuple(head_problems),
         work_tree_problems=tuple(problems),
-        pointers=tuple(path for name in here[0] for path in pointers(repo, name)),
+        pointers=tuple(path for path in unread if path not in otherwise),
+        storage=storage,
+        kept_otherwise=otherwise,
+        operation=operation.verb if operation else None,
+        unmerged=tuple(unmerged),
+        next_steps=_next_steps(repo, operation, bool(unmerged), bool(head_problems), disagreements(repo, INDEX)),
     )
+
+
+def _next_steps(
+    repo: Repository, operation: Operation | None, unmerged: bool, head_is_damaged: bool, in_index: list[str]
+) -> tuple[str, ...]:
+    from forge.repo.in_progress import octopus_steps
+
+    if operation is not None and operation.is_octopus:
+        return tuple(octopus_steps(repo, operation))
+    if operation is not None:
+        return (*(["git forge resolve"] if unmerged or in_index else []), operation.go_on)
+    if unmerged:
+        return ("git forge resolve",)
+    if head_is_damaged:
+        return (*(["git forge refold"] if in_index else []), "git commit")
+    return ()
 
 
 def _readable_item(repo: Repository, place: str | None) -> ForgeItem | None:
@@ -163,12 +205,17 @@ def _porcelain(status: Status) -> list[str]:
         f"# strategy {status.strategy}",
         f"# installed {'yes' if status.installed else 'no'}",
     ]
+    if status.operation:
+        lines.append(f"# operation {status.operation}")
+    lines += [f"# next {step}" for step in status.next_steps]
+    lines += [f"! unmerged {path}" for path in status.unmerged]
     for each in status.contributions:
         if each.index + each.work_tree != "  ":
             lines.append(f"{each.index}{each.work_tree} {each.name}")
     lines += [f"! HEAD {problem}" for problem in status.head_problems]
     lines += [f"! work-tree {problem}" for problem in status.work_tree_problems]
     lines += [f"! pointer {path}" for path in status.pointers]
+    lines += [f"! kept-otherwise {path}" for path in status.kept_otherwise]
     return [printable(line) for line in lines]
 
 
@@ -188,6 +235,15 @@ def _print(status: Status) -> None:
     )
     if not status.installed:
         say("", "This clone is not set up: run `git forge install`.")
+    if status.operation or status.unmerged:
+        article = "An" if status.operation == "am" else "A"
+        if status.operation:
+            say("", f"{article} {status.operation} stands still{', in conflict:' if status.unmerged else '.'}")
+        else:
+            say("", "The model is in conflict:")
+        say(*(f"  {path}" for path in status.unmerged))
+    if status.next_steps:
+        say("", "Next:", *(f"  {step}" for step in status.next_steps))
     click.echo()
     if status.contributions:
         rows = [
@@ -211,6 +267,9 @@ def _print(status: Status) -> None:
     if status.pointers:
         say("", "Pointers of git-lfs in place of the files (run `git lfs pull`):")
         say(*(f"  {path}" for path in status.pointers))
+    if status.kept_otherwise:
+        say("", f"Not kept in {status.storage} as .gitattributes says (run `git forge storage {status.storage}`):")
+        say(*(f"  {path}" for path in status.kept_otherwise))
 
 
 def _words(status: ContributionStatus) -> str:

@@ -29,6 +29,8 @@ def command(rev: str, scores: bool, as_json: bool) -> int:
     elif problems:
         for problem in problems:
             click.echo(f"problem: {problem}")
+        if commit == resolve(repo, "HEAD"):
+            click.echo("hint: git forge refold makes the forge item anew, if that is what is wrong", err=True)
     else:
         name = git_text(repo, "show", "-s", "--format=%h %s", commit)
         click.echo(f"ok: {name}" + ("" if scores else " (scores not computed)"))

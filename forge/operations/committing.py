@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -15,6 +14,7 @@ from forge.operations.consolidating import consolidated, without_consolidation
 from forge.operations.contributing import write_files
 from forge.operations.folding import fold
 from forge.operations.loading import ReadBlobs, blob_reader
+from forge.operations.restoring import restored_on_failure, write_whole
 from forge.repo.consolidation import FOLDER as CONSOLIDATION
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
 from forge.repo.contribution import (
@@ -22,17 +22,22 @@ from forge.repo.contribution import (
     FILES,
     FOLDER,
     check_contribution,
+    disagreements,
     find_all,
     path_of,
 )
+from forge.repo.gate import pass_gate
 from forge.repo.git import Repository, git, git_succeeds, git_text
-from forge.repo.leftovers import KEPT_FOLDER, UNFINISHED
+from forge.repo.in_progress import find_operation, octopus_error, of_the_model, unmerged_files
+from forge.repo.lfs import follow
+from forge.repo.lfs import require as require_lfs
 from forge.repo.places import INDEX, list_files, read_file, read_item, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import Entry, ForgeItem, identity
 from forge.repo.recipe_text import to_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import Settings, load_settings
+from forge.repo.storage import is_kept_as, storage_of
 from forge.repo.three_way import MergePlan
 from forge.repo.trailers import trailer_lines
 
@@ -56,19 +61,24 @@ class Changes:
     removed: tuple[str, ...]
 
 
-def commit_contributions(repo: Repository, message: str | None, steps: int | None = None) -> Committed:
+def commit_contributions(
+    repo: Repository, message: str | None, steps: int | None = None, *, accept: bool = False
+) -> Committed:
     """Check, fold, write the forge item and commit. The index and forge item are restored if anything fails.
 
     steps: of a consolidation to be made anew, 0 for none at all; None makes one only where forge.toml wants one
-    and the recipe has none. Raises ForgeError for a merge in progress, for a contribution that is not whole, and
-    where nothing changed.
+    and the recipe has none. accept: let tasks lose more than the gate allows. Raises ForgeError for a merge in
+    progress, for a contribution that is not whole, where nothing changed, and where the gate stays shut.
     """
-    _refuse_unfinished_merge(repo)
+    _refuse_unfinished(repo)
     folder = repo.top / CONSOLIDATION
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ForgeError(f"{CONSOLIDATION} is not a folder", hint="move it out of the way")
     settings = load_settings(repo.top)
+    if storage_of(repo) == "lfs":
+        require_lfs(repo, "the payloads of this model are kept in it")
     head = resolve(repo, "HEAD")
+    _refuse_unforged_merge(repo, head)
     before = read_item(repo, head)
     changes = find_changes(repo, before, settings)
     refolded = _settings_changed(repo, before, settings)
@@ -84,6 +94,9 @@ def commit_contributions(repo: Repository, message: str | None, steps: int | Non
     item, files = _consolidate(repo, item, settings, reader, steps)
     if item == before and not paths and not refolded:
         raise ForgeError("the model is as it was: no step of a consolidation made it better")
+    if item != before:
+        accepting = "`git forge commit --accept` commits it all the same, and records that; nothing was changed"
+        item = pass_gate(item, settings.gate, accept=accept, hint=accepting)
     trailers = trailer_lines(item, before)
     subject = message or _subject(changes, before, settings, refolded, steps is not None)
     there_before = [*list_files(repo, "HEAD", CONSOLIDATION), *list_files(repo, INDEX, CONSOLIDATION)]
@@ -91,8 +104,8 @@ def commit_contributions(repo: Repository, message: str | None, steps: int | Non
         paths += [path for path in CONSOLIDATION_PATHS.values() if path in files or path in there_before]
     if git_text(repo, "rev-parse", "HEAD") != head:
         raise ForgeError("HEAD has moved while git forge commit was at work", hint="run git forge commit again")
-    with _restored_on_failure(repo, head):
-        _write_whole(repo.top / ITEM_FILE, to_json(item).encode())
+    with restored_on_failure(repo, head, [ITEM_FILE, *CONSOLIDATION_PATHS.values()]):
+        write_whole(repo.top / ITEM_FILE, to_json(item).encode())
         if item.consolidation is None:
             for path in CONSOLIDATION_PATHS.values():
                 (repo.top / path).unlink(missing_ok=True)
@@ -137,9 +150,22 @@ def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Cha
         elif identity(old) == identity(entry):
             kept.append(old)
         else:
+            _refuse_moved(repo, old, settings)
             replaced.append(entry)
     removed = [name for name in before.names if name not in there]
     return Changes(tuple(kept), tuple(new), tuple(replaced), tuple(removed))
+
+
+def _refuse_moved(repo: Repository, old: Entry, settings: Settings) -> None:
+    """Raise ForgeError where a contribution has not changed, but `git add` would now keep its files elsewhere."""
+    files = {getattr(old, part): path_of(old.name, file) for part, file in ENTRY_PARTS.items()}
+    contents = {blob: read_file(repo, None, path, settings.limits.file_bytes) for blob, path in files.items()}
+    if all(content is not None and is_kept_as(repo, blob, content) for blob, content in contents.items()):
+        storage = storage_of(repo)
+        raise ForgeError(
+            f"{path_of(old.name)} is kept otherwise than .gitattributes says: its files belong in {storage}",
+            hint=f"move them first, which leaves the model as it is: git forge storage {storage}",
+        )
 
 
 def fold_changes(
@@ -206,7 +232,7 @@ def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> 
                 content = read_file(repo, None, places[blob], settings.limits.file_bytes)
                 if content is None:
                     raise ForgeError(f"{places[blob]} was removed meanwhile", hint="run git forge commit again")
-                found[blob] = content
+                found[blob] = follow(repo, content, places[blob], settings.limits.file_bytes)
         return found
 
     return read
@@ -252,11 +278,29 @@ def _subject(changes: Changes, before: ForgeItem, settings: Settings, refolded: 
     return "; ".join(parts) or ("Consolidate" if consolidation else "Update cards")
 
 
-def _refuse_unfinished_merge(repo: Repository) -> None:
-    for name, verb in (("MERGE_HEAD", "merge"), ("CHERRY_PICK_HEAD", "cherry-pick"), ("REVERT_HEAD", "revert")):
-        if git_succeeds(repo, "rev-parse", "--verify", "--quiet", name):
+def _refuse_unfinished(repo: Repository) -> None:
+    operation, waiting = find_operation(repo), of_the_model(unmerged_files(repo))
+    if operation is not None and operation.is_octopus:
+        raise octopus_error(repo, operation)
+    give_up = f"; or {operation.give_up}" if operation else ""
+    if waiting:
+        raise ForgeError(
+            f"a {operation.verb} is in progress" if operation else f"{waiting[0]}: merge conflict",
+            hint=f"settle the model with `git forge resolve`{give_up}",
+        )
+    # A rebase stands still on purpose, too: there a commit is what it waits for.
+    if operation is not None and operation.verb != "rebase":
+        raise ForgeError(f"a {operation.verb} is in progress", hint=f"finish it with {operation.go_on}{give_up}")
+
+
+def _refuse_unforged_merge(repo: Repository, head: str) -> None:
+    """Here a merge that nobody has forged is not what is new: its coefficients are known from its parents."""
+    if git_succeeds(repo, "rev-parse", "--verify", "--quiet", f"{head}^2"):
+        problems = disagreements(repo, head)
+        if problems:
             raise ForgeError(
-                f"a {verb} is in progress", hint=f"finish it with git {verb} --continue, or git {verb} --abort"
+                f"HEAD is a merge that was not forged: {problems[0]}",
+                hint="make its forge item with `git forge refold`, then `git commit`",
             )
 
 
@@ -272,57 +316,3 @@ def _refuse_what_changed_meanwhile(repo: Repository, item: ForgeItem) -> None:
             raise ForgeError(f"{path_of(name)} has come or gone while git forge commit was at work", hint=again)
         if identity(staged[name].entry(1.0)) != identity(entry):
             raise ForgeError(f"{path_of(name)} was changed while git forge commit was at work", hint=again)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file in one step: one that is killed leaves the old file or the new one."""
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-@contextmanager
-def _restored_on_failure(repo: Repository, head: str) -> Iterator[None]:
-    """Put index, forge item and consolidation back if the block fails, whatever a hook or a full disk did.
-
-    They are copied first and moved back, so that putting them back needs no room on the disk. Not where HEAD is no
-    longer `head`. Then the commit was made all the same, and Ctrl-C came after it, or another git has made one: the
-    files belong to that.
-    """
-    index, kept = repo.git_dir / "index", repo.git_dir / KEPT_FOLDER
-    written = [repo.top / path for path in (ITEM_FILE, *CONSOLIDATION_PATHS.values())]
-    there = [path for path in written if path.is_file()]
-    kept.mkdir()  # tidy() took away what a killed process may have left
-    try:
-        for path in (index, *there):
-            shutil.copyfile(path, kept / path.name)
-        try:
-            yield
-        except BaseException:
-            if git_text(repo, "rev-parse", "HEAD") == head:
-                _put_back_index(index, kept / index.name)
-                for path in written:
-                    if path in there:
-                        path.parent.mkdir(exist_ok=True)
-                        shutil.move(kept / path.name, path)
-                    else:
-                        path.unlink(missing_ok=True)
-            raise
-    finally:
-        shutil.rmtree(kept, ignore_errors=True)
-
-
-def _put_back_index(index: Path, kept: Path) -> None:
-    """Replace the index as git does, under its lock; where another git holds that, it wrote what is there."""
-    held = index.with_name("index.lock")
-    try:
-        os.close(os.open(held, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError:
-        return
-    try:
-        kept.replace(index)
-    finally:
-        held.unlink()

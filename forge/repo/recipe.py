@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from forge.errors import ForgeError
 from forge.repo.canonical_json import doubled
@@ -176,7 +177,10 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class ForgeItem:
-    """The recipe of one model. Contributions are kept sorted by name, scores by task; both are unique."""
+    """The recipe of one model. Contributions are kept sorted by name, scores by task; both are unique.
+
+    accepted: the tasks whose loss of accuracy went past the gate because a person accepted it.
+    """
 
     base: Base
     strategy: str
@@ -184,6 +188,7 @@ class ForgeItem:
     search: Search | None = None
     scores: tuple[TaskScore, ...] = ()
     consolidation: Consolidation | None = None
+    accepted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_strategy(self.strategy)
@@ -202,6 +207,10 @@ class ForgeItem:
         self._check_coefficients()
         if self.consolidation is not None and not contributions:
             raise ForgeError("a consolidation needs contributions: there is nothing that it could be added to")
+        accepted = tuple(sorted(check_text(task, "an accepted task") for task in self.accepted))
+        object.__setattr__(self, "accepted", accepted)
+        if doubled(list(accepted)) is not None or any(self.score(task) is None for task in accepted):
+            raise ForgeError("accepted must name tasks that are scored, each once")
 
     def _check_coefficients(self) -> None:
         for entry in self.contributions:
@@ -229,10 +238,19 @@ class ForgeItem:
         return tuple(self.contributions[0].tasks) if self.contributions else ()
 
     def entry(self, name: str) -> Entry | None:
-        return next((entry for entry in self.contributions if entry.name == name), None)
+        return self._entries.get(name)
 
     def score(self, task: str) -> TaskScore | None:
-        return next((score for score in self.scores if score.task == task), None)
+        return self._scores.get(task)
+
+    # An item of 16 MiB from somewhere may hold tens of thousands: each is looked up by name, not sought.
+    @cached_property
+    def _entries(self) -> dict[str, Entry]:
+        return {entry.name: entry for entry in self.contributions}
+
+    @cached_property
+    def _scores(self) -> dict[str, TaskScore]:
+        return {score.task: score for score in self.scores}
 
 
 def empty(base: Base, strategy: str) -> ForgeItem:

@@ -71,10 +71,10 @@ def from_json(text: str | bytes, source: str = FILE_NAME) -> ForgeItem:
 
 
 _EDITED = "the digest does not match: edited by hand, or merged as text by a git without the merge driver"
-_RESTORE = f"restore the file with `git checkout HEAD -- {FILE_NAME}`, then `git forge commit`"
+_RESTORE = "make it again from the contributions with `git forge refold`, then `git commit`"
 _UNMERGED = (
-    "run `git merge --abort`, then `git forge install`, and merge again: the merge driver settles it; "
-    f"or keep one side with `git checkout --ours -- {FILE_NAME}` (or --theirs)"
+    "while the merge stands still, `git forge resolve` makes the forge item; "
+    "if the markers were committed, `git forge refold`, then `git commit`"
 )
 
 
@@ -100,6 +100,8 @@ def _document(item: ForgeItem) -> dict[str, object]:
     }
     if consolidation is not None:
         document["consolidation"] = {part: getattr(consolidation, part) for part in _CONSOLIDATION_KEYS}
+    if item.accepted:
+        document["accepted"] = list(item.accepted)
     return document
 
 
@@ -136,7 +138,7 @@ def _table(
 
 
 def _item(document: dict[str, object]) -> ForgeItem:
-    top = _table(document, "the forge item", _TOP_KEYS, ("consolidation",))
+    top = _table(document, "the forge item", _TOP_KEYS, ("consolidation", "accepted"))
     base = _table(top["base"], "base", _BASE_KEYS)
     search = None
     if top["search"] is not None:
@@ -147,6 +149,9 @@ def _item(document: dict[str, object]) -> ForgeItem:
     if "consolidation" in top:
         table = _table(top["consolidation"], "consolidation", _CONSOLIDATION_KEYS)
         consolidation = Consolidation(**table)  # type: ignore[arg-type]
+    accepted = top.get("accepted", [])
+    if not isinstance(accepted, list) or ("accepted" in top and not accepted):
+        raise ForgeError("accepted must be a list of tasks", hint=_RESTORE)
     return ForgeItem(
         base=Base(**base),  # type: ignore[arg-type]
         strategy=check_strategy(top["strategy"]),
@@ -156,6 +161,7 @@ def _item(document: dict[str, object]) -> ForgeItem:
         search=search,
         scores=tuple(_score(task, value) for task, value in _table(top["scores"], "scores").items()),
         consolidation=consolidation,
+        accepted=tuple(accepted),
     )
 
 

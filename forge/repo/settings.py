@@ -19,6 +19,7 @@ FORMAT = 1
 MEBIBYTE = 2**20
 STEPS = 40  # of a consolidation that is asked for without a number
 MOST_STEPS = 1_000_000
+GATE = 0.2  # ordinary merges of the embedded base lose up to .08 of a task; a wrecked task loses far more
 
 _OPTIMIZER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")
 
@@ -113,13 +114,15 @@ class Settings:
     """All of forge.toml.
 
     task_aware: coefficients for each task besides the shared ones. consolidate: steps by which `git forge
-    commit` trains a residual on all distilled sets, 0 for none.
+    commit` trains a residual on all distilled sets, 0 for none. gate: the accuracy that a task may lose on its
+    distilled images in a merge or commit before a person has to accept it; 1 turns the gate off.
     """
 
     base: Base
     strategy: str = STRATEGIES[0]
     task_aware: bool = False
     consolidate: int = 0
+    gate: float = GATE
     search: SearchSettings = field(default_factory=SearchSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
 
@@ -128,6 +131,9 @@ class Settings:
         if not isinstance(self.task_aware, bool):
             raise ForgeError(f"merge.task_aware must be true or false, not {self.task_aware!r}"[:200])
         _check_whole(self.consolidate, "merge.consolidate", least=0, most=MOST_STEPS)
+        object.__setattr__(self, "gate", _check_real(self.gate, "merge.gate"))
+        if not 0 <= self.gate <= 1:
+            raise ForgeError(f"merge.gate must be from 0 to 1, a share of the images, not {self.gate}")
         if self.search.method == "shiwa" and self.search.per == "module":
             raise ForgeError(
                 "search.method shiwa finds two scales a merge: it has no coefficient per module",
@@ -159,7 +165,7 @@ def read_settings(text: str | bytes, source: str = FILE_NAME) -> Settings:
     base, merge = take_table(tables, "base", source), take_table(tables, "merge", source)
     search, limits = take_table(tables, "search", source), take_table(tables, "limits", source)
     refuse_unknown(base, ("reference", "fingerprint"), f"{source}: [base]")
-    refuse_unknown(merge, ("strategy", "task_aware", "consolidate"), f"{source}: [merge]")
+    refuse_unknown(merge, ("strategy", "task_aware", "consolidate", "gate"), f"{source}: [merge]")
     refuse_unknown(search, tuple(each.name for each in fields(SearchSettings)), f"{source}: [search]")
     refuse_unknown(limits, tuple(each.name for each in fields(LimitSettings)), f"{source}: [limits]")
     for key in ("reference", "fingerprint"):
@@ -174,6 +180,21 @@ def read_settings(text: str | bytes, source: str = FILE_NAME) -> Settings:
         )
     except ForgeError as error:
         raise ForgeError(f"{source}: {error.message}", hint=error.hint or _RESTORE) from None
+
+
+def with_strategy(text: bytes, strategy: str) -> bytes:
+    """The text of forge.toml with another strategy in its line; the rest stays as it is.
+
+    Raises ForgeError where there is no such line, and where the settings make no sense with it.
+    """
+    found = re.sub(
+        rb'(?m)^(strategy\s*=\s*)"[^"\n]*"', rb'\g<1>"%s"' % check_strategy(strategy).encode(), text, count=1
+    )
+    if found == text and read_settings(text).strategy != strategy:
+        raise ForgeError(
+            f"{FILE_NAME} has no line for the strategy", hint=f'write strategy = "{strategy}" under [merge]'
+        )
+    return found
 
 
 def load_settings(top: Path) -> Settings:
@@ -208,6 +229,7 @@ def to_toml(settings: Settings) -> str:
                 "strategy": settings.strategy,
                 "task_aware": settings.task_aware,
                 "consolidate": settings.consolidate,
+                "gate": settings.gate,
             },
             "search": asdict(settings.search),
             "limits": asdict(settings.limits),

@@ -8,7 +8,7 @@ coefficients of any other kind with entries_with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from forge.errors import MergeConflict
@@ -58,6 +58,38 @@ def plan_merge(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -
             raise _contribution_conflict(name, before, mine, other)
     _refuse_names_of_one_folder([*from_ours, *from_theirs])
     return MergePlan(base, strategy, tuple(from_ours), tuple(from_theirs), tuple(removed))
+
+
+def plan_of_tree(
+    tree: Iterable[Entry], ours: ForgeItem, others: Sequence[ForgeItem], base: Base, strategy: str
+) -> MergePlan:
+    """The merge that ended in the contributions of a `tree`, when git or a person has settled it without the driver.
+
+    A contribution that `ours` has keeps its coefficient and side; one that the first of the `others` has comes in
+    with theirs. What is in neither is new, with the coefficient 1. For a tree that git merged without a conflict
+    this is the plan of plan_merge. Raises MergeConflict for two names that are one folder on many machines.
+    """
+    from_ours: list[Entry] = []
+    from_others: list[Entry] = []
+    for entry in sorted(tree, key=lambda entry: entry.name):
+        mine = ours.entry(entry.name)
+        if mine and identity(mine) == identity(entry):
+            from_ours.append(mine)
+            continue
+        known = [found for other in others if (found := other.entry(entry.name)) and _same(found, entry)]
+        from_others.append(known[0] if known else replace(entry, coefficient=1.0, tasks={}))
+    _refuse_names_of_one_folder([*from_ours, *from_others])
+    names = {entry.name for entry in (*from_ours, *from_others)}
+    removed = tuple(name for name in ours.names if name not in names)
+    return MergePlan(base, strategy, tuple(from_ours), tuple(from_others), removed)
+
+
+def put_together(name: str, entry: Entry, ours: ForgeItem, theirs: ForgeItem) -> bool:
+    """Whether a contribution is neither side's, but a mixture of both sides' files that nobody has made on purpose."""
+    mine, other = ours.entry(name), theirs.entry(name)
+    if mine is None or other is None or identity(entry) in (identity(mine), identity(other)):
+        return False
+    return all(part in parts for part, *parts in zip(identity(entry), identity(mine), identity(other), strict=True))
 
 
 def combine(plan: MergePlan, ours_scale: float, theirs_scale: float) -> tuple[Entry, ...]:
@@ -142,8 +174,8 @@ def _merge_strategy(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeIt
         return theirs.strategy
     raise MergeConflict(
         f"the two sides use different strategies: ours {ours.strategy!r}, theirs {theirs.strategy!r}",
-        hint="run `git merge --abort`, set the same [merge] strategy in forge.toml of one of the branches, "
-        "run `git forge commit` there, and merge again",
+        hint="choose one with `git forge resolve --strategy mixture|mixture-output|fusion`, which also writes it to "
+        "forge.toml; or go back with `git merge --abort`",
     )
 
 
@@ -160,25 +192,23 @@ def _merge_base(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) 
     raise MergeConflict(
         "the two sides are built on different base models: "
         f"ours on {mine.reference} ({mine.fingerprint}), theirs on {other.reference} ({other.fingerprint})",
-        hint="an adapter works on the base it was trained on only: run `git merge --abort`, "
+        hint="an adapter works on the base it was trained on only: go back with `git merge --abort`, "
         "and train theirs again on the base that forge.toml names on this branch",
     )
 
 
 def _contribution_conflict(name: str, before: Entry | None, mine: Entry | None, other: Entry | None) -> MergeConflict:
     folder = f"contributions/{name}"
-    take = f"take the other's version (`git checkout OTHER-BRANCH -- {folder}`)"
     if mine is None or other is None:
         doer, changer = ("ours", "theirs") if mine is None else ("theirs", "ours")
         what = f"contribution {name!r} was removed in {doer} and replaced in {changer}"
-        settle = f"{take} or remove it there too (`git rm -r {folder}`)"
     else:
         done = "added" if before is None else "replaced"
         what = f"contribution {name!r} was {done} differently in ours and in theirs"
-        settle = f"{take} or rename it (`git mv {folder} contributions/NEW-NAME`)"
     return MergeConflict(
         f"{folder}: {what}",
-        hint=f"run `git merge --abort`; then on one of the two branches {settle}, "
+        hint="take one side's with `git forge resolve --ours` or `git forge resolve --theirs`; to have both, "
+        f"go back with `git merge --abort`, rename one of them (`git mv {folder} contributions/NEW-NAME`), "
         "run `git forge commit` there, and merge again",
     )
 

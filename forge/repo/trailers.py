@@ -15,7 +15,7 @@ from forge.repo.places import INDEX, find_item
 from forge.repo.recipe import ForgeItem, TaskScore
 from forge.repo.wording import coefficient_words, strategy_words
 
-_TRAILER = re.compile(r"Forge-(Strategy|Contribution|Removed|Score):", re.IGNORECASE)
+_TRAILER = re.compile(r"Forge-(Strategy|Contribution|Removed|Score|Accepted):", re.IGNORECASE)
 # `git commit -v` and --cleanup=scissors: what follows is not part of the message.
 _SCISSORS = re.compile(r"^\S+ -{24} >8 -{24}$")
 
@@ -29,6 +29,7 @@ def trailer_lines(item: ForgeItem, previous: ForgeItem | None) -> list[str]:
     if previous is not None:
         lines += [f"Forge-Removed: {name}" for name in previous.names if item.entry(name) is None]
     lines += [f"Forge-Score: {_score(score)}" for score in item.scores]
+    lines += [f"Forge-Accepted: {task}, which loses more than the gate allows" for task in item.accepted]
     return lines
 
 

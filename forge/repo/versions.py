@@ -162,6 +162,7 @@ def item_as_json(item: ForgeItem) -> dict[str, Any]:
         "search": None if search is None else {**vars(search), "scales": dict(search.scales)},
         "scores": [{**vars(score), "labels": list(score.labels)} for score in item.scores],
         "consolidation": None if item.consolidation is None else vars(item.consolidation),
+        "accepted": list(item.accepted),
     }
 
 

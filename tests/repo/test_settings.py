@@ -57,7 +57,7 @@ def test_text() -> None:
     assert to_toml(replace(SETTINGS, search=PAPER)) == (
         "format = 1\n\n"
         '[base]\nreference = "embedded"\nfingerprint = "sha256:0"\n\n'
-        '[merge]\nstrategy = "mixture"\ntask_aware = false\nconsolidate = 0\n\n'
+        '[merge]\nstrategy = "mixture"\ntask_aware = false\nconsolidate = 0\ngate = 0.2\n\n'
         '[search]\nmethod = "shiwa"\nper = "contribution"\nobjective = "cross-entropy"\npull = 0.0\n'
         'optimizer = "Shiwa"\nevaluations = 40\nstart = 0.5\nbounds = 1.5\nl1 = 0.05\nseed = 0\n\n'
         "[limits]\nfile_mebibytes = 1024\ndistilled_images = 100000\n"
@@ -78,6 +78,7 @@ def test_text() -> None:
             SETTINGS,
             task_aware=True,
             consolidate=40,
+            gate=0.05,
             search=SearchSettings("exact", "module", HELD_OUT, HELD_OUT),
         ),
     ],
@@ -101,12 +102,16 @@ def test_round_trip(settings: Settings) -> None:
         (MINIMAL + "<<<<<<< HEAD\n", "merge conflict", "git add"),
         (MINIMAL + "[serch]\n", "unknown key 'serch'", "did you mean 'search'"),
         (MINIMAL + "[search]\nevaluation = 3", r"\[search\]: unknown key 'evaluation'", "'evaluations'"),
-        (MINIMAL + "[merge]\nxyz = 3", r"\[merge\]: unknown key 'xyz'", "known are: strategy, task_aware, consolidate"),
+        (MINIMAL + "[merge]\nxyz = 3", r"\[merge\]: unknown key 'xyz'", "known are: strategy, task_aware, consolidate, gate"),
         (MINIMAL + '[merge]\nstrategy = "soup"', "unknown strategy 'soup'", "mixture, mixture-output, fusion"),
         (MINIMAL + "[merge]\nstrategy = ['fusion']", "unknown strategy", ""),
         (MINIMAL + "[merge]\ntask_aware = 1", "merge.task_aware must be true or false, not 1", ""),
         (MINIMAL + "[merge]\nconsolidate = true", "merge.consolidate must be a whole number from 0", ""),
         (MINIMAL + "[merge]\nconsolidate = -1", "merge.consolidate", ""),
+        (MINIMAL + "[merge]\ngate = 1.5", "merge.gate must be from 0 to 1", ""),
+        (MINIMAL + "[merge]\ngate = -0.1", "merge.gate must be from 0 to 1", ""),
+        (MINIMAL + "[merge]\ngate = true", "merge.gate must be a finite number", ""),
+        (MINIMAL + '[merge]\ngate = "off"', "merge.gate must be a finite number", ""),
         (
             MINIMAL + '[merge]\nstrategy = "mixture-output"\n[search]\nper = "module"',
             "mixture-output weighs whole",

@@ -1,0 +1,27 @@
+"""git forge refold: the forge item of a tree that was merged but not forged, made anew."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("refold")
+@click.option("--accept", is_flag=True, help="Let tasks lose more than the gate of forge.toml allows; it is recorded.")
+def command(accept: bool) -> None:
+    """Make the forge item anew where it does not agree with the contributions or is damaged, and stage it.
+
+    For commits of a git without git forge, of a host's web page, or by hand. Coefficients come from the parents
+    of a merge, else from the last version that was whole. While a merge or another operation stands still, use
+    git forge resolve.
+    """
+    from forge.operations.settling import refold
+    from forge.repo.git import find_repository
+    from forge.repo.leftovers import alone_in_work_tree
+
+    repo = find_repository()
+    with alone_in_work_tree(repo, "git forge refold"):
+        done = refold(repo, accept=accept)
+    click.echo("The forge item is staged.")
+    for line in done.trailers:
+        click.echo(f"  {line}")
+    click.echo(f"Next: {done.next}")

@@ -1,0 +1,405 @@
+"""Making the forge item of a tree that no merge driver has finished: `git forge resolve` and `git forge refold`.
+
+Both weigh the contributions as they lie in the index, which is what the next commit takes, and stage the forge
+item beside them. What differs is where the coefficients so far come from: the two sides of what stands still, or
+the parents of a commit that was merged but not forged. Nothing is changed before all is computed.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from forge.errors import ForgeError, MergeConflict
+from forge.operations.folding import fold
+from forge.operations.loading import blob_reader
+from forge.operations.restoring import restored_on_failure
+from forge.repo.consolidation import FOLDER as CONSOLIDATION
+from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
+from forge.repo.contribution import (
+    ENTRY_PARTS,
+    FOLDER,
+    ContributionFiles,
+    check_contribution,
+    disagreements,
+    find_all,
+    path_of,
+)
+from forge.repo.gate import pass_gate
+from forge.repo.git import Repository, git, git_succeeds, git_text, hash_object, read_blob
+from forge.repo.in_progress import OURS, THEIRS, Operation, find_operation, octopus_error, of_the_model, unmerged_files
+from forge.repo.places import INDEX, UNMERGED, ListedFile, list_files, read_item, read_settings_of, resolve
+from forge.repo.recipe import FILE_NAME as ITEM_FILE
+from forge.repo.recipe import ForgeItem, empty
+from forge.repo.recipe_text import from_json, to_json
+from forge.repo.settings import FILE_NAME as SETTINGS_FILE
+from forge.repo.settings import Settings, read_settings, with_strategy
+from forge.repo.three_way import plan_of_tree, put_together
+from forge.repo.trailers import trailer_lines
+from forge.repo.versions import versions
+
+STAGES = {"ours": OURS, "theirs": THEIRS}
+_UNSTAGED = ("diff", "--no-ext-diff", "--name-only")  # unlike diff-files, a file that was only touched is no change
+
+# What the index is to hold at a path; None: nothing.
+Changes = dict[str, ListedFile | None]
+Unmerged = Mapping[str, Mapping[int, ListedFile]]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What was staged, and the git command that goes on from here."""
+
+    trailers: list[str]
+    next: str
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The recipes that coefficients are known from, and the trees that they lie in, by stage (None: not known)."""
+
+    ours: ForgeItem
+    others: Sequence[ForgeItem]
+    trees: Mapping[int, str | None] = field(default_factory=dict)
+
+
+def resolve_conflict(repo: Repository, *, side: str | None, strategy: str | None, accept: bool) -> Settled:
+    """Settle what a merge, rebase, cherry-pick, revert, am or stash pop has left of the model in conflict.
+
+    side: "ours" or "theirs", for contributions that both sides changed. strategy: for sides that use different
+    ones. accept: let tasks lose more than the gate allows. Raises ForgeError where nothing waits, and MergeConflict
+    where a person has to decide more; then everything is as it was.
+    """
+    operation, unmerged = find_operation(repo), unmerged_files(repo)
+    if operation is not None and operation.is_octopus:
+        raise octopus_error(repo, operation)
+    waiting = of_the_model(unmerged)
+    if not waiting and operation is None:
+        raise ForgeError(
+            "nothing waits to be settled: nothing is in progress, and no file of the model is in conflict",
+            hint="git forge refold makes the forge item of a tree that was merged without git forge; "
+            "git forge commit folds in what is new",
+        )
+    if not waiting and operation is not None and not _problems(repo):
+        raise ForgeError("the model is settled already", hint=f"go on with: {operation.go_on}")
+    settings, changes = _settled_settings(repo, unmerged, strategy)
+    sides = _sides(repo, operation, unmerged)
+    _refuse_unstaged(repo, unmerged)
+    contributions = _settled_contributions(repo, unmerged, side, sides)
+    changes |= contributions
+    listed = _listed(repo, changes)
+    give_up = operation.give_up if operation else "git reset --merge"
+    accepting = f"`git forge resolve --accept` takes it all the same, and records that; `{give_up}` goes back"
+    item = _stage(repo, settings, sides, listed, changes, accept=accept, hint=accepting)
+    left = [path for path in unmerged_files(repo) if path not in waiting]
+    go_on = operation.go_on if operation else _without_operation(repo, unmerged)
+    return Settled(trailer_lines(item, sides.ours), f"settle {', '.join(left)}, then: {go_on}" if left else go_on)
+
+
+def refold(repo: Repository, *, accept: bool) -> Settled:
+    """Make the forge item anew where it and the contributions of HEAD or the index disagree, or it is damaged.
+
+    Coefficients come from the parents of a merge that was not forged, else from the last whole forge item. Raises
+    ForgeError where there is nothing to do, and while something stands still.
+    """
+    operation = find_operation(repo)
+    waiting = of_the_model(unmerged_files(repo))
+    if waiting or (operation is not None and operation.verb != "rebase"):
+        raise ForgeError(
+            f"a {operation.verb} is in progress" if operation else f"{waiting[0]} is in conflict",
+            hint="settle it with `git forge resolve`",
+        )
+    head = resolve(repo, "HEAD")
+    whole = not disagreements(repo, head)
+    changed = git_text(repo, *_UNSTAGED, "--", f":(top){ITEM_FILE}")
+    if not _problems(repo) and not changed:
+        if whole:
+            raise ForgeError("the forge item and the contributions agree", hint="see them with git forge status")
+        raise ForgeError("the forge item in the index is right already", hint="git commit")
+    _refuse_unstaged(repo, {})
+    settings = read_settings_of(repo, INDEX)
+    sides = _Sides(read_item(repo, head), ()) if whole else _sides_of_history(repo, head, settings)
+    changes: Changes = {}
+    hint = "`git forge refold --accept` takes it all the same, and records that"
+    item = _stage(repo, settings, sides, _listed(repo, changes), changes, accept=accept, hint=hint)
+    same = whole and item == sides.ours
+    go_on = "nothing: the forge item is that of HEAD again" if same else operation.go_on if operation else "git commit"
+    return Settled(trailer_lines(item, sides.ours), go_on)
+
+
+def _problems(repo: Repository) -> list[str]:
+    try:
+        return disagreements(repo, INDEX)
+    except ForgeError as error:
+        return [error.message]
+
+
+def _settled_settings(repo: Repository, unmerged: Unmerged, strategy: str | None) -> tuple[Settings, Changes]:
+    """forge.toml as it will be committed; with a strategy, its three versions are merged again with that in each."""
+    versions_by_stage = unmerged.get(SETTINGS_FILE)
+    if strategy is None:
+        if versions_by_stage is not None:
+            raise MergeConflict(
+                f"{SETTINGS_FILE}: merge conflict: the two sides hold different settings",
+                hint=f"put {SETTINGS_FILE} right and `git add {SETTINGS_FILE}`, then `git forge resolve` again; where "
+                "only the strategy differs: git forge resolve --strategy mixture|mixture-output|fusion",
+            )
+        return read_settings_of(repo, INDEX), {}
+    if versions_by_stage is None:
+        listed = list_files(repo, INDEX, SETTINGS_FILE).get(SETTINGS_FILE)
+        if listed is None or listed.blob is None:
+            return read_settings_of(repo, INDEX), {}  # says that there is none
+        text = with_strategy(read_blob(repo, listed.blob), strategy)
+    else:
+        texts = [
+            with_strategy(read_blob(repo, each.blob), strategy) if each and each.blob else b""
+            for each in (versions_by_stage.get(stage) for stage in (OURS, 1, THEIRS))
+        ]
+        merged = _merge_texts(repo, texts)
+        if merged is None:
+            raise MergeConflict(
+                f"{SETTINGS_FILE}: merge conflict: the two sides differ in more than the strategy",
+                hint=f"put {SETTINGS_FILE} right and `git add {SETTINGS_FILE}`, then `git forge resolve` again",
+            )
+        text = merged
+    settings = read_settings(text)
+    return settings, {SETTINGS_FILE: ListedFile("100644", hash_object(repo, text, write=True))}
+
+
+def _merge_texts(repo: Repository, texts: Sequence[bytes]) -> bytes | None:
+    """git's own merge of three texts (ours, ancestor, theirs); None where they conflict."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / str(number) for number in range(3)]
+        for file, text in zip(files, texts, strict=True):
+            file.write_bytes(text)
+        ours, ancestor, theirs = map(str, files)
+        if not git_succeeds(repo, "merge-file", ours, ancestor, theirs):
+            return None
+        return files[0].read_bytes()
+
+
+def _sides(repo: Repository, operation: Operation | None, unmerged: Unmerged) -> _Sides:
+    """The recipes of the two sides: from the stages of the unmerged forge item, else from the commits at work."""
+    heads = operation.heads if operation else ()
+    stages = unmerged.get(ITEM_FILE)
+    if stages is None:
+        ours = read_item(repo, "HEAD")
+        trees = {OURS: "HEAD", THEIRS: heads[0] if heads else None}
+        return _Sides(ours, [_whole(repo, f"{head}:{ITEM_FILE}", head[:10]) for head in heads], trees)
+    blobs = {stage: file.blob for stage, file in stages.items() if file.blob}
+    trees = {
+        stage: next(
+            (tree for tree in candidates if git_text(repo, *_QUIETLY, f"{tree}:{ITEM_FILE}", check=False) == blob),
+            None,
+        )
+        for stage, candidates in ((OURS, ["HEAD"]), (THEIRS, [*heads, "refs/stash"]))
+        if (blob := blobs.get(stage))
+    }
+    theirs = [_whole(repo, blobs[THEIRS], "theirs")] if THEIRS in blobs else []
+    if OURS in blobs:
+        return _Sides(_whole(repo, blobs[OURS], "ours"), theirs, trees)
+    return (
+        _Sides(empty(theirs[0].base, theirs[0].strategy), theirs, trees)
+        if theirs
+        else _Sides(read_item(repo, "HEAD"), theirs, trees)
+    )
+
+
+_QUIETLY = ("rev-parse", "--verify", "--quiet")
+
+
+def _whole(repo: Repository, name: str, whose: str) -> ForgeItem:
+    """The forge item of an object's name."""
+    blob = git_text(repo, *_QUIETLY, name, check=False)
+    if not blob:
+        raise ForgeError(f"there is no {ITEM_FILE} in {whose}", hint="that side is no version of a model")
+    try:
+        return from_json(read_blob(repo, blob), f"{ITEM_FILE} of {whose}")
+    except ForgeError as error:
+        raise ForgeError(
+            error.message,
+            hint="go back to before the merge, mend it on that branch with `git forge refold` and `git commit`, "
+            "and merge again",
+        ) from None
+
+
+def _sides_of_history(repo: Repository, head: str, settings: Settings) -> _Sides:
+    """What a damaged HEAD was made from: the last whole recipe of its first parents, and its other parents'."""
+    last = next(
+        (each.item for each in versions(repo, head) if each.item is not None and not disagreements(repo, each.commit)),
+        empty(settings.base, settings.strategy),
+    )
+    others = []
+    for commit in [*git_text(repo, "rev-parse", f"{head}^@").split()[1:], head]:
+        try:
+            others.append(read_item(repo, commit))
+        except ForgeError:
+            continue  # damaged too: what only it knows is new again
+    return _Sides(last, others)
+
+
+def _refuse_unstaged(repo: Repository, unmerged: Unmerged) -> None:
+    """The next commit takes the index: a search over anything else would record a model that nobody has."""
+    listing = git(repo, *_UNSTAGED, "-z", "--", f":(top){FOLDER}", f":(top){SETTINGS_FILE}")
+    changed = [path for path in os.fsdecode(listing).split("\0") if path and path not in unmerged]
+    if changed:
+        raise ForgeError(
+            f"{changed[0]} has changes that are not staged",
+            hint=f"`git add {changed[0]}` takes them in, `git restore {changed[0]}` drops them",
+        )
+
+
+def _settled_contributions(repo: Repository, unmerged: Unmerged, side: str | None, sides: _Sides) -> Changes:
+    """What the index is to hold of the contributions that both sides changed, all of it from one side."""
+    listed = list_files(repo, INDEX, FOLDER)
+    clean = {path: file for path, file in listed.items() if file.mode != UNMERGED}
+    disputed = {path.split("/")[1] for path in unmerged if path.startswith(f"{FOLDER}/") and path.count("/") > 1}
+    theirs = sides.others[0] if sides.others else None
+    if theirs is not None:
+        for name, files in find_all(repo, INDEX, clean)[0].items():
+            if not files.missing and put_together(name, files.entry(1.0), sides.ours, theirs):
+                disputed.add(name)
+    if not disputed:
+        return {}
+    if side is None:
+        names = sorted(disputed)
+        folders = " ".join(path_of(name) for name in names)
+        raise MergeConflict(
+            f"{', '.join(path_of(name) for name in names)}: both sides changed this contribution"
+            if len(names) == 1
+            else f"{', '.join(path_of(name) for name in names)}: both sides changed these contributions",
+            hint="take one side's with `git forge resolve --ours` or `git forge resolve --theirs`; "
+            f"or put the files right, `git add {folders}`, then `git forge resolve`",
+        )
+    changes: Changes = {}
+    item = sides.ours if side == "ours" else theirs
+    for name in sorted(disputed):
+        inside = f"{path_of(name)}/"
+        chosen = _files_of_side(repo, name, STAGES[side], sides.trees.get(STAGES[side]), item, unmerged, clean)
+        changes |= {path: None for path in (*listed, *unmerged) if path.startswith(inside) and path not in chosen}
+        changes |= {path: file for path, file in chosen.items() if clean.get(path) != file}
+    return changes
+
+
+def _files_of_side(
+    repo: Repository,
+    name: str,
+    stage: int,
+    tree: str | None,
+    item: ForgeItem | None,
+    unmerged: Unmerged,
+    clean: Mapping[str, ListedFile],
+) -> dict[str, ListedFile]:
+    """All files of a contribution on one side; where its tree is not known, those that its forge item names."""
+    if tree is not None:
+        return list_files(repo, tree, path_of(name))
+    entry = item.entry(name) if item else None
+    if entry is None:
+        return {}
+    inside = f"{path_of(name)}/"
+    found = {path: file for path, file in clean.items() if path.startswith(inside)}
+    found |= {path: file[stage] for path, file in unmerged.items() if path.startswith(inside) and stage in file}
+    return found | {
+        path_of(name, file): ListedFile("100644", getattr(entry, part)) for part, file in ENTRY_PARTS.items()
+    }
+
+
+def _listed(repo: Repository, changes: Changes) -> dict[str, ListedFile]:
+    """The files below contributions/ as the index will hold them."""
+    listed = list_files(repo, INDEX, FOLDER)
+    for path, file in changes.items():
+        if file is None:
+            listed.pop(path, None)
+        elif path.startswith(f"{FOLDER}/"):
+            listed[path] = file
+    return listed
+
+
+def _stage(
+    repo: Repository,
+    settings: Settings,
+    sides: _Sides,
+    listed: Mapping[str, ListedFile],
+    changes: Changes,
+    *,
+    accept: bool,
+    hint: str,
+) -> ForgeItem:
+    """Weigh the contributions, and stage the forge item and whatever else was settled, in index and work tree."""
+    found, unreadable = find_all(repo, INDEX, dict(listed))
+    for error in unreadable.values():
+        raise error
+    for files in found.values():
+        _refuse_incomplete(files)
+    entries = [files.entry(1.0) for files in found.values()]
+    plan = plan_of_tree(entries, sides.ours, sides.others, settings.base, settings.strategy)
+    item = fold(repo, plan, sides.ours, settings, blob_reader(repo, settings.limits))
+    if item != sides.ours:
+        item = pass_gate(item, settings.gate, accept=accept, hint=hint)
+    changes = changes | _consolidation_changes(repo, item)
+    blob = hash_object(repo, to_json(item).encode(), write=True)
+    changes[ITEM_FILE] = ListedFile("100644", blob)
+    _refuse_to_overwrite(repo, changes)
+    with restored_on_failure(repo, resolve(repo, "HEAD"), changes):
+        _apply(repo, changes)
+        for name in found:
+            check_contribution(repo, name, INDEX, base=settings.base, limits=settings.limits)
+    return item
+
+
+def _refuse_incomplete(files: ContributionFiles) -> None:
+    if files.missing:
+        raise ForgeError(
+            f"{files.described(files.missing[0])} is missing",
+            hint=f"add it, or take the contribution out with `git rm -r {path_of(files.name)}`",
+        )
+
+
+def _consolidation_changes(repo: Repository, item: ForgeItem) -> Changes:
+    """A consolidation belongs to one set of contributions: its files are those of the forge item, or there are none."""
+    made, there = item.consolidation, list_files(repo, INDEX, CONSOLIDATION)
+    if made is None:
+        return {path: None for path in CONSOLIDATION_PATHS.values() if path in there}
+    return {path: ListedFile("100644", getattr(made, part)) for part, path in CONSOLIDATION_PATHS.items()}
+
+
+def _refuse_to_overwrite(repo: Repository, changes: Changes) -> None:
+    known = set(os.fsdecode(git(repo, "ls-files", "-z", "--full-name", "--", ":/")).split("\0"))
+    for path, file in changes.items():
+        if file is not None and path not in known and os.path.lexists(repo.top / path):
+            raise ForgeError(f"{path} is in the way and git does not know it", hint="move it elsewhere, and try again")
+
+
+def _apply(repo: Repository, changes: Changes) -> None:
+    """Bring index and work tree to `changes`."""
+    lines = []
+    for path, file in changes.items():
+        lines.append(f"0 {'0' * 40}\t{path}")  # takes out every stage
+        if file is not None:
+            lines.append(f"{file.mode} {file.blob} 0\t{path}")
+    git(repo, "update-index", "-z", "--index-info", input=_joined(lines))
+    there = [path for path, file in changes.items() if file is not None]
+    git(repo, "checkout-index", "--force", "--index", "-z", "--stdin", input=_joined(there))
+    for path in (path for path, file in changes.items() if file is None):
+        gone = repo.top / path
+        gone.unlink(missing_ok=True)
+        for parent in gone.parents:
+            if parent == repo.top or any(parent.iterdir()):
+                break
+            parent.rmdir()
+
+
+def _joined(lines: Sequence[str]) -> bytes:
+    return b"".join(os.fsencode(line) + b"\0" for line in lines)
+
+
+def _without_operation(repo: Repository, unmerged: Unmerged) -> str:
+    """What follows where git has no --continue: after a stash pop, a squash, or a pick that is not committed."""
+    stages = unmerged.get(ITEM_FILE, {})
+    theirs = stages[THEIRS].blob if THEIRS in stages else None
+    if theirs and theirs == git_text(repo, *_QUIETLY, f"refs/stash:{ITEM_FILE}", check=False):
+        return "git stash drop (git has kept what you popped; its changes are staged)"
+    return "git commit"
