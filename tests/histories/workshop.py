@@ -1,0 +1,107 @@
+"""What random histories start from: model repositories with people, made once and copied, and things to contribute."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from histories.people import Person
+from safetensors.numpy import save
+from story.hospitals import (
+    adapter_config,
+    card_text,
+    distilled_arrays,
+    distilled_bytes,
+    random_adapter,
+    write_contribution,
+)
+
+LABELS = {
+    "breast": ("benign breast tissues", "malignant breast tumors"),
+    "colon": ("negative colon tumor", "positive colon tumor"),
+    "lung": ("benign lung tissues", "lung adenocarcinomas", "lung squamous cell carcinomas"),
+    "Lung": ("benign lung tissues", "lung adenocarcinomas", "lung squamous cell carcinomas"),  # as lung on some disks
+    "skin": ("a mole", "a melanoma"),
+}
+NAMES = tuple(LABELS)
+VERSIONS = (1, 2, 3, 4)
+# Name of a start: options of git forge init, and the gate.
+MODELS: Mapping[str, tuple[tuple[str, ...], float]] = {
+    "mixture": (("--settings", "paper"), 1.0),
+    "fusion": (("--settings", "paper", "--strategy", "fusion"), 1.0),
+    "outputs": (("--settings", "paper", "--strategy", "mixture-output"), 1.0),
+    "joint": (("--settings", "best"), 1.0),
+    "gated": (("--settings", "paper"), 0.1),
+}
+PEOPLE = ("alice", "bob", "bench")  # the last has a work tree of bob's clone
+
+Files = Mapping[str, bytes]
+
+
+@dataclass
+class Workshop:
+    """`program`: the folder of git-forge; `folder`: of the starts; `counts`: what the histories did, for people."""
+
+    program: Path
+    base: Path
+    folder: Path
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def start(self, model: str, place: Path) -> dict[str, Person]:
+        """Copies of a bare origin and two clones with a model, in `place`, and one more work tree."""
+        if not (self.folder / model).exists():
+            self._make(model)
+        shutil.copytree(self.folder / model, place, symlinks=True)
+        people = {name: Person(name, place / name, self.program) for name in ("origin", *PEOPLE)}
+        people["bob"].ok("worktree", "add", "--quiet", "-b", "bench", str(place / "bench"), "main")
+        return people
+
+    def _make(self, model: str) -> None:
+        place = self.folder / f"{model}.unfinished"
+        options, gate = MODELS[model]
+        alice = Person("alice", place / "alice", self.program)
+        alice.top.mkdir(parents=True)
+        alice.ok("init", "--quiet", "--initial-branch=main")
+        alice.ok("forge", "init", "--base", str(self.base), *options)
+        settings = alice.top / "forge.toml"
+        text = re.sub(r"(?m)^evaluations = .*$", "evaluations = 2", settings.read_text())
+        settings.write_text(re.sub(r"(?m)^gate = .*$", f"gate = {gate}", text))
+        alice.ok("commit", "--quiet", "-am", "Search quickly")
+        for branch, name in (("main", "lung"), ("north", "colon"), ("south", "breast")):
+            alice.ok("switch", "--quiet", *(["main"] if branch == "main" else ["-c", branch, "main~1"]))
+            write_contribution(alice.top, name, self.files(name, 1, settings))
+            alice.ok("forge", "commit", "-m", f"{name} at the start")
+        alice.ok("switch", "--quiet", "main")
+        alice.ok("clone", "--quiet", "--bare", str(alice.top), str(place / "origin"))
+        (place / "origin" / "config").write_text("[core]\n\tbare = true\n[uploadpack]\n\tallowFilter = true\n")
+        alice.ok("remote", "add", "origin", "../origin")
+        alice.ok("fetch", "--quiet")
+        alice.ok("clone", "--quiet", str(place / "origin"), str(place / "bob"))
+        bob = Person("bob", place / "bob", self.program)
+        bob.ok("remote", "set-url", "origin", "../origin")
+        bob.ok("forge", "install")
+        for person in (alice, bob):  # git trusts the times of copied files
+            person.ok("config", "core.checkStat", "minimal")
+            person.ok("config", "core.trustctime", "false")
+        place.rename(self.folder / model)
+
+    def files(self, name: str, version: int, settings: Path) -> Files:
+        """The files of a contribution: version 2 has another adapter, 3 other images too, 4 another alpha."""
+        labels = LABELS[name]
+        seed = 10 * NAMES.index(name) + (1 if version == 4 else version)
+        adapter = random_adapter(seed)
+        for key in adapter:
+            adapter[key] *= 0.3
+        reference, fingerprint = re.findall(r'(?m)^(?:reference|fingerprint) = (".*")$', settings.read_text())
+        images = distilled_arrays(len(labels), NAMES.index(name) if version != 3 else seed)
+        return {
+            "adapter_config.json": adapter_config(lora_alpha=8 if version == 4 else 16),
+            "adapter_model.safetensors": save(adapter, {"format": "pt"}),
+            "distilled.safetensors": distilled_bytes(images, name, labels),
+            "card.toml": card_text(name, labels, json.loads(reference), json.loads(fingerprint)),
+        }
