@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 def command(scope: str, force: bool) -> None:
     """Set up filter, diff and merge drivers, and the hooks. Doing it again changes nothing.
 
-    Hooks that are there already are kept and run before ours. With --server it is one hook, pre-receive, which
-    refuses a push whose forge item does not verify, or that is larger than `git config forge.max...` there allows.
+    Hooks that are there already are kept and run before ours.
+
+    With --server it is one hook, pre-receive, which refuses a push whose forge item does not verify, or that is over
+    the limits of the receiving repository: git config forge.maxFileSize (1g), forge.maxContributions (1000),
+    forge.maxFiles (10000), forge.maxImages (100000). All new commits must verify, not only the tips, with
+    git config forge.checkCommits all.
     """
     from forge.repo import clone_setup
     from forge.repo.git import find_repository
