@@ -36,6 +36,9 @@ VERBS = {
     "predict": "Label images with a version of the model.",
     "export": "Write a version of the model as a PEFT folder or a checkpoint.",
     "verify": "Check that a version of the model is what it says.",
+    "review": "Show what merging a branch would give, and whether it verifies.",
+    "storage": "Keep payloads in git itself or in git-lfs.",
+    "gc": "Remove what git forge keeps in a clone and nobody needs.",
 }
 # What git and its hooks call; not listed.
 PLUMBING = ("filter-process", "textconv", "merge-driver", "hook")
