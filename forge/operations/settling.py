@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from forge.errors import ForgeError, MergeConflict
 from forge.operations.folding import fold
 from forge.operations.loading import blob_reader
 from forge.operations.restoring import restored_on_failure
+from forge.operations.sides import Changes, Sides, Unmerged, find_sides, settled_contributions, sides_of_history
 from forge.repo.consolidation import FOLDER as CONSOLIDATION
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
 from forge.repo.contribution import (
-    ENTRY_PARTS,
     FOLDER,
     ContributionFiles,
     check_contribution,
@@ -30,23 +30,18 @@ from forge.repo.contribution import (
 )
 from forge.repo.gate import pass_gate
 from forge.repo.git import Repository, git, git_succeeds, git_text, hash_object, read_blob
-from forge.repo.in_progress import OURS, THEIRS, Operation, find_operation, octopus_error, of_the_model, unmerged_files
-from forge.repo.places import INDEX, UNMERGED, ListedFile, list_files, read_item, read_settings_of, resolve
+from forge.repo.in_progress import OURS, THEIRS, find_operation, octopus_error, of_the_model, unmerged_files
+from forge.repo.places import INDEX, ListedFile, list_files, read_item, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import ForgeItem, empty
-from forge.repo.recipe_text import from_json, to_json
+from forge.repo.recipe import ForgeItem
+from forge.repo.recipe_text import to_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import Settings, read_settings, with_strategy
-from forge.repo.three_way import plan_of_tree, put_together
+from forge.repo.storage import stored_as
+from forge.repo.three_way import plan_of_tree
 from forge.repo.trailers import trailer_lines
-from forge.repo.versions import versions
 
-STAGES = {"ours": OURS, "theirs": THEIRS}
 _UNSTAGED = ("diff", "--no-ext-diff", "--name-only")  # unlike diff-files, a file that was only touched is no change
-
-# What the index is to hold at a path; None: nothing.
-Changes = dict[str, ListedFile | None]
-Unmerged = Mapping[str, Mapping[int, ListedFile]]
 
 
 @dataclass(frozen=True)
@@ -55,15 +50,6 @@ class Settled:
 
     trailers: list[str]
     next: str
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """The recipes that coefficients are known from, and the trees that they lie in, by stage (None: not known)."""
-
-    ours: ForgeItem
-    others: Sequence[ForgeItem]
-    trees: Mapping[int, str | None] = field(default_factory=dict)
 
 
 def resolve_conflict(repo: Repository, *, side: str | None, strategy: str | None, accept: bool) -> Settled:
@@ -86,9 +72,9 @@ def resolve_conflict(repo: Repository, *, side: str | None, strategy: str | None
     if not waiting and operation is not None and not _problems(repo):
         raise ForgeError("the model is settled already", hint=f"go on with: {operation.go_on}")
     settings, changes = _settled_settings(repo, unmerged, strategy)
-    sides = _sides(repo, operation, unmerged)
+    sides = find_sides(repo, operation, unmerged)
     _refuse_unstaged(repo, unmerged)
-    contributions = _settled_contributions(repo, unmerged, side, sides)
+    contributions = settled_contributions(repo, unmerged, side, sides)
     changes |= contributions
     listed = _listed(repo, changes)
     give_up = operation.give_up if operation else "git reset --merge"
@@ -121,7 +107,7 @@ def refold(repo: Repository, *, accept: bool) -> Settled:
         raise ForgeError("the forge item in the index is right already", hint="git commit")
     _refuse_unstaged(repo, {})
     settings = read_settings_of(repo, INDEX)
-    sides = _Sides(read_item(repo, head), ()) if whole else _sides_of_history(repo, head, settings)
+    sides = Sides(read_item(repo, head), ()) if whole else sides_of_history(repo, head, settings)
     changes: Changes = {}
     hint = "`git forge refold --accept` takes it all the same, and records that"
     item = _stage(repo, settings, sides, _listed(repo, changes), changes, accept=accept, hint=hint)
@@ -181,66 +167,6 @@ def _merge_texts(repo: Repository, texts: Sequence[bytes]) -> bytes | None:
         return files[0].read_bytes()
 
 
-def _sides(repo: Repository, operation: Operation | None, unmerged: Unmerged) -> _Sides:
-    """The recipes of the two sides: from the stages of the unmerged forge item, else from the commits at work."""
-    heads = operation.heads if operation else ()
-    stages = unmerged.get(ITEM_FILE)
-    if stages is None:
-        ours = read_item(repo, "HEAD")
-        trees = {OURS: "HEAD", THEIRS: heads[0] if heads else None}
-        return _Sides(ours, [_whole(repo, f"{head}:{ITEM_FILE}", head[:10]) for head in heads], trees)
-    blobs = {stage: file.blob for stage, file in stages.items() if file.blob}
-    trees = {
-        stage: next(
-            (tree for tree in candidates if git_text(repo, *_QUIETLY, f"{tree}:{ITEM_FILE}", check=False) == blob),
-            None,
-        )
-        for stage, candidates in ((OURS, ["HEAD"]), (THEIRS, [*heads, "refs/stash"]))
-        if (blob := blobs.get(stage))
-    }
-    theirs = [_whole(repo, blobs[THEIRS], "theirs")] if THEIRS in blobs else []
-    if OURS in blobs:
-        return _Sides(_whole(repo, blobs[OURS], "ours"), theirs, trees)
-    return (
-        _Sides(empty(theirs[0].base, theirs[0].strategy), theirs, trees)
-        if theirs
-        else _Sides(read_item(repo, "HEAD"), theirs, trees)
-    )
-
-
-_QUIETLY = ("rev-parse", "--verify", "--quiet")
-
-
-def _whole(repo: Repository, name: str, whose: str) -> ForgeItem:
-    """The forge item of an object's name."""
-    blob = git_text(repo, *_QUIETLY, name, check=False)
-    if not blob:
-        raise ForgeError(f"there is no {ITEM_FILE} in {whose}", hint="that side is no version of a model")
-    try:
-        return from_json(read_blob(repo, blob), f"{ITEM_FILE} of {whose}")
-    except ForgeError as error:
-        raise ForgeError(
-            error.message,
-            hint="go back to before the merge, mend it on that branch with `git forge refold` and `git commit`, "
-            "and merge again",
-        ) from None
-
-
-def _sides_of_history(repo: Repository, head: str, settings: Settings) -> _Sides:
-    """What a damaged HEAD was made from: the last whole recipe of its first parents, and its other parents'."""
-    last = next(
-        (each.item for each in versions(repo, head) if each.item is not None and not disagreements(repo, each.commit)),
-        empty(settings.base, settings.strategy),
-    )
-    others = []
-    for commit in [*git_text(repo, "rev-parse", f"{head}^@").split()[1:], head]:
-        try:
-            others.append(read_item(repo, commit))
-        except ForgeError:
-            continue  # damaged too: what only it knows is new again
-    return _Sides(last, others)
-
-
 def _refuse_unstaged(repo: Repository, unmerged: Unmerged) -> None:
     """The next commit takes the index: a search over anything else would record a model that nobody has."""
     listing = git(repo, *_UNSTAGED, "-z", "--", f":(top){FOLDER}", f":(top){SETTINGS_FILE}")
@@ -250,61 +176,6 @@ def _refuse_unstaged(repo: Repository, unmerged: Unmerged) -> None:
             f"{changed[0]} has changes that are not staged",
             hint=f"`git add {changed[0]}` takes them in, `git restore {changed[0]}` drops them",
         )
-
-
-def _settled_contributions(repo: Repository, unmerged: Unmerged, side: str | None, sides: _Sides) -> Changes:
-    """What the index is to hold of the contributions that both sides changed, all of it from one side."""
-    listed = list_files(repo, INDEX, FOLDER)
-    clean = {path: file for path, file in listed.items() if file.mode != UNMERGED}
-    disputed = {path.split("/")[1] for path in unmerged if path.startswith(f"{FOLDER}/") and path.count("/") > 1}
-    theirs = sides.others[0] if sides.others else None
-    if theirs is not None:
-        for name, files in find_all(repo, INDEX, clean)[0].items():
-            if not files.missing and put_together(name, files.entry(1.0), sides.ours, theirs):
-                disputed.add(name)
-    if not disputed:
-        return {}
-    if side is None:
-        names = sorted(disputed)
-        folders = " ".join(path_of(name) for name in names)
-        raise MergeConflict(
-            f"{', '.join(path_of(name) for name in names)}: both sides changed this contribution"
-            if len(names) == 1
-            else f"{', '.join(path_of(name) for name in names)}: both sides changed these contributions",
-            hint="take one side's with `git forge resolve --ours` or `git forge resolve --theirs`; "
-            f"or put the files right, `git add {folders}`, then `git forge resolve`",
-        )
-    changes: Changes = {}
-    item = sides.ours if side == "ours" else theirs
-    for name in sorted(disputed):
-        inside = f"{path_of(name)}/"
-        chosen = _files_of_side(repo, name, STAGES[side], sides.trees.get(STAGES[side]), item, unmerged, clean)
-        changes |= {path: None for path in (*listed, *unmerged) if path.startswith(inside) and path not in chosen}
-        changes |= {path: file for path, file in chosen.items() if clean.get(path) != file}
-    return changes
-
-
-def _files_of_side(
-    repo: Repository,
-    name: str,
-    stage: int,
-    tree: str | None,
-    item: ForgeItem | None,
-    unmerged: Unmerged,
-    clean: Mapping[str, ListedFile],
-) -> dict[str, ListedFile]:
-    """All files of a contribution on one side; where its tree is not known, those that its forge item names."""
-    if tree is not None:
-        return list_files(repo, tree, path_of(name))
-    entry = item.entry(name) if item else None
-    if entry is None:
-        return {}
-    inside = f"{path_of(name)}/"
-    found = {path: file for path, file in clean.items() if path.startswith(inside)}
-    found |= {path: file[stage] for path, file in unmerged.items() if path.startswith(inside) and stage in file}
-    return found | {
-        path_of(name, file): ListedFile("100644", getattr(entry, part)) for part, file in ENTRY_PARTS.items()
-    }
 
 
 def _listed(repo: Repository, changes: Changes) -> dict[str, ListedFile]:
@@ -321,7 +192,7 @@ def _listed(repo: Repository, changes: Changes) -> dict[str, ListedFile]:
 def _stage(
     repo: Repository,
     settings: Settings,
-    sides: _Sides,
+    sides: Sides,
     listed: Mapping[str, ListedFile],
     changes: Changes,
     *,
@@ -335,6 +206,7 @@ def _stage(
     for files in found.values():
         _refuse_incomplete(files)
     entries = [files.entry(1.0) for files in found.values()]
+    sides = Sides(stored_as(repo, sides.ours, entries), tuple(stored_as(repo, each, entries) for each in sides.others))
     plan = plan_of_tree(entries, sides.ours, sides.others, settings.base, settings.strategy)
     item = fold(repo, plan, sides.ours, settings, blob_reader(repo, settings.limits))
     if item != sides.ours:
@@ -400,6 +272,6 @@ def _without_operation(repo: Repository, unmerged: Unmerged) -> str:
     """What follows where git has no --continue: after a stash pop, a squash, or a pick that is not committed."""
     stages = unmerged.get(ITEM_FILE, {})
     theirs = stages[THEIRS].blob if THEIRS in stages else None
-    if theirs and theirs == git_text(repo, *_QUIETLY, f"refs/stash:{ITEM_FILE}", check=False):
+    if theirs and theirs == git_text(repo, "rev-parse", "--verify", "--quiet", f"refs/stash:{ITEM_FILE}", check=False):
         return "git stash drop (git has kept what you popped; its changes are staged)"
     return "git commit"

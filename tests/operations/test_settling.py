@@ -113,6 +113,7 @@ def test_a_revert_of_an_earlier_merge(settled: SettledModel) -> None:
 
 
 def test_a_stash(settled: SettledModel) -> None:
+    settled.git("switch", "--quiet", "--detach", "main~1")
     settled.git("cherry-pick", "--no-commit", "lung")
     settled.git("stash")
     settled.git("switch", "--quiet", "colon")
@@ -168,6 +169,7 @@ def test_in_a_rebase_ours_is_what_is_built_upon(settled: SettledModel, side: str
 
 @pytest.mark.parametrize("side", ["ours", "theirs"])
 def test_a_stash_of_a_contribution_that_both_sides_have(settled: SettledModel, side: str) -> None:
+    settled.git("switch", "--quiet", "--detach", "main~1")
     settled.git("cherry-pick", "--no-commit", "lung")
     settled.git("stash")
     settled.git("switch", "--quiet", "other")

@@ -176,7 +176,7 @@ def test_the_same_name_twice_is_a_conflict_that_says_what_to_do(
     assert done.returncode == 1
     said = done.stdout + done.stderr
     assert "error: contributions/lung: contribution 'lung' was added differently in ours and in theirs" in said
-    assert "hint: run `git merge --abort`" in said
+    assert "hint: take one side's with `git forge resolve --ours`" in said
     assert f"CONFLICT (content): Merge conflict in {ITEM}" in said
     assert blob(model) == git_ok(model, "hash-object", ITEM)  # ours, whole: no text merge, no markers
     status = forge(model, "commit")
