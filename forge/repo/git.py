@@ -136,12 +136,14 @@ def read_blobs(repo: Repository, blobs: Iterable[str], limit: int = BLOB_LIMIT) 
     Raises ForgeError for an object that is missing, not a blob, or too large.
     """
     wanted = list(dict.fromkeys(blobs))
+    _fetch_promised(repo, wanted)
     contents = {}
     for name, content in _cat_file(repo, wanted, limit):
         if content is None:
             raise ForgeError(
                 f"object {name} is named by the forge item but is not in this repository",
-                hint="fetch it from where it was committed: git fetch --all",
+                hint="fetch it from where it was committed: git fetch --all; "
+                "if it is damaged here, which `git fsck` tells: git fetch --refetch",
             )
         contents[name] = content
     return contents
@@ -194,6 +196,27 @@ def state_dir(repo: Repository) -> Path:
     return folder
 
 
+def _fetch_promised(repo: Repository, blobs: list[str]) -> None:
+    """In a partial clone, fetch all of these blobs at once: git itself would fetch them one by one as they are read.
+
+    Without a word where that fails: reading them then says why.
+    """
+    # Who has everything, nearly everybody, pays no process for this.
+    if len(blobs) < 2 or not any((repo.common_dir / "objects" / "pack").glob("*.promisor")):
+        return
+    promisors = git_text(repo, "config", "--type=bool", "--get-regexp", r"^remote\..*\.promisor$", check=False)
+    keys = [line.removesuffix(" true") for line in promisors.splitlines() if line.endswith(" true")]
+    names = [key.removeprefix("remote.").removesuffix(".promisor") for key in keys]
+    local = git(repo, "cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objectname)")
+    missing = sorted({*blobs} - {*local.decode().split("\n")})
+    if names and missing:  # as git's own promisor-remote.c does it
+        git(
+            repo, "-c", "fetch.negotiationAlgorithm=noop", "fetch", names[0], "--no-tags", "--no-write-fetch-head",
+            "--recurse-submodules=no", "--filter=blob:none", "--stdin",
+            input="".join(f"{blob}\n" for blob in missing).encode(), check=False,
+        )  # fmt: skip
+
+
 def _cat_file(repo: Repository, names: list[str], limit: int) -> Iterable[tuple[str, bytes | None]]:
     """(name, content) of each name in turn; content None where git says it is missing."""
     if not names:
@@ -220,7 +243,14 @@ def _cat_file(repo: Repository, names: list[str], limit: int) -> Iterable[tuple[
 def _one_object(name: str, replies: IO[bytes], errors: IO[bytes], limit: int) -> bytes | None:
     head = replies.readline()
     if not head:  # git died: a corrupt object, or a promised one that could not be fetched
-        raise _failure(["cat-file", name], errors.read())
+        said = errors.read()
+        error = _failure(["cat-file", name], said)
+        if b"promisor remote" in said:
+            raise ForgeError(
+                f"{name} is not in this partial clone yet, and cannot be fetched: {error.message}",
+                hint="see that `git fetch` works, and do it again",
+            )
+        raise error
     words = head.rsplit(b" ", 2)
     if len(words) != 3 or not words[2].strip().isdigit():  # "NAME missing", "NAME ambiguous"
         return None
@@ -278,6 +308,7 @@ def _failure(args: Iterable[str], stderr: bytes) -> ForgeError:
     return ForgeError(error or f"git {verb} failed without a message", hint=hint)
 
 
+_DEEP = ("error: inflate:", "error: garbage at end of loose object")
 # git's words for a lock that another git holds, or one that was killed has left behind.
 _HELD = re.compile(r"Unable to create '(.+\.lock)': File exists|could not lock config file (.+): File exists")
 
@@ -291,7 +322,8 @@ def _what_git_said(stderr: bytes) -> tuple[str, str | None]:
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     hints = [line.removeprefix("hint:").strip() for line in lines if line.startswith("hint:")]
     others = [line for line in lines if not line.startswith(("hint:", "warning:"))]
-    errors = [line for line in others if line.startswith(("fatal:", "error:"))]
+    # Of a damaged object git says first what its decompressor said, and then which object it is.
+    errors = [line for line in others if line.startswith(("fatal:", "error:")) and not line.startswith(_DEEP)]
     first = next(iter(errors or others or lines), "")
     if held := _HELD.search(first):
         hints = [_stale_lock(held[1] or f"{held[2]}.lock")]

@@ -202,3 +202,33 @@ def test_hash_object_runs_filters_only_for_a_path(committed: Repository, run_git
     assert hash_object(committed, file, write=False) == plain
     assert hash_object(committed, file, write=False, path="x.up") == upper
     assert hash_object(committed, b"abc", write=False, path="x.up") == upper
+
+
+def test_a_partial_clone_fetches_all_blobs_at_once(
+    committed: Repository, tmp_path: Path, run_git: RunGit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_git(committed.top, "config", "uploadpack.allowFilter", "true")
+    run_git(committed.top, "config", "uploadpack.allowAnySHA1InWant", "true")
+    for number in range(4):
+        (committed.top / "file").write_text(f"{number}\n")
+        run_git(committed.top, "add", "file")
+        run_git(committed.top, "commit", "-qm", str(number))
+    run_git(tmp_path, "clone", "-q", "--filter=blob:none", committed.top.as_uri(), "partial")
+    partial = find_repository(tmp_path / "partial")
+    ids = [git_text(partial, "rev-parse", f"HEAD~{back}:file") for back in range(4)]
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("GIT_TRACE", str(trace))
+    assert list(read_blobs(partial, ids).values()) == [b"3\n", b"2\n", b"1\n", b"0\n"]
+    assert trace.read_text().count("built-in: git fetch") == 1
+    assert read_blobs(partial, ids) and trace.read_text().count("built-in: git fetch") == 1  # now they are here
+
+
+def test_a_partial_clone_out_of_reach_of_its_origin(committed: Repository, tmp_path: Path, run_git: RunGit) -> None:
+    run_git(committed.top, "config", "uploadpack.allowFilter", "true")
+    run_git(tmp_path, "clone", "-q", "--filter=blob:none", "--no-checkout", committed.top.as_uri(), "partial")
+    partial = find_repository(tmp_path / "partial")
+    run_git(partial.top, "config", "remote.origin.url", str(tmp_path / "gone"))
+    blob = git_text(committed, "rev-parse", "HEAD:sub folder/one")
+    with pytest.raises(ForgeError, match=f"{blob} is not in this partial clone yet, and cannot be fetched: ") as caught:
+        read_blobs(partial, [blob])
+    assert "git fetch" in str(caught.value.hint)
