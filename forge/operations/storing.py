@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from forge.errors import ForgeError
 from forge.operations.restoring import restored_on_failure, write_whole
 from forge.repo import lfs
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
 from forge.repo.contribution import ENTRY_PARTS, FOLDER, check_contribution, disagreements, path_of
-from forge.repo.git import Repository, git, git_succeeds, git_text, hash_object, read_blobs
+from forge.repo.git import Repository, git, git_succeeds, git_text, hash_object, read_blob
 from forge.repo.in_progress import find_operation
 from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.places import list_files, read_item, read_settings_of, resolve
@@ -47,12 +47,17 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Payload:
-    """A payload of HEAD: its mode and blob, and its content, whatever it is kept in."""
+class Move:
+    """A payload of HEAD on its way: its mode, its blob, and the blob that it will be.
+
+    rewritten: the file in the work tree holds something else than the new storage has: a pointer that git-lfs has not
+    replaced yet, or the same tensors in a form that our filter would have changed.
+    """
 
     mode: str
-    blob: str
-    content: bytes = field(repr=False)
+    before: str
+    after: str
+    rewritten: bool
 
 
 def find_stored(repo: Repository) -> Stored:
@@ -99,48 +104,52 @@ def convert(repo: Repository, storage: Storage) -> int:
             lfs.require(repo, "the payloads are to be kept in it")
         if lfs.pointers_among(repo, [blob for _, blob in listed.values()]):
             lfs.fetch(repo)
-        payloads = _read(repo, item, head, listed)
-        _refuse_changes(repo, payloads)
-        return _convert(repo, head, item, payloads, storage)
+        return _commit(repo, head, item, _prepare(repo, item, head, listed, storage), storage)
 
 
-def _convert(repo: Repository, head: str, item: ForgeItem, payloads: Mapping[str, Payload], storage: Storage) -> int:
+def _prepare(
+    repo: Repository, item: ForgeItem, head: str, listed: Mapping[str, tuple[str, str]], storage: Storage
+) -> dict[str, Move]:
+    """Check HEAD's payloads (in git-lfs no filter of ours does) and put them into `storage`, one after the other."""
+    limits = read_settings_of(repo, head).limits
+    changed = _changed_paths(repo, [ATTRIBUTES_FILE, ITEM_FILE, *listed])
+    for path in sorted(changed - set(listed)):
+        raise _uncommitted(path)
+    for name in item.names:
+        check_contribution(repo, name, head, base=item.base, limits=limits)
+    moves = {}
+    for path, (mode, blob) in listed.items():
+        kept = read_blob(repo, blob, limits.file_bytes)
+        content = lfs.follow(repo, kept, path, limits.file_bytes)
+        file = repo.top / path
+        here = file.read_bytes() if file.is_file() and not file.is_symlink() else None
+        # A payload of the other storage looks changed to git until it is moved: what counts is the content.
+        if path in changed and here not in (kept, content):
+            raise _uncommitted(path)
+        wanted = _canonical(content, path, limits.file_bytes, storage)
+        stored = lfs.store(repo, wanted) if storage == "lfs" else wanted
+        after = hash_object(repo, stored, write=True)
+        moves[path] = Move(mode, blob, after, here is not None and here != wanted)
+    return moves
+
+
+def _commit(repo: Repository, head: str, item: ForgeItem, moves: Mapping[str, Move], storage: Storage) -> int:
     before = read_attributes(repo)
     attributes = with_storage(before, storage)
-    most = read_settings_of(repo, head).limits.file_bytes
-    contents = {path: _canonical(payload.content, path, most, storage) for path, payload in payloads.items()}
-    # Pointers that git-lfs has not replaced by the files yet, which our filter would refuse; and files that are not
-    # in the form in which our filter stored them, which git-lfs would store as they are.
-    unlike = [
-        path for path in payloads if (repo.top / path).is_file() and (repo.top / path).read_bytes() != contents[path]
-    ]
-    with restored_on_failure(repo, head, [ATTRIBUTES_FILE, ITEM_FILE, *unlike]):
+    moved = {path: move.after for path, move in moves.items() if move.after != move.before}
+    rewritten = [path for path, move in moves.items() if move.rewritten]
+    with restored_on_failure(repo, head, [ATTRIBUTES_FILE, ITEM_FILE, *rewritten]):
         if attributes != before:
             write_whole(repo.top / ATTRIBUTES_FILE, os.fsencode(attributes))
-        for path, name in filters_of(repo, payloads).items():
-            if name != filter_name(storage):
-                raise ForgeError(
-                    f"{path} would not be kept in {_WORDS[storage]}: the filter that git finds for it is {name}",
-                    hint=f"see git check-attr --all -- {path}; take out the line of {ATTRIBUTES_FILE} (or of "
-                    ".git/info/attributes) that says so",
-                )
-        told = lfs.ensure_set_up(repo) if storage == "lfs" else None
-        if told and told.startswith("warning: "):
-            raise ForgeError(told.removeprefix("warning: "))
-        moved = {}
-        for path, payload in payloads.items():
-            stored = lfs.store(repo, contents[path]) if storage == "lfs" else contents[path]
-            blob = hash_object(repo, stored, write=True)
-            if blob != payload.blob:
-                moved[path] = blob
+        _check_filters(repo, moves, storage)
         if not moved and attributes == before:
             return 0
+        for path in rewritten:
+            write_whole(repo.top / path, lfs.read_payloads(repo, [moves[path].after])[moves[path].after])
         changed = _with_blobs(item, moved)
         if changed != item:
             write_whole(repo.top / ITEM_FILE, to_json(changed).encode())
-        for path in unlike:
-            write_whole(repo.top / path, contents[path])
-        entries = "".join(f"{payloads[path].mode} {blob}\t{path}\0" for path, blob in moved.items())
+        entries = "".join(f"{moves[path].mode} {blob}\t{path}\0" for path, blob in moved.items())
         git(repo, "update-index", "-z", "--index-info", input=os.fsencode(entries))
         git(repo, "add", "--force", "--", ATTRIBUTES_FILE, ITEM_FILE)
         subject = f"Keep payloads in {_WORDS[storage]}"
@@ -157,6 +166,30 @@ def _convert(repo: Repository, head: str, item: ForgeItem, payloads: Mapping[str
     return len(moved)
 
 
+def _check_filters(repo: Repository, paths: Iterable[str], storage: Storage) -> None:
+    """Raise ForgeError where what .gitattributes says now is not what git does, or git-lfs cannot be set up."""
+    for path, name in filters_of(repo, paths).items():
+        if name != filter_name(storage):
+            raise ForgeError(
+                f"{path} would not be kept in {_WORDS[storage]}: the filter that git finds for it is {name}",
+                hint=f"see git check-attr --all -- {path}; take out the line of {ATTRIBUTES_FILE} (or of "
+                ".git/info/attributes) that says so",
+            )
+    told = lfs.ensure_set_up(repo) if storage == "lfs" else None
+    if told and told.startswith("warning: "):
+        raise ForgeError(told.removeprefix("warning: "))
+
+
+def _changed_paths(repo: Repository, paths: Iterable[str]) -> set[str]:
+    """Those of the paths whose files are not what git has in HEAD."""
+    question = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *paths)
+    return {record[3:] for record in os.fsdecode(git(repo, *question)).split("\0") if record}
+
+
+def _uncommitted(path: str) -> ForgeError:
+    return ForgeError(f"{path} has changes that are not committed", hint="commit them first: git forge commit")
+
+
 def _payload_blobs(repo: Repository, item: ForgeItem, rev: str) -> dict[str, tuple[str, str]]:
     """(mode, blob) of the safetensors files that a recipe names, by path, as they are in the tree of `rev`."""
     listed = {**list_files(repo, rev, FOLDER), **list_files(repo, rev, "consolidation")}
@@ -164,32 +197,6 @@ def _payload_blobs(repo: Repository, item: ForgeItem, rev: str) -> dict[str, tup
     if item.consolidation is not None:
         paths.append(CONSOLIDATION_PATHS["adapter"])
     return {path: (listed[path].mode, listed[path].blob or "") for path in paths if path in listed}
-
-
-def _read(repo: Repository, item: ForgeItem, head: str, listed: Mapping[str, tuple[str, str]]) -> dict[str, Payload]:
-    """The payloads of HEAD, each whole and what it must be: in git-lfs no filter of ours looks at them."""
-    limits = read_settings_of(repo, head).limits
-    for name in item.names:
-        check_contribution(repo, name, head, base=item.base, limits=limits)
-    blobs = read_blobs(repo, [blob for _, blob in listed.values()], limits.file_bytes)
-    return {
-        path: Payload(mode, blob, lfs.follow(repo, blobs[blob], path, limits.file_bytes))
-        for path, (mode, blob) in listed.items()
-    }
-
-
-def _refuse_changes(repo: Repository, payloads: Mapping[str, Payload]) -> None:
-    """Raise ForgeError where a file that is to be committed is not as in HEAD, but for the way it is kept."""
-    question = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--")
-    listing = os.fsdecode(git(repo, *question, ATTRIBUTES_FILE, ITEM_FILE, *payloads))
-    for path in (record[3:] for record in listing.split("\0") if record):
-        file = repo.top / path
-        # A payload of the other storage looks changed to git until it is moved: what counts is the content.
-        if path in payloads and file.is_file() and not file.is_symlink():
-            content = file.read_bytes()
-            if content == payloads[path].content or hash_object(repo, content, write=False) == payloads[path].blob:
-                continue
-        raise ForgeError(f"{path} has changes that are not committed", hint="commit them first: git forge commit")
 
 
 def _canonical(content: bytes, path: str, most: int, storage: Storage) -> bytes:

@@ -163,7 +163,8 @@ def push_objects(repo: Repository, remote: str, url: str, refs: Sequence[str]) -
     # git-lfs's own hook may have done this already: then it finds nothing to do.
     _push(repo, ("pre-push", remote, url), "".join(f"{line.strip()}\n" for line in refs))
     here = sorted(objects_here(repo, needed))
-    if here:  # among them what an earlier push without hooks has left behind
+    if here and remote in git_text(repo, "remote").split("\n"):  # git-lfs takes no path in place of a name here
+        # Among them is what an earlier push without hooks has left behind.
         _push(repo, ("push", "--object-id", remote, *here))
 
 

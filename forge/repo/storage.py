@@ -15,14 +15,15 @@ from typing import Literal, get_args
 from forge.errors import ForgeError
 from forge.repo import lfs
 from forge.repo.git import Repository, git, read_blob, read_blobs
-from forge.repo.recipe import ForgeItem
+from forge.repo.recipe import Entry, ForgeItem
 
 Storage = Literal["git", "lfs"]
 STORAGES: tuple[Storage, ...] = get_args(Storage)
 ATTRIBUTES_FILE = ".gitattributes"
 
 # `-text`: no line end conversion may touch tensors. Blob ids of the text files are in the forge item, so their
-# line ends are fixed as well.
+# line ends are fixed as well. merge=binary for them too: a card, or a config, speaks of the adapter beside it. Two
+# edits of it blended, or one that git carries to a file that looks like it in another folder, would speak of none.
 _PAYLOADS = (
     "contributions/*/adapter_model.safetensors",
     "contributions/*/distilled.safetensors",
@@ -34,8 +35,8 @@ _LINES = (
     "forge.toml text eol=lf",
     _PAYLOADS[0],
     _PAYLOADS[1],
-    "contributions/*/adapter_config.json text eol=lf",
-    "contributions/*/card.toml text eol=lf",
+    "contributions/*/adapter_config.json text eol=lf merge=binary",
+    "contributions/*/card.toml text eol=lf merge=binary",
     _PAYLOADS[2],
     "consolidation/adapter_config.json text eol=lf",
 )
@@ -151,6 +152,18 @@ def stored_alike(
     if not chosen:
         return ancestor, ours, theirs
     return with_ids(ancestor, chosen), with_ids(ours, chosen), with_ids(theirs, chosen)
+
+
+def stored_as(repo: Repository, item: ForgeItem, tree: Iterable[Entry]) -> ForgeItem:
+    """`item` with the ids that the contributions of a `tree` have, where they are the same files stored otherwise."""
+    ids: dict[str, dict[str, str]] = {}
+    for entry in tree:
+        known = item.entry(entry.name)
+        for part in _PARTS if known else ():
+            there = getattr(entry, part)
+            if there != getattr(known, part) and same_file(repo, getattr(known, part), there):
+                ids.setdefault(entry.name, {})[part] = there
+    return with_ids(item, ids) if ids else item
 
 
 def with_ids(

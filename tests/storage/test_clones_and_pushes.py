@@ -126,7 +126,7 @@ def test_a_pointer_is_followed_and_checked(lfs_model: Path) -> None:
     oid = oid_of(lfs_model, PAYLOADS[0])
     stored = lfs_model / ".git/lfs/objects" / oid[:2] / oid[2:4] / oid
     stored.chmod(0o644)
-    stored.write_bytes(content[:-1] + b"?")
+    stored.write_bytes(content[:-1] + b"!")
     with pytest.raises(ForgeError, match=r"a file: .* another file"):
         lfs.follow(repo, pointer, "a file")
     stored.write_bytes(content[:-1])  # cut short: git-lfs tries to get it again

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from sample_models import SampleModel, adapter
 from storage.conftest import CloneOf
@@ -109,20 +110,22 @@ def test_other_lines_of_gitattributes_stay(model: Path) -> None:
 def test_a_file_that_is_not_in_the_canonical_form(model: Path) -> None:
     """What a person saves by other means is stored in one form by git, and moves in that form."""
     clone_setup.install(find_repository(model))
-    path = model / PAYLOADS[0]
-    tensors = {name: value + 1 for name, value in load_file(path).items()}
-    save_file(dict(reversed(tensors.items())), path, {"note": "by hand"})
+    path, tensors = model / PAYLOADS[1], load_file(model / PAYLOADS[1])
+    tensors["images"] += 1
+    with safe_open(path, "np") as file:
+        metadata = file.metadata()
+    save_file(tensors, path, metadata)
     raw = path.read_bytes()
     sample = SampleModel.__new__(SampleModel)
     sample.top = model
-    git_ok(model, "add", PAYLOADS[0])
+    git_ok(model, "add", PAYLOADS[1])
     item = from_json((model / ITEM).read_bytes())
     (model / ITEM).write_text(to_json(sample.item({entry.name: entry.coefficient for entry in item.contributions})))  # type: ignore[dict-item]
     git_ok(model, "commit", "--quiet", "-am", "Saved by hand")
     tree = git_ok(model, "rev-parse", "HEAD^{tree}")
-    stored = git_ok(model, "rev-parse", f"HEAD:{PAYLOADS[0]}")
+    stored = git_ok(model, "rev-parse", f"HEAD:{PAYLOADS[1]}")
     assert path.read_bytes() == raw
-    assert stored != git_ok(model, "hash-object", "--no-filters", PAYLOADS[0])
+    assert stored != git_ok(model, "hash-object", "--no-filters", PAYLOADS[1])
     forge_ok(model, "storage", "lfs")
     assert git_ok(model, "status", "--porcelain") == ""
     assert all(np.array_equal(value, tensors[name]) for name, value in load_file(path).items())
@@ -197,17 +200,17 @@ def test_nothing_changes_where_it_cannot_be_done(
 
 
 def test_an_object_that_is_nowhere(lfs_model: Path) -> None:
-    oid = oid_of(lfs_model, PAYLOADS[2])
+    oid = oid_of(lfs_model, PAYLOADS[3])
     lose(lfs_model, oid)
-    assert forge_ok(lfs_model, "storage").out == f"lfs\n  {PAYLOADS[2]}: not here (run: git lfs pull)\n"
+    assert forge_ok(lfs_model, "storage").out == f"lfs\n  {PAYLOADS[3]}: not here (run: git lfs pull)\n"
     before = state_of(lfs_model)
     found = forge(lfs_model, "storage", "git")
     assert found.code == 128
-    assert f"{PAYLOADS[2]}: the content is in git-lfs, and object {oid[:10]} cannot be had" in found.err
+    assert f"{PAYLOADS[3]}: the content is in git-lfs, and object {oid[:10]} cannot be had" in found.err
     assert "hint: get it with: git lfs pull" in found.err
     assert state_of(lfs_model) == before
     said = forge(lfs_model, "verify", "--no-scores")
-    assert (said.code, said.out.count(f"{PAYLOADS[2]}: the content is in git-lfs")) == (1, 1)
+    assert (said.code, said.out.count(f"{PAYLOADS[3]}: the content is in git-lfs")) == (1, 1)
 
 
 def test_pointers_in_the_work_tree_become_files(lfs_model: Path, clone: CloneOf) -> None:

@@ -15,7 +15,7 @@ from forge.repo import clone_setup
 from forge.repo.git import find_repository, hash_object
 from forge.repo.recipe import ForgeItem, TaskScore
 from forge.repo.recipe_text import from_json
-from forge.repo.storage import attribute_lines, same_file, storage_of, stored_alike, with_storage
+from forge.repo.storage import attribute_lines, same_file, storage_of, stored_alike, stored_as, with_storage
 
 COLON = ("contributions/colon/adapter_model.safetensors", "contributions/colon/distilled.safetensors")
 COEFFICIENTS = {"breast": 0.3, "lung": 0.125, "colon": 0.5}
@@ -102,6 +102,9 @@ def test_recipes_are_alike_only_where_the_file_is_the_same(in_lfs: Path) -> None
     assert stored_alike(repo, git_item, lfs_item, lfs_item) == (lfs_item, lfs_item, lfs_item)
     assert stored_alike(repo, lfs_item, git_item, git_item) == (git_item, git_item, git_item)
     assert stored_alike(repo, None, git_item, lfs_item) == (None, git_item, lfs_item)  # git itself conflicts
+    assert stored_as(repo, git_item, lfs_item.contributions) == lfs_item
+    assert stored_as(repo, lfs_item, git_item.contributions[:1]).entry("breast") == git_item.entry("breast")
+    assert stored_as(repo, git_item, ()) == git_item
     one = git_ok(in_lfs, "rev-parse", f"HEAD:{PAYLOADS[0]}")
     for other in (f"HEAD:{PAYLOADS[1]}", f"HEAD~1:{PAYLOADS[1]}"):
         assert not same_file(repo, one, git_ok(in_lfs, "rev-parse", other))
