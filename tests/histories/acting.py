@@ -48,7 +48,8 @@ class Acting:
         before, ours = person.snapshot(), person.recipe("HEAD")
         side = ["--ours"] if pick % 3 else ["--theirs"]
         accept = ["--accept"] if pick % 5 else []
-        done = person.git("forge", "resolve", *side, *accept)
+        strategy = ["--strategy", "mixture"] if pick % 7 == 0 else []
+        done = person.git("forge", "resolve", *side, *accept, *strategy)
         if done.returncode != 0:
             assert "error: " in done.stderr and "hint: " in done.stderr, done.stderr
             assert person.snapshot() == before, "resolve refused, and changed the tree"
@@ -67,7 +68,8 @@ class Acting:
             self.watch.counts["resolved"] += 1
         if person.operation() is None:
             person.stopped = None
-            self.count_made(person, "resolved and gone on")
+            if operation != "am":  # for which git calls no hook that could write trailers
+                self.count_made(person, "resolved and gone on")
         elif done.returncode != 0 or person.unmerged() == {}:
             self.give_up(person)
 
@@ -83,7 +85,7 @@ class Acting:
         person.stopped = None
         if self.watch.agreed_problems(person, "HEAD"):
             self.watch.counts["merged but not forged, and noticed"] += 1
-            if person.driver_works():
+            if person.driver_works() and self.watch.problems_by_hand(person, "HEAD"):
                 there = self.people["origin"].ok("for-each-ref")
                 assert "the push was refused" in person.git("push", "origin", f"HEAD:refs/heads/{person.name}").stderr
                 assert self.people["origin"].ok("for-each-ref") == there
@@ -97,6 +99,16 @@ class Acting:
         before = person.snapshot()
         if self.watch.outcome(person, before, person.git(*args), sides) == DONE:
             self.made(person, before, sides)
+
+    def force_through(self, person: Person, args: Sequence[str]) -> None:
+        """A text merge that was told to leave no conflict may be wrong; then the next command says so."""
+        before = person.snapshot()
+        if self.watch.outcome(person, before, person.git(*args), None) == DONE and person.head != before.head:
+            if self.watch.agreed_problems(person, "HEAD"):
+                self.watch.counts["text merges that were forced through, and noticed"] += 1
+                person.ok("reset", "--quiet", "--hard", before.head)
+            else:
+                self.made(person, before, None)
 
     def made(self, person: Person, before: Snapshot, sides: Sides | None) -> None:
         """HEAD is a new commit of an operation, or what it was fast-forwarded to."""

@@ -119,8 +119,8 @@ def recursion_problems(expected: Expected, ours: Recipe, theirs: Recipe, result:
         return [] if result.text == ours.text else ["nothing came in, and ours was changed"]
     if not result.ids:
         return []
-    if search is not None and not search["scales"]:
-        return []  # joint: see the contributions alone
+    if ours.joint or theirs.joint or result.joint:
+        return []  # depends on the contributions alone: compared with all other searches over the same ones
     scales = {"ours": 1.0, "theirs": 1.0} if search is None else search["scales"]
     if search is None and ours.ids and len(result.ids) > 1:
         return ["nothing was searched"]

@@ -165,6 +165,7 @@ class Person:
         operation, before = self.stopped
         if operation == "merge-free":
             self.ok("reset", "--quiet", "--merge")
+            self.ok("clean", "--quiet", "-fd")  # what a stash with untracked files has brought back
         else:
             self.ok(operation, "--abort")
         assert self.operation() is None

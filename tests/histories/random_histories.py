@@ -121,7 +121,11 @@ class RandomHistories(Acting, RuleBasedStateMachine):
     def merge_with(self, who: str, pick: int, how: str) -> None:
         if person := self.free(who, pick):
             theirs = self.other(person, pick)
-            self.operate(person, ["merge", "--no-edit", how, theirs], self.merge_sides(person, "HEAD", theirs))
+            args = ["merge", "--no-edit", how, theirs]
+            if how.startswith("-X") and not person.driver_works():
+                self.force_through(person, args)
+            else:
+                self.operate(person, args, self.merge_sides(person, "HEAD", theirs))
 
     @rule(who=WHO, pick=PICK)
     def merge_nothing_of_theirs(self, who: str, pick: int) -> None:
@@ -152,7 +156,12 @@ class RandomHistories(Acting, RuleBasedStateMachine):
         if person := self.free(who, pick):
             before = person.snapshot()
             done = person.git("merge", "--no-edit", self.other(person, pick), self.other(person, second))
-            self.watch.outcome(person, before, done, None)
+            if person.operation() is not None and len((person.git_dir / "MERGE_HEAD").read_text().split()) > 1:
+                assert "octopus" in person.git("forge", "resolve").stderr
+                person.stopped = ("merge", before)
+                self.watch.counts["octopus: stopped"] += 1
+            else:  # one branch, or none that is new, or refused
+                self.watch.outcome(person, before, done, None)
 
     @rule(who=WHO, pick=PICK, other=PICK)
     def merge_button(self, who: str, pick: int, other: int) -> None:
@@ -211,7 +220,7 @@ class RandomHistories(Acting, RuleBasedStateMachine):
     def apply_mail(self, who: str, sender: str, pick: int) -> None:
         if person := self.free(who, pick):
             other = self.people[sender]
-            commits = other.commits("--no-merges")[:-1]  # the last one is the first
+            commits = other.commits("--min-parents=1", "--max-parents=1")
             commit = commits[pick % len(commits)]
             mail = other.ok("format-patch", "--stdout", "--binary", "-1", commit).encode() + b"\n"
             ours, theirs, ancestor = (
@@ -251,10 +260,6 @@ class RandomHistories(Acting, RuleBasedStateMachine):
         else:
             assert self.people["origin"].id(branch) == person.id(branch)
         self.watch.counts[f"push: {'done' if done.returncode == 0 else 'refused'}"] += 1
-
-    @rule(who=WHO)
-    def fetch(self, who: str) -> None:
-        self.people[who].ok("fetch", "--quiet", "origin")
 
     @rule(who=WHO, pick=PICK, name=NAME, version=VERSION, with_item=st.booleans())
     def stash(self, who: str, pick: int, name: str, version: int, with_item: bool) -> None:

@@ -9,6 +9,8 @@ FORGE_TEST_HISTORIES=500 pytest -s tests/histories/test_random_histories.py runs
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 HISTORIES = int(os.environ.get("FORGE_TEST_HISTORIES", "0"))
-STEPS = 25
+STEPS = 20
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,20 @@ def test_whatever_people_do_every_commit_is_a_whole_model_and_nothing_is_lost(
     )
     run_state_machine_as_test(lambda: RandomHistories(workshop, tmp_path), settings=chosen)
     print_counts(workshop.counts)
+
+
+def test_the_quick_git_forge_of_these_tests_makes_the_same_commit_as_the_real_one(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    made = []
+    for how in ("quick", "real"):
+        alice = workshop.start("mixture", tmp_path / how)["alice"]
+        if how == "real":
+            subprocess.run([sys.executable, "-m", "forge", "install", "--force"], cwd=alice.top, check=True)
+            assert not alice.driver_works()  # not by the quick one
+        alice.ok("merge", "--quiet", "--no-edit", "north")
+        made.append(alice.head)
+    assert made[0] == made[1]
 
 
 def print_counts(counts: Counter[str]) -> None:

@@ -124,13 +124,16 @@ class Watch:
     def check_joint(self, result: Recipe) -> None:
         """A joint search gives the same coefficients to the same contributions, in whatever order they came."""
         if result.joint:
-            key = (result.strategy, frozenset(result.ids.items()))
+            asked = tuple(result.document["search"][part] for part in ("per", "objective", "evaluations"))
+            key = (result.strategy, asked, frozenset(result.ids.items()))
             first = self.joint.setdefault(key, result.coefficients)
             assert first == result.coefficients
             self.counts["joint searches compared"] += 1
 
     def check_trailers(self, person: Person) -> None:
-        """The message of HEAD, which this person's git has made, speaks of the model that HEAD is."""
+        """The message of HEAD, if this person's git has just made it, speaks of the model that HEAD is."""
+        if any(person.head in seen for seen in self.seen.values()):
+            return
         said = person.ok("log", "-1", "--format=%(trailers:key=Forge-Contribution,valueonly)").split("\n")
         words = dict(re.findall(r"(?m)^(\S+) (-?\d+\.\d+)$", "\n".join(said)))
         recipe = person.recipe("HEAD")
@@ -164,20 +167,23 @@ class Watch:
             self.whole.add(tree)
             self.counts["models found whole"] += 1
 
+    def problems_by_hand(self, person: Person, rev: str) -> list[str]:
+        recipe = person.recipe(rev)
+        settings = person.git("cat-file", "blob", f"{rev}:forge.toml")
+        return tree_problems(recipe.text if recipe else None, settings.stdout.encode(), person.tree(rev))
+
     def agreed_problems(self, person: Person, rev: str) -> list[str]:
         """What git forge finds in a commit, or in a tree as a commit of it; what we find by hand, it has found too."""
         commit = rev if person.has(rev) else person.ok("commit-tree", rev, "-m", "Staged")
-        recipe = person.recipe(commit)
-        settings = person.git("cat-file", "blob", f"{commit}:forge.toml")
-        problems = tree_problems(recipe.text if recipe else None, settings.stdout.encode(), person.tree(commit))
+        problems = self.problems_by_hand(person, commit)
         found = problems_of(find_repository(person.top), person.id(commit), scores=False)
         assert found or not problems, problems
         return found
 
     def forget(self, person: Person) -> None:
         """Another repository lies where this one was."""
-        self.seen.pop(person.top)
-        self.known.pop(person.top)
+        self.seen.pop(person.top, None)
+        self.known.pop(person.top, None)
 
     @staticmethod
     def _batch(person: Person, objects: set[str]) -> list[str]:
