@@ -1,119 +1,21 @@
-"""git forge review: what a merge would give is what it gives, and nothing has happened."""
+"""git forge review: what it shows, and that nothing has happened. The driver with its model is in test_review_real."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sample_models
-from histories import conftest as histories
+from living.running import Said, by_name, forge, reviewed
 from sample_models import BASE, SampleModel
-from story.hospitals import Said, change_settings, copy_repository, forge, forge_ok, git_ok
-from story.snapshots import snapshot
 
-from forge.repo import recipe, settings
+from forge.repo import clone_setup, recipe, settings
 from forge.repo.recipe import TaskScore
-from forge.repo.recipe_text import from_json, to_json
-
-# Real merges by the real driver, whose processes share their imports; only this file pays for loading them.
-base_folder, base, contributions = histories.base_folder, histories.base, histories.contributions
-server, quick, hospitals, merged = histories.server, histories.quick, histories.hospitals, histories.merged
-Merged = histories.Merged
-
-
-def reviewed(top: Path, *args: str, code: int = 0) -> dict[str, Any]:
-    """The review as JSON; nothing of the repository has changed but that there are more objects in it."""
-    before = snapshot(top, objects=False)
-    said = forge(top, "review", *args, "--json")
-    assert said.code == code, said
-    assert snapshot(top, objects=False) == before
-    assert git_ok(top, "worktree", "list").count("\n") == 0
-    found = json.loads(said.out)
-    assert isinstance(found, dict) and found["ok"] == (code == 0)
-    return found
-
-
-def by_name(rows: list[dict[str, Any]], key: str = "name") -> dict[str, dict[str, Any]]:
-    return {row[key]: row for row in rows}
-
-
-def test_what_a_merge_would_give_is_what_it_gives(merged: Merged, quick: Path, tmp_path: Path) -> None:
-    top = copy_repository(merged("breast"), tmp_path / "model")
-    git_ok(top, "branch", "pull-request", "lung")
-    # Whatever hooks the branch or the clone brings: none of them runs.
-    (top / "hooks").mkdir()
-    for name in ("post-checkout", "pre-merge-commit", "prepare-commit-msg"):
-        (top / "hooks" / name).write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\nexit 1\n")
-        (top / "hooks" / name).chmod(0o755)
-    git_ok(top, "config", "core.hooksPath", str(top / "hooks"))
-    git_ok(top, "config", "commit.gpgSign", "true")
-    git_ok(top, "config", "--unset", "merge.forge.driver")
-
-    found = reviewed(top, "main", "pull-request", "--no-scores")
-    assert not (tmp_path / "ran").exists()
-    assert found["how"] == "merge" and found["problems"] == []
-    again = reviewed(top, "main", "pull-request")  # and with scores
-    assert again == found
-
-    git_ok(top, "config", "--unset", "core.hooksPath")
-    git_ok(top, "config", "commit.gpgSign", "false")
-    forge_ok(top, "install")
-    git_ok(top, "merge", "--quiet", "--no-edit", "pull-request")
-    assert git_ok(top, "rev-parse", "HEAD^{tree}") == git_ok(top, "rev-parse", f"{found['merged']}^{{tree}}")
-    item = json.loads((top / "forge-item.json").read_text())
-    rows = by_name(found["contributions"])
-    assert {name: row["after"] for name, row in rows.items()} == {
-        name: entry["coefficient"] for name, entry in item["contributions"].items()
-    }
-    assert (rows["breast"]["change"], rows["lung"]["change"], rows["lung"]["before"]) == ("rescaled", "added", None)
-    assert (rows["lung"]["images"], rows["lung"]["authors"]) == (12, ["Ada Example"])
-    files = (top / "contributions" / "lung").iterdir()
-    assert rows["lung"]["size"] == sum(file.stat().st_size for file in files)
-    scores = by_name(found["scores"], "task")
-    for task, score in item["scores"].items():
-        for ours, theirs in (("accuracy", "accuracy"), ("accuracy_before", "accuracy_before")):
-            assert scores[task][ours] == score[theirs]
-
-
-def test_a_conflict_says_what_git_forge_says(merged: Merged, quick: Path, tmp_path: Path) -> None:
-    top = copy_repository(merged("breast"), tmp_path / "model")
-    folder = "contributions/breast"
-    git_ok(top, "switch", "--quiet", "-c", "pull-request", "lung")
-    git_ok(top, "checkout", "colon", "--", "contributions/colon")
-    (top / "contributions" / "colon").rename(top / folder)
-    git_ok(top, "rm", "-rq", "--cached", "contributions/colon")
-    forge_ok(top, "commit", "-m", "Another breast")
-    git_ok(top, "switch", "--quiet", "main")
-    found = reviewed(top, "main", "pull-request", "--no-scores", code=1)
-    assert (found["how"], found["merged"], found["contributions"]) == ("conflict", None, [])
-    assert "merge conflict in forge-item.json" in found["problems"]
-    assert any("contribution 'breast'" in problem for problem in found["problems"])
-    assert found["advice"]
-
-
-def test_the_gate_stops_a_fast_forward_that_loses(merged: Merged, quick: Path, tmp_path: Path) -> None:
-    top = copy_repository(merged("breast"), tmp_path / "model")
-    git_ok(top, "switch", "--quiet", "-c", "ahead")
-    path = top / "forge-item.json"
-    item = from_json(path.read_text())
-    scores = [replace(score, accuracy=0.125, accuracy_before=None) for score in item.scores]
-    path.write_text(to_json(replace(item, scores=tuple(scores))))
-    git_ok(top, "commit", "--quiet", "--no-verify", "-am", "Lose")
-    refused = reviewed(top, "main", "ahead", "--no-scores", code=1)
-    assert refused["how"] == "fast-forward"
-    assert "more than the gate of forge.toml allows" in refused["problems"][0]
-    change_settings(top, "gate = 0.2", "gate = 1.0")
-    git_ok(top, "commit", "--quiet", "--no-verify", "-am", "Turn the gate off")
-    assert reviewed(top, "main", "ahead", "--no-scores")["problems"] == []
-    # Its scores are made up, which computing them shows.
-    assert "does not reproduce" in reviewed(top, "main", "ahead", code=1)["problems"][0]
-
-
-# Branches that need no model to be loaded -------------------------------------------------------------------------
+from forge.repo.recipe_text import to_json
 
 HOSTILE = "a|b`</td><script>@everyone"
 AUTHOR = "a|b`@everyone"
@@ -211,3 +113,93 @@ def test_what_is_not_there_is_an_error(small: SampleModel) -> None:
     for args in (("nowhere",), ("main", "nowhere"), ("--upload-pack=x", "main")):
         said = forge(small.top, "review", *args)
         assert said.code in (128, 129) and "Traceback" not in said.err and said.out == ""
+
+
+def both_moved(model: SampleModel) -> None:
+    """main gets carl, so that a merge of `pull-request` has to weigh; forge items are merged by the driver."""
+    model.git("switch", "--quiet", "main")
+    model.write(".gitattributes", b"forge-item.json merge=forge\n")
+    ada = TaskScore("ada", sample_models.LABELS, 4, 0.75, 0.5)
+    model.add_contribution("carl", {"ada": 0.75, "carl": 0.25}, [ada])
+
+
+def test_a_merge_in_which_both_moved(small: SampleModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that knows the answer; whatever hooks the clone or the branch brings, none of them runs."""
+    both_moved(small)
+    small.git("checkout", "--quiet", "pull-request", "--", "contributions/bob")
+    scores = [
+        TaskScore("ada", sample_models.LABELS, 4, 0.75, 0.5, 0.75, 0.5),
+        TaskScore("bob", sample_models.LABELS, 4, 0.875, 0.25, 0.5, 1.0),
+    ]
+    answer = tmp_path / "answer.json"
+    answer.write_text(to_json(small.item({"ada": 0.5, "bob": 0.375, "carl": 0.125}, scores)))
+    small.git("rm", "-rfq", "contributions/bob")
+    program = tmp_path / "100% mine" / "git-forge"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$1" = merge-driver ] && cp \'{answer}\' "$3"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(clone_setup, "program", lambda: shlex.quote(str(program)))
+    hooks = small.top / "own hooks"
+    hooks.mkdir()
+    for name in ("post-checkout", "pre-merge-commit", "prepare-commit-msg", "post-merge"):
+        (hooks / name).write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\nexit 1\n")
+        (hooks / name).chmod(0o755)
+    assert forge(small.top, "install").code == 0
+    for key, value in (("core.hooksPath", "own hooks"), ("commit.gpgSign", "true"), ("rerere.enabled", "true")):
+        small.git("config", key, value)
+    assert forge(small.top, "install").code == 0  # before the review looks, which would do it
+
+    (tmp_path / "ran").unlink(missing_ok=True)
+    found = reviewed(small.top, "main", "pull-request", "--no-scores")
+    assert reviewed(small.top, "main", "pull-request", "--no-scores") == found  # the same commit
+    assert not (tmp_path / "ran").exists()
+    assert (found["how"], found["problems"], found["advice"]) == ("merge", [], [])
+    rows = by_name(found["contributions"])
+    assert {name: (row["change"], row["before"], row["after"]) for name, row in rows.items()} == {
+        "ada": ("rescaled", 0.75, 0.5),
+        "bob": ("added", None, 0.375),
+        "carl": ("rescaled", 0.25, 0.125),
+    }
+    assert by_name(found["scores"], "task")["bob"]["accuracy_before"] == 0.5  # the driver has just computed it
+    small.git(
+        "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", "merge", "-q", "--no-edit", "pull-request"
+    )
+    assert small.git("rev-parse", "HEAD^{tree}") == small.git("rev-parse", f"{found['merged']}^{{tree}}")
+    assert small.git("rev-parse", "HEAD^1", "HEAD^2") == small.git("rev-parse", f"{found['merged']}^@")
+
+
+def test_a_conflict_says_what_git_forge_says(small: SampleModel) -> None:
+    """The real driver, which sees it before it loads anything."""
+    assert forge(small.top, "install").code == 0  # any verb would do it
+    both_moved(small)
+    small.add_contribution("bob", {"ada": 0.5, "carl": 0.25, "bob": 0.25}, version=5)
+    found = reviewed(small.top, "main", "pull-request", "--no-scores", code=1)
+    assert (found["how"], found["merged"], found["contributions"]) == ("conflict", None, [])
+    assert "merge conflict in forge-item.json" in found["problems"]
+    assert any("contribution 'bob' was added differently" in problem for problem in found["problems"])
+    assert found["advice"]
+    said = say(small, "main", "pull-request", "--markdown", code=1).out
+    assert "**Not to be merged as it is:**" in said and "**What to do:**" in said
+    small.git("checkout", "--quiet", "--orphan", "stranger")
+    small.commit("No history in common")
+    found = reviewed(small.top, "main", "stranger", "--no-scores", code=1)
+    assert found["problems"] == ["refusing to merge unrelated histories"]
+
+
+def test_a_loss_that_was_accepted_is_shown_and_passes(small: SampleModel) -> None:
+    small.git("switch", "--quiet", "pull-request")
+    lost = TaskScore("ada", sample_models.LABELS, 4, 0.25, 0.5, 0.75, 0.5)
+    bob = TaskScore("bob", sample_models.LABELS, 4, 0.875, 0.25, 0.5, 1.0)
+    item = small.item({"ada": 0.5, "bob": 0.5}, [lost, bob])
+    small.write_item(item)
+    small.commit("Lose")
+    said = say(small, "main", "pull-request", code=1).out
+    assert "  ada: accuracy on distilled images 0.750 -> 0.250, more than the gate of forge.toml allows (0.2)" in said
+    small.write_item(replace(item, accepted=("ada",)))
+    small.commit("Accept it")
+    assert "losses that somebody has accepted: ada\n" in say(small, "main", "pull-request").out
+    small.write_item(item)
+    toml = small.top / "forge.toml"
+    toml.write_text(toml.read_text().replace("gate = 0.2", "gate = 1.0"))
+    small.commit("Turn the gate off")
+    assert ": verified" in say(small, "main", "pull-request").out
