@@ -27,7 +27,9 @@ ATTRIBUTE_LINES = attribute_lines()
 # Setting: its value. {program} is quoted for the shell; {driver} is the same for a merge driver, where git
 # expands % first. The driver's arguments are ancestor, ours (and result), theirs and the path.
 SETTINGS = {
-    "filter.forge.process": "{program} filter-process",
+    # Without the filter git reads and writes no payload. All that it says by itself is that "the remote end hung up".
+    "filter.forge.process": "{program} filter-process || echo 'hint: is git forge gone from here? Set it up again with "
+    "git forge install, or do without it: git config --remove-section filter.forge' >&2",
     "filter.forge.required": "true",
     "diff.forge.textconv": "{program} textconv",
     "diff.forge.cachetextconv": "false",
@@ -38,7 +40,7 @@ SETTINGS = {
     "merge.forge-union.driver": "{driver} merge-driver --union %O %A %B %P",
 }
 # Values that earlier versions wrote, which install may replace. Anything else was put there by a person.
-OLDER: dict[str, tuple[str, ...]] = {}
+OLDER: dict[str, tuple[str, ...]] = {"filter.forge.process": ("{program} filter-process",)}
 
 
 def program() -> str:

@@ -177,8 +177,9 @@ def test_attributes_are_added_once_to_what_is_there(repository: Repository, run_
         "unspecified",
     ]
     assert attributes("contributions/a/distilled.safetensors") == ["forge", "forge", "binary", "unset", "unspecified"]
-    for file in ("forge.toml", "contributions/a/card.toml", "contributions/a/adapter_config.json"):
-        assert attributes(file) == ["unspecified", "unspecified", "unspecified", "set", "lf"]
+    assert attributes("forge.toml") == ["unspecified", "unspecified", "unspecified", "set", "lf"]
+    for file in ("contributions/a/card.toml", "contributions/a/adapter_config.json"):
+        assert attributes(file) == ["unspecified", "unspecified", "binary", "set", "lf"]
     assert attributes("other/adapter_model.safetensors")[0] == "unspecified"
 
 
