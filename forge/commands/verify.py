@@ -18,6 +18,7 @@ def command(rev: str, scores: bool, as_json: bool) -> int:
     """
     from forge.console import emit_json
     from forge.operations.verifying import problems_of
+    from forge.repo.contribution import disagreements
     from forge.repo.git import find_repository, git_text
     from forge.repo.places import resolve
 
@@ -29,8 +30,8 @@ def command(rev: str, scores: bool, as_json: bool) -> int:
     elif problems:
         for problem in problems:
             click.echo(f"problem: {problem}")
-        if commit == resolve(repo, "HEAD"):
-            click.echo("hint: git forge refold makes the forge item anew, if that is what is wrong", err=True)
+        if commit == resolve(repo, "HEAD") and disagreements(repo, commit):
+            click.echo("hint: git forge refold, then git commit, makes the forge item anew", err=True)
     else:
         name = git_text(repo, "show", "-s", "--format=%h %s", commit)
         click.echo(f"ok: {name}" + ("" if scores else " (scores not computed)"))

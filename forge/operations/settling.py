@@ -30,14 +30,13 @@ from forge.repo.contribution import (
 )
 from forge.repo.gate import pass_gate
 from forge.repo.git import Repository, git, git_succeeds, git_text, hash_object, read_blob
-from forge.repo.in_progress import OURS, THEIRS, find_operation, octopus_error, of_the_model, unmerged_files
+from forge.repo.in_progress import ANCESTOR, OURS, THEIRS, find_operation, octopus_error, of_the_model, unmerged_files
 from forge.repo.places import INDEX, ListedFile, list_files, read_item, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import ForgeItem
 from forge.repo.recipe_text import to_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import Settings, read_settings, with_strategy
-from forge.repo.storage import stored_as
 from forge.repo.three_way import plan_of_tree
 from forge.repo.trailers import trailer_lines
 
@@ -77,8 +76,8 @@ def resolve_conflict(repo: Repository, *, side: str | None, strategy: str | None
     contributions = settled_contributions(repo, unmerged, side, sides)
     changes |= contributions
     listed = _listed(repo, changes)
-    give_up = operation.give_up if operation else "git reset --merge"
-    accepting = f"`git forge resolve --accept` takes it all the same, and records that; `{give_up}` goes back"
+    accepting = "`git forge resolve --accept` takes it all the same, and records that"
+    accepting += f"; `{operation.give_up}` goes back" if operation else ""
     item = _stage(repo, settings, sides, listed, changes, accept=accept, hint=accepting)
     left = [path for path in unmerged_files(repo) if path not in waiting]
     go_on = operation.go_on if operation else _without_operation(repo, unmerged)
@@ -142,7 +141,7 @@ def _settled_settings(repo: Repository, unmerged: Unmerged, strategy: str | None
     else:
         texts = [
             with_strategy(read_blob(repo, each.blob), strategy) if each and each.blob else b""
-            for each in (versions_by_stage.get(stage) for stage in (OURS, 1, THEIRS))
+            for each in (versions_by_stage.get(stage) for stage in (OURS, ANCESTOR, THEIRS))
         ]
         merged = _merge_texts(repo, texts)
         if merged is None:
@@ -206,7 +205,7 @@ def _stage(
     for files in found.values():
         _refuse_incomplete(files)
     entries = [files.entry(1.0) for files in found.values()]
-    sides = Sides(stored_as(repo, sides.ours, entries), tuple(stored_as(repo, each, entries) for each in sides.others))
+    sides = sides.stored_as(repo, entries)
     plan = plan_of_tree(entries, sides.ours, sides.others, settings.base, settings.strategy)
     item = fold(repo, plan, sides.ours, settings, blob_reader(repo, settings.limits))
     if item != sides.ours:
@@ -216,7 +215,9 @@ def _stage(
     changes[ITEM_FILE] = ListedFile("100644", blob)
     _refuse_to_overwrite(repo, changes)
     with restored_on_failure(repo, resolve(repo, "HEAD"), changes):
-        _apply(repo, changes)
+        # The forge item comes last: killed before that, it is still in conflict, and this can be done again.
+        _apply(repo, {path: file for path, file in changes.items() if path != ITEM_FILE})
+        _apply(repo, {ITEM_FILE: changes[ITEM_FILE]})
         for name in found:
             check_contribution(repo, name, INDEX, base=settings.base, limits=settings.limits)
     return item
@@ -259,9 +260,10 @@ def _apply(repo: Repository, changes: Changes) -> None:
         gone = repo.top / path
         gone.unlink(missing_ok=True)
         for parent in gone.parents:
-            if parent == repo.top or any(parent.iterdir()):
+            if parent == repo.top or (parent.is_dir() and any(parent.iterdir())):
                 break
-            parent.rmdir()
+            if parent.is_dir():  # git may have taken it away already
+                parent.rmdir()
 
 
 def _joined(lines: Sequence[str]) -> bytes:

@@ -7,18 +7,19 @@ own card, whichever of these files git could merge by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forge.errors import ForgeError, MergeConflict
 from forge.repo.contribution import ENTRY_PARTS, FOLDER, disagreements, find_all, path_of
 from forge.repo.git import Repository, git_text, read_blob
-from forge.repo.in_progress import OURS, THEIRS, Operation
+from forge.repo.in_progress import ANCESTOR, OURS, THEIRS, Operation, of_the_model
 from forge.repo.places import INDEX, UNMERGED, ListedFile, list_files, read_item
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import ForgeItem, empty
+from forge.repo.recipe import Entry, ForgeItem, empty
 from forge.repo.recipe_text import from_json
 from forge.repo.settings import Settings
-from forge.repo.three_way import put_together
+from forge.repo.storage import stored_as
+from forge.repo.three_way import put_together, same_contribution
 from forge.repo.versions import versions
 
 STAGES = {"ours": OURS, "theirs": THEIRS}
@@ -33,38 +34,64 @@ _QUIETLY = ("rev-parse", "--verify", "--quiet")
 
 @dataclass(frozen=True)
 class Sides:
-    """The recipes that coefficients are known from, and the trees that they lie in, by stage (None: not known)."""
+    """The recipes that coefficients are known from.
+
+    ancestor: theirs and ours' own, None where there is none. merged: what the merge driver has made of them, None
+    where the forge item is in conflict. trees: in which commits they lie, by stage; None where that is not known.
+    """
 
     ours: ForgeItem
     others: Sequence[ForgeItem]
+    ancestor: ForgeItem | None = None
+    merged: ForgeItem | None = None
     trees: Mapping[int, str | None] = field(default_factory=dict)
+
+    def stored_as(self, repo: Repository, tree: Sequence[Entry]) -> Sides:
+        """The same, where a tree keeps some of the same files otherwise: where a file is kept is no part of a model."""
+        return replace(
+            self, ours=stored_as(repo, self.ours, tree), others=[stored_as(repo, each, tree) for each in self.others]
+        )
 
 
 def find_sides(repo: Repository, operation: Operation | None, unmerged: Unmerged) -> Sides:
     """The recipes of the two sides: from the stages of the unmerged forge item, else from the commits at work."""
     heads = operation.heads if operation else ()
     stages = unmerged.get(ITEM_FILE)
-    if stages is None:
-        ours = read_item(repo, "HEAD")
-        trees = {OURS: "HEAD", THEIRS: heads[0] if heads else None}
-        return Sides(ours, [_whole(repo, f"{head}:{ITEM_FILE}", head[:10]) for head in heads], trees)
-    blobs = {stage: file.blob for stage, file in stages.items() if file.blob}
     trees = {
-        stage: next(
-            (tree for tree in candidates if git_text(repo, *_QUIETLY, f"{tree}:{ITEM_FILE}", check=False) == blob),
-            None,
-        )
-        for stage, candidates in ((OURS, ["HEAD"]), (THEIRS, [*heads, "refs/stash"]))
-        if (blob := blobs.get(stage))
+        OURS: _tree_of(repo, unmerged, OURS, ["HEAD"]) or "HEAD",
+        THEIRS: _tree_of(repo, unmerged, THEIRS, [*heads, "refs/stash"]),
     }
+    if stages is None:
+        others = [_whole(repo, f"{head}:{ITEM_FILE}", head[:10]) for head in heads]
+        return Sides(read_item(repo, "HEAD"), others, merged=_readable(repo, INDEX), trees=trees)
+    blobs = {stage: file.blob for stage, file in stages.items() if file.blob}
     theirs = [_whole(repo, blobs[THEIRS], "theirs")] if THEIRS in blobs else []
     if OURS in blobs:
-        return Sides(_whole(repo, blobs[OURS], "ours"), theirs, trees)
-    return (
-        Sides(empty(theirs[0].base, theirs[0].strategy), theirs, trees)
-        if theirs
-        else Sides(read_item(repo, "HEAD"), theirs, trees)
-    )
+        ours = _whole(repo, blobs[OURS], "ours")
+    else:
+        ours = empty(theirs[0].base, theirs[0].strategy) if theirs else read_item(repo, "HEAD")
+    try:
+        ancestor = _whole(repo, blobs[ANCESTOR], "the ancestor") if ANCESTOR in blobs else None
+    except ForgeError:  # of a criss-cross, where git made one up without the driver: it holds conflict markers
+        ancestor = None
+    return Sides(ours, theirs, ancestor, trees=trees)
+
+
+def _tree_of(repo: Repository, unmerged: Unmerged, stage: int, candidates: Sequence[str]) -> str | None:
+    """The candidate in which the files in conflict are those of a stage: its forge item, or else one of the others."""
+    there = {path: stages[stage].blob for path, stages in unmerged.items() if stage in stages}
+    paths = [ITEM_FILE] if ITEM_FILE in there else of_the_model(there)
+    for tree in candidates:
+        if any(git_text(repo, *_QUIETLY, f"{tree}:{path}", check=False) == there[path] for path in paths):
+            return tree
+    return None
+
+
+def _readable(repo: Repository, place: str) -> ForgeItem | None:
+    try:
+        return read_item(repo, place)
+    except ForgeError:
+        return None
 
 
 def _whole(repo: Repository, name: str, whose: str) -> ForgeItem:
@@ -90,27 +117,29 @@ def sides_of_history(repo: Repository, head: str, settings: Settings) -> Sides:
     )
     others = []
     for commit in [*git_text(repo, "rev-parse", f"{head}^@").split()[1:], head]:
-        try:
-            others.append(read_item(repo, commit))
-        except ForgeError:
-            continue  # damaged too: what only it knows is new again
+        item = _readable(repo, commit)
+        if item is not None:  # of one that is damaged too, what only it knows is new again
+            others.append(item)
     return Sides(last, others)
 
 
 def settled_contributions(repo: Repository, unmerged: Unmerged, side: str | None, sides: Sides) -> Changes:
-    """What the index is to hold of the contributions that both sides changed, all of it from one side."""
+    """What the index is to hold of the contributions in conflict, each as one side has it.
+
+    side: for those that both sides changed. Where one side alone did, and git saw more in it (a rename that is
+    none, or two of them), that side's is taken.
+    """
     listed = list_files(repo, INDEX, FOLDER)
     clean = {path: file for path, file in listed.items() if file.mode != UNMERGED}
-    disputed = {path.split("/")[1] for path in unmerged if path.startswith(f"{FOLDER}/") and path.count("/") > 1}
-    theirs = sides.others[0] if sides.others else None
-    if theirs is not None:
-        for name, files in find_all(repo, INDEX, clean)[0].items():
-            if not files.missing and put_together(name, files.entry(1.0), sides.ours, theirs):
-                disputed.add(name)
-    if not disputed:
-        return {}
-    if side is None:
-        names = sorted(disputed)
+    in_conflict = {path.split("/")[1] for path in unmerged if path.startswith(f"{FOLDER}/") and path.count("/") > 1}
+    chosen_side = {name: _side_that_changed(name, unmerged, sides) for name in in_conflict}
+    entries = [files.entry(1.0) for files in find_all(repo, INDEX, clean)[0].values() if not files.missing]
+    alike = sides.stored_as(repo, entries)
+    if alike.others:
+        halves = {each.name for each in entries if put_together(each, alike.ours, alike.others[0])}
+        chosen_side |= dict.fromkeys(halves - in_conflict)
+    names = sorted(name for name, chosen in chosen_side.items() if chosen is None)
+    if names and side is None:
         folders = " ".join(path_of(name) for name in names)
         raise MergeConflict(
             f"{', '.join(path_of(name) for name in names)}: both sides changed this contribution"
@@ -120,27 +149,44 @@ def settled_contributions(repo: Repository, unmerged: Unmerged, side: str | None
             f"or put the files right, `git add {folders}`, then `git forge resolve`",
         )
     changes: Changes = {}
-    item = sides.ours if side == "ours" else theirs
-    for name in sorted(disputed):
+    for name, chosen in sorted(chosen_side.items()):
         inside = f"{path_of(name)}/"
-        chosen = _files_of_side(repo, name, STAGES[side], sides.trees.get(STAGES[side]), item, unmerged, clean)
-        changes |= {path: None for path in (*listed, *unmerged) if path.startswith(inside) and path not in chosen}
-        changes |= {path: file for path, file in chosen.items() if clean.get(path) != file}
+        files = _files_of_side(repo, name, STAGES[chosen or side or ""], sides, unmerged, clean)
+        changes |= {path: None for path in (*listed, *unmerged) if path.startswith(inside) and path not in files}
+        changes |= {path: file for path, file in files.items() if clean.get(path) != file}
     return changes
+
+
+def _side_that_changed(name: str, unmerged: Unmerged, sides: Sides) -> str | None:
+    """The side whose version of a contribution a merge takes, None where a person has to say."""
+    mine, other = sides.ours.entry(name), sides.others[0].entry(name) if sides.others else None
+    before = sides.ancestor.entry(name) if sides.ancestor else None
+    inside = [stages for path, stages in unmerged.items() if path.startswith(f"{path_of(name)}/")]
+    if any(OURS in stages and THEIRS in stages for stages in inside):
+        return None  # both hold something else there, if only another card
+    if mine is None and other is None:
+        return "ours"  # removed by both
+    if sides.merged is not None:  # the merge driver has decided
+        taken = sides.merged.entry(name)
+        return "ours" if same_contribution(taken, mine) else "theirs" if same_contribution(taken, other) else None
+    if before is not None or (mine is not None and other is not None):
+        return None  # removed by one side, and changed by the other
+    return "theirs" if mine is None else "ours"  # added by one side
 
 
 def _files_of_side(
     repo: Repository,
     name: str,
     stage: int,
-    tree: str | None,
-    item: ForgeItem | None,
+    sides: Sides,
     unmerged: Unmerged,
     clean: Mapping[str, ListedFile],
 ) -> dict[str, ListedFile]:
     """All files of a contribution on one side; where its tree is not known, those that its forge item names."""
+    tree = sides.trees.get(stage)
     if tree is not None:
         return list_files(repo, tree, path_of(name))
+    item = sides.ours if stage == OURS else sides.others[0] if sides.others else None
     entry = item.entry(name) if item else None
     if entry is None:
         return {}

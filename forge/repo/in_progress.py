@@ -13,7 +13,7 @@ from forge.repo.places import ListedFile
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 
-OURS, THEIRS = 2, 3  # stages of an unmerged file in the index; 1 is the ancestor's
+ANCESTOR, OURS, THEIRS = 1, 2, 3  # stages of an unmerged file in the index
 
 _MODEL_PLACES = (ITEM_FILE, SETTINGS_FILE, "contributions/", "consolidation/")
 

@@ -46,10 +46,10 @@ def plan_merge(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -
     for name in sorted({*ours.names, *theirs.names}):
         before = ancestor.entry(name) if ancestor else None
         mine, other = ours.entry(name), theirs.entry(name)
-        if _same(mine, other) or _same(before, other):
+        if same_contribution(mine, other) or same_contribution(before, other):
             if mine:
                 from_ours.append(mine)
-        elif _same(before, mine):
+        elif same_contribution(before, mine):
             if other:
                 from_theirs.append(other)
             else:
@@ -76,7 +76,7 @@ def plan_of_tree(
         if mine and identity(mine) == identity(entry):
             from_ours.append(mine)
             continue
-        known = [found for other in others if (found := other.entry(entry.name)) and _same(found, entry)]
+        known = [found for other in others if (found := other.entry(entry.name)) and same_contribution(found, entry)]
         from_others.append(known[0] if known else replace(entry, coefficient=1.0, tasks={}))
     _refuse_names_of_one_folder([*from_ours, *from_others])
     names = {entry.name for entry in (*from_ours, *from_others)}
@@ -84,9 +84,9 @@ def plan_of_tree(
     return MergePlan(base, strategy, tuple(from_ours), tuple(from_others), removed)
 
 
-def put_together(name: str, entry: Entry, ours: ForgeItem, theirs: ForgeItem) -> bool:
+def put_together(entry: Entry, ours: ForgeItem, theirs: ForgeItem) -> bool:
     """Whether a contribution is neither side's, but a mixture of both sides' files that nobody has made on purpose."""
-    mine, other = ours.entry(name), theirs.entry(name)
+    mine, other = ours.entry(entry.name), theirs.entry(entry.name)
     if mine is None or other is None or identity(entry) in (identity(mine), identity(other)):
         return False
     return all(part in parts for part, *parts in zip(identity(entry), identity(mine), identity(other), strict=True))
@@ -135,9 +135,9 @@ def union(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -> For
     for name in sorted({*ours.names, *theirs.names}):
         before = ancestor.entry(name) if ancestor else None
         mine, other = ours.entry(name), theirs.entry(name)
-        if _same(before, mine):
+        if same_contribution(before, mine):
             chosen = other
-        elif _same(before, other):
+        elif same_contribution(before, other):
             chosen = mine
         else:
             chosen = mine or other
@@ -158,7 +158,7 @@ def _scaled(coefficient: Coefficient, scale: float) -> Coefficient:
     return scale * coefficient
 
 
-def _same(one: Entry | None, other: Entry | None) -> bool:
+def same_contribution(one: Entry | None, other: Entry | None) -> bool:
     """Both absent, or the same contribution; coefficients do not count."""
     if one is None or other is None:
         return one is other

@@ -6,6 +6,7 @@ That what they stage is what the merge driver makes, tests/story/test_settling.p
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -243,6 +244,45 @@ def test_removed_on_one_side_and_updated_on_the_other(settled: SettledModel, sid
     )
     if side != removed_in:
         assert settled.blob("HEAD:contributions/breast") == settled.blob("updated:contributions/breast")
+    assert_whole(settled)
+
+
+def test_renamed_differently_on_both_sides(settled: SettledModel) -> None:
+    """To git a conflict of two renames. To the model, breast is gone, and each side has added one."""
+    for name in ("left", "right"):
+        settled.git("switch", "--quiet", "-c", name, "main")
+        settled.git("mv", "contributions/breast", f"contributions/{name}")
+        settled.write_item(settled.item({name: 0.6}))
+        settled.commit(f"Call it {name}")
+    settled.stop("merge", "left")
+    assert len(settled.git("diff", "--name-only", "--diff-filter=U").splitlines()) > 4
+    ok(settled, "resolve")
+    go_on(settled, "merge", "--continue")
+    assert coefficients(settled) == pytest.approx({"left": THEIRS * 0.6, "right": OURS * 0.6})
+    for name in ("left", "right"):
+        assert settled.blob(f"HEAD:contributions/{name}") == settled.blob(f"{name}:contributions/{name}")
+    assert not (settled.top / "contributions" / "breast").exists()
+    assert_whole(settled)
+
+
+def test_an_ancestor_that_cannot_be_read(settled: SettledModel) -> None:
+    """As of a criss-cross where the driver for virtual ancestors is not set up."""
+    settled.git("switch", "--quiet", "lung")
+    settled.stop("merge", "other")
+    entry = settled.git("ls-files", "--unmerged", ITEM).splitlines()[0]
+    damaged = settled.top.parent / "damaged"
+    damaged.write_text("<<<<<<< one\n")
+    blob = settled.git("hash-object", "-w", str(damaged))
+    lines = settled.git("ls-files", "--unmerged", ITEM).replace(entry.split()[1], blob, 1)
+    done = settled.run("update-index", "--force-remove", ITEM)
+    assert done.returncode == 0
+    subprocess.run(
+        ["git", "update-index", "--index-info"], cwd=settled.top, input=f"{lines}\n", text=True, check=True,
+        env=settled.variables(),
+    )  # fmt: skip
+    ok(settled, "resolve", "--ours")
+    go_on(settled, "merge", "--continue")
+    assert sorted(coefficients(settled)) == ["breast", "colon", "lung"]
     assert_whole(settled)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forge.errors import MergeConflict
 from forge.repo.recipe import Base, Entry, ForgeItem, TaskScore, identity
-from forge.repo.three_way import MergePlan, combine, entries_with, plan_merge, union
+from forge.repo.three_way import MergePlan, combine, entries_with, plan_merge, plan_of_tree, put_together, union
 
 BASE = Base("embedded", "sha256:base")
 
@@ -347,3 +347,37 @@ def test_union_agrees_with_a_merge_without_conflicts(
     plan = try_merge(of(ancestor), of(ours), of(theirs))
     if plan:
         assert {(found.name, identity(found)) for found in merged.contributions} == result(plan)
+
+
+# What a person settles, or a git without the driver.
+
+
+@given(versions, versions, versions)
+def test_the_plan_of_a_tree_that_git_merged_is_that_of_the_driver(
+    ancestor: dict[str, str], ours: dict[str, str], theirs: dict[str, str]
+) -> None:
+    plan = try_merge(of(ancestor), of(ours, 0.5), of(theirs, 0.25))
+    assume(plan is not None)
+    assert plan is not None
+    tree = (replace(each, coefficient=1.0) for each in (*plan.theirs, *plan.ours))
+    assert plan_of_tree(tree, of(ours, 0.5), [of(theirs, 0.25)], plan.base, plan.strategy) == plan
+
+
+def test_the_plan_of_a_tree_with_what_neither_side_has() -> None:
+    ours, others = item("a:1*.5 b:1*.5"), [item("a:2*.3 c:1*.3"), item("c:2*.2 d:1*.2")]
+    plan = plan_of_tree(item("a:3*1 b:1*1 c:2*1 d:1*1").contributions, ours, others, BASE, "fusion")
+    assert (spell(plan.ours), spell(plan.theirs), plan.removed) == ("b:1*0.5", "a:3*1 c:2*0.2 d:1*0.2", ())
+    assert plan_of_tree((), ours, others, BASE, "mixture").removed == ("a", "b")
+    with pytest.raises(MergeConflict, match="differ only in upper and lower case"):
+        plan_of_tree(item("Lung:1*1 lung:2*1").contributions, ours, others, BASE, "mixture")
+
+
+def test_files_of_two_sides_put_together() -> None:
+    one, other = item("a:1*1"), item("a:2*1")
+    mine, their = one.contributions[0], replace(other.contributions[0], distilled="e" * 40)
+    other = replace(other, contributions=(their,))
+    assert put_together(replace(mine, distilled="e" * 40), one, other)
+    assert put_together(replace(their, distilled="d" * 40), one, other)
+    assert not put_together(mine, one, other) and not put_together(their, one, other)
+    assert not put_together(replace(mine, distilled="f" * 40), one, other)  # somebody's own third version
+    assert not put_together(mine, one, item(""))
