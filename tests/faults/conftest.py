@@ -1,7 +1,51 @@
-"""The repositories of the stories, for faults to befall."""
+"""A small model for faults to befall: breast on main, colon on a branch, and no torch anywhere."""
 
 from __future__ import annotations
 
-from story.conftest import base, base_folder, contributions, hospitals, merged, model
+import shlex
+import sys
+from pathlib import Path
 
-__all__ = ["base", "base_folder", "contributions", "hospitals", "merged", "model"]
+import pytest
+from faults import quick_forge
+from sample_models import SampleModel
+from story.hospitals import copy_repository, git_ok
+
+from forge.operations import committing, folding
+from forge.repo import clone_setup
+
+
+@pytest.fixture(autouse=True)
+def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the program below: nothing is searched."""
+    monkeypatch.setattr(committing, "fold", quick_forge.fold)
+    monkeypatch.setattr(folding, "fold", quick_forge.fold)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, isolated_home: Path) -> SampleModel:
+    """Not to be changed: copy it."""
+    folder = tmp_path_factory.mktemp("made")
+    program = folder / "git-forge"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, quick_forge.__file__])} "$@"\n')
+    program.chmod(0o755)
+    model = SampleModel(folder / "model")
+    # Copies of this folder are the same to git, so that it need not hash every file of every test again.
+    git_ok(model.top, "config", "core.checkStat", "minimal")
+    git_ok(model.top, "config", "core.trustctime", "false")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clone_setup, "program", lambda: shlex.quote(str(program)))
+        clone_setup.install(model.repo)
+    clone_setup.add_attributes(model.repo)
+    model.commit("Set up")
+    model.git("switch", "--quiet", "-c", "colon")
+    model.add_contribution("colon", {"colon": 1.0}, version=3)
+    model.git("switch", "--quiet", "main")
+    model.add_contribution("breast", {"breast": 1.0})
+    return model
+
+
+@pytest.fixture
+def model(made: SampleModel, tmp_path: Path) -> Path:
+    """A copy for one test, on main."""
+    return copy_repository(made.top, tmp_path / "model")

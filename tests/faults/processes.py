@@ -7,11 +7,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from forge import cli
 
+TRACES = frozenset(
+    {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.move", "subprocess.Popen"}
+)
+WRITING = os.O_WRONLY | os.O_RDWR
 BROKEN = 99  # exit code of a child that raised: a bug of the test
 
 
@@ -33,12 +37,14 @@ def forked(does: Callable[[], int], said: Path | None = None) -> Iterator[int]:
                 os.dup2(target, 2)
                 sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
             code = does()
-        except BaseException:
-            traceback.print_exc()
-        finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(code)
+        except BaseException:
+            with suppress(Exception):  # it may have nowhere to write
+                traceback.print_exc()
+                sys.stderr.flush()
+        finally:
+            os._exit(code)  # whatever happens: two processes must not go on with the tests
     try:
         yield child
     finally:
@@ -48,6 +54,32 @@ def forked(does: Callable[[], int], said: Path | None = None) -> Iterator[int]:
 def exit_code(child: int) -> int:
     """Wait for the end of a child; as subprocess has it, a signal is negative."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def killed_at_event(number: int, does: Callable[[], int], count_to: Path) -> Callable[[], int]:
+    """What a child does to run `does` and be killed, with all that it started, just before its `number`-th event.
+
+    An event is one that can leave a trace on the disk: a file opened for writing, moved, removed, a program started.
+    Where it lives to the end, how many events there were is written to `count_to`.
+    """
+    seen = 0
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event not in TRACES or (event == "open" and not arguments[2] & WRITING):  # type: ignore[operator]
+            return
+        seen += 1
+        if seen == number:
+            os.killpg(0, signal.SIGKILL)
+
+    def run() -> int:
+        sys.addaudithook(watch)  # for the rest of this process, which is a child
+        code = does()
+        total = seen  # without the next line's own
+        count_to.write_text(str(total))
+        return code
+
+    return run
 
 
 def kill_group(child: int) -> None:
@@ -70,3 +102,10 @@ def forge_in(top: Path, *args: str | Path) -> Callable[[], int]:
         return cli.run([str(arg) for arg in args])
 
     return run
+
+
+def remove_locks(git_folder: Path) -> None:
+    """What git tells people to do once they have seen that the git which held these locks has died."""
+    for lock in git_folder.rglob("*.lock"):
+        if "forge" not in lock.relative_to(git_folder).parts:
+            lock.unlink()

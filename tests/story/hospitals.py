@@ -15,14 +15,15 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import save
 
 from forge import cli
-from forge.model.base import BaseModel, load_base
-from forge.model.training import fit_on_images
+
+if TYPE_CHECKING:
+    from forge.model.base import BaseModel
 
 VOCABULARY = Path(cli.__file__).parent / "model" / "embedded" / "vocabulary.bpe"
 LABELS = {
@@ -129,6 +130,8 @@ def distilled_arrays(classes: int, seed: int, per_class: int = 4) -> dict[str, n
 def fitted_adapter(base: BaseModel, arrays: Arrays, labels: Sequence[str], seed: int) -> dict[str, Any]:
     """A LoRA of rank 16 that tells these images apart; PEFT's tensors as arrays."""
     import torch
+
+    from forge.model.training import fit_on_images
 
     pixels = base.normalise(torch.from_numpy(arrays["images"]))
     targets = torch.from_numpy(arrays["labels"])
@@ -245,6 +248,8 @@ def coefficients(of: Mapping[str, Any]) -> dict[str, float]:
 
 def load_tiny_base(folder: Path) -> BaseModel:
     import torch
+
+    from forge.model.base import load_base
 
     torch.set_num_threads(1)
     return load_base(str(folder))

@@ -1,0 +1,46 @@
+"""git forge with a fold that searches nothing, so that it starts at once and can be killed hundreds of times.
+
+All that touches the disk is git forge's own. Run as a program, it is what git calls in the repositories of these tests.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from forge import cli
+
+if TYPE_CHECKING:
+    from forge.operations.loading import ReadBlobs
+    from forge.repo.checks import Coefficient
+    from forge.repo.git import Repository
+    from forge.repo.recipe import ForgeItem
+    from forge.repo.settings import Settings
+    from forge.repo.three_way import MergePlan
+
+
+def fold(
+    repo: Repository, plan: MergePlan, before: ForgeItem, settings: Settings, read: ReadBlobs, **options: Any
+) -> ForgeItem:
+    """Everything halved; the payloads are read, as by a search."""
+    from forge.repo.recipe import ForgeItem
+
+    entries = (*plan.ours, *plan.theirs)
+    read([blob for entry in entries for blob in (entry.config, entry.adapter, entry.distilled)])
+    return ForgeItem(plan.base, plan.strategy, tuple(replace(e, coefficient=_half(e.coefficient)) for e in entries))
+
+
+def _half(coefficient: Coefficient) -> Coefficient:
+    if isinstance(coefficient, Mapping):
+        return {module: number / 2 for module, number in coefficient.items()}
+    return coefficient / 2
+
+
+if __name__ == "__main__":
+    if "merge-driver" in sys.argv:  # filter and hooks start as quickly as ever
+        from forge.operations import folding
+
+        folding.fold = fold
+    cli.main(sys.argv[1:])
