@@ -42,8 +42,10 @@ class RandomHistories(Acting, RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(dir=folder))
         self.people = {}
 
-    @initialize(model=st.sampled_from(sorted(MODELS)))
-    def start(self, model: str) -> None:
+    @initialize(pick=PICK)
+    def start(self, pick: int) -> None:
+        model = self.workshop.models[pick % len(self.workshop.models)]
+        self.scores = self.workshop.base is not None
         self.people = self.workshop.start(model, self.folder / model)
         self.watch = Watch(self.workshop.counts, gated=MODELS[model][1] < 1)
         self.watch.counts["histories"] += 1

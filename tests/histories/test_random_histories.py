@@ -11,48 +11,49 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from histories.forge_server import forge_server
 from histories.random_histories import RandomHistories
 from histories.workshop import Workshop
-from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from story.hospitals import make_base
 
 HISTORIES = int(os.environ.get("FORGE_TEST_HISTORIES", "0"))
 STEPS = 20
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory, server: Path, base_folder: Path) -> Workshop:
-    return Workshop(server, base_folder, tmp_path_factory.mktemp("starts"))
+def searching(tmp_path_factory: pytest.TempPathFactory, isolated_home: Path) -> Iterator[Workshop]:
+    """Where merges search their coefficients, on a tiny base."""
+    base = make_base(tmp_path_factory.mktemp("bases") / "tiny")
+    with forge_server(base) as program:
+        yield Workshop(program, base, tmp_path_factory.mktemp("starts"))
 
 
-def test_whatever_people_do_every_commit_is_a_whole_model_and_nothing_is_lost(
-    workshop: Workshop, tmp_path: Path
-) -> None:
-    chosen = settings(
-        max_examples=HISTORIES or 4,
-        stateful_step_count=STEPS,
-        derandomize=not HISTORIES,
-        database=None,
-        deadline=None,
-        print_blob=True,
-        verbosity=Verbosity.normal,
-        phases=[Phase.generate, Phase.shrink] if HISTORIES else [Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(lambda: RandomHistories(workshop, tmp_path), settings=chosen)
-    print_counts(workshop.counts)
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory: pytest.TempPathFactory, server: Path) -> Workshop:
+    """Where merges always find the same scales, so that there is time for many."""
+    return Workshop(server, None, tmp_path_factory.mktemp("starts"))
+
+
+def test_whatever_people_do_every_commit_is_a_whole_model_and_nothing_is_lost(fixed: Workshop, tmp_path: Path) -> None:
+    run_histories(fixed, tmp_path, HISTORIES or 5)
+
+
+def test_whatever_people_do_with_real_searches(searching: Workshop, tmp_path: Path) -> None:
+    run_histories(searching, tmp_path, HISTORIES // 5 or 2)
 
 
 def test_the_quick_git_forge_of_these_tests_makes_the_same_commit_as_the_real_one(
-    workshop: Workshop, tmp_path: Path
+    searching: Workshop, tmp_path: Path
 ) -> None:
     made = []
     for how in ("quick", "real"):
-        alice = workshop.start("mixture", tmp_path / how)["alice"]
+        alice = searching.start("mixture", tmp_path / how)["alice"]
         if how == "real":
             subprocess.run([sys.executable, "-m", "forge", "install", "--force"], cwd=alice.top, check=True)
             assert not alice.driver_works()  # not by the quick one
@@ -61,7 +62,18 @@ def test_the_quick_git_forge_of_these_tests_makes_the_same_commit_as_the_real_on
     assert made[0] == made[1]
 
 
-def print_counts(counts: Counter[str]) -> None:
+def run_histories(workshop: Workshop, folder: Path, count: int) -> None:
+    chosen = settings(
+        max_examples=count,
+        stateful_step_count=STEPS,
+        derandomize=not HISTORIES,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        phases=[Phase.generate, Phase.shrink] if HISTORIES else [Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(lambda: RandomHistories(workshop, folder), settings=chosen)
     print()
-    for what, count in sorted(counts.items()):
-        print(f"{count:6} {what}")
+    for what, times in sorted(workshop.counts.items()):
+        print(f"{times:6} {what}")

@@ -6,12 +6,13 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from histories.people import Person
 from safetensors.numpy import save
+from sample_models import BASE
 from story.hospitals import (
     adapter_config,
     card_text,
@@ -20,6 +21,12 @@ from story.hospitals import (
     random_adapter,
     write_contribution,
 )
+
+from forge.repo.clone_setup import add_attributes
+from forge.repo.git import find_repository
+from forge.repo.recipe import empty
+from forge.repo.recipe_text import to_json
+from forge.repo.settings import SearchSettings, Settings, to_toml
 
 LABELS = {
     "breast": ("benign breast tissues", "malignant breast tumors"),
@@ -45,12 +52,19 @@ Files = Mapping[str, bytes]
 
 @dataclass
 class Workshop:
-    """`program`: the folder of git-forge; `folder`: of the starts; `counts`: what the histories did, for people."""
+    """`program`: the folder of git-forge; `folder`: of the starts; `counts`: what the histories did, for people.
+
+    base: None where the program's search always finds the same scales (see fixed_scales) and nothing loads a base.
+    """
 
     program: Path
-    base: Path
+    base: Path | None
     folder: Path
     counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def models(self) -> list[str]:
+        return [name for name in sorted(MODELS) if self.base or name not in ("joint", "gated")]
 
     def start(self, model: str, place: Path) -> dict[str, Person]:
         """Copies of a bare origin and two clones with a model, in `place`, and one more work tree."""
@@ -67,8 +81,11 @@ class Workshop:
         alice = Person("alice", place / "alice", self.program)
         alice.top.mkdir(parents=True)
         alice.ok("init", "--quiet", "--initial-branch=main")
-        alice.ok("forge", "init", "--base", str(self.base), *options)
         settings = alice.top / "forge.toml"
+        if self.base is None:
+            self._init_by_hand(alice, options)
+        else:
+            alice.ok("forge", "init", "--base", str(self.base), *options)
         text = re.sub(r"(?m)^evaluations = .*$", "evaluations = 2", settings.read_text())
         settings.write_text(re.sub(r"(?m)^gate = .*$", f"gate = {gate}", text))
         alice.ok("commit", "--quiet", "-am", "Search quickly")
@@ -89,6 +106,17 @@ class Workshop:
             person.ok("config", "core.checkStat", "minimal")
             person.ok("config", "core.trustctime", "false")
         place.rename(self.folder / model)
+
+    def _init_by_hand(self, alice: Person, options: Sequence[str]) -> None:
+        """What git forge init does, for a base that nobody has."""
+        strategy = options[-1] if "--strategy" in options else "mixture"
+        chosen = Settings(BASE, strategy, search=SearchSettings(method="shiwa", per="contribution"))
+        (alice.top / "forge.toml").write_text(to_toml(chosen))
+        (alice.top / "forge-item.json").write_text(to_json(empty(BASE, strategy)))
+        add_attributes(find_repository(alice.top))
+        alice.ok("forge", "install")
+        alice.ok("add", "--all")
+        alice.ok("commit", "--quiet", "-m", "Start a model")
 
     def files(self, name: str, version: int, settings: Path) -> Files:
         """The files of a contribution: version 2 has another adapter, 3 other images too, 4 another alpha."""
