@@ -369,7 +369,7 @@ def test_the_plan_of_a_tree_with_what_neither_side_has() -> None:
     assert (spell(plan.ours), spell(plan.theirs), plan.removed) == ("b:1*0.5", "a:3*1 c:2*0.2 d:1*0.2", ())
     assert plan_of_tree((), ours, others, BASE, "mixture").removed == ("a", "b")
     with pytest.raises(MergeConflict, match="differ only in upper and lower case"):
-        plan_of_tree(item("Lung:1*1 lung:2*1").contributions, ours, others, BASE, "mixture")
+        plan_of_tree([entry("Lung", "1", 1.0), entry("lung", "2", 1.0)], ours, others, BASE, "mixture")
 
 
 def test_files_of_two_sides_put_together() -> None:

@@ -209,6 +209,8 @@ def start_model(top: Path, base_folder: Path, strategy: str = "mixture", *option
     git_ok(top, "config", "core.trustctime", "false")
     forge_ok(top, "init", "--base", base_folder, "--strategy", strategy, *(options or PAPER))
     change_settings(top, "evaluations = 40", f"evaluations = {EVALUATIONS}")
+    # A search this short, on eight images and sometimes with random adapters, may lose what no ordinary merge does.
+    change_settings(top, "gate = 0.2", "gate = 1.0")
     git_ok(top, "commit", "--quiet", "-am", "Search quickly")
     return top
 

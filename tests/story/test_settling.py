@@ -82,6 +82,7 @@ def test_refold_makes_the_merge_that_the_driver_makes(breast: Path, merged: Merg
 
 def test_the_gate_stops_a_merge_that_wrecks_a_task(breast: Path) -> None:
     """Coefficients may only be next to nothing, so the merged model is the base again."""
+    change_settings(breast, "gate = 1.0", "gate = 0.2")
     change_settings(breast, "start = 0.5", "start = 0.0")
     change_settings(breast, "bounds = 1.5", "bounds = 0.000001")
     change_settings(breast, 'method = "shiwa"', 'method = "joint"')  # has no "keep ours" to fall back on
