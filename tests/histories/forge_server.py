@@ -48,8 +48,11 @@ os._exit(code[0] if code else {lost})
 
 
 @contextmanager
-def forge_server(base: Path) -> Iterator[Path]:
-    """Servers, one of which has loaded `base`, for the time of the block; the folder in which `git-forge` lies."""
+def forge_server(base: Path | None = None, script: str = __file__) -> Iterator[Path]:
+    """Servers, one of which has loaded `base`, for the time of the block; the folder in which `git-forge` lies.
+
+    script: what is started as the servers, with the folder and the base as its arguments.
+    """
     # The address of a socket may have some hundred characters; pytest's own folders can be longer.
     with tempfile.TemporaryDirectory(prefix="forge-") as name:
         folder = Path(name)
@@ -59,7 +62,7 @@ def forge_server(base: Path) -> Iterator[Path]:
         words = shlex.join([sys.executable, "-I", "-S", str(folder / "client.py")])
         program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         program.chmod(0o755)
-        command = [sys.executable, __file__, name, str(base)]
+        command = [sys.executable, script, name, *([str(base)] if base else [])]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
             assert server.stdin is not None and server.stdout is not None
             try:
@@ -75,9 +78,9 @@ def serve(folder: str, base: str) -> None:
     _import_packages("repo")
     _import_modules("forge.cli", "forge.commands.filter_process", "forge.commands.hook", "forge.commands.textconv")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
-    light, heavy = _listener(f"{folder}/light"), _listener(f"{folder}/heavy")
+    light, heavy = listener(f"{folder}/light"), listener(f"{folder}/heavy")
     if os.fork():
-        _fork_for_callers(light)
+        fork_for_callers(light)
         return
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _import_packages("commands", "operations", "model")
@@ -85,17 +88,17 @@ def serve(folder: str, base: str) -> None:
     _load(base)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     os.write(1, READY)
-    _fork_for_callers(heavy)
+    fork_for_callers(heavy)
 
 
-def _listener(address: str) -> socket.socket:
+def listener(address: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address)
     listener.listen(64)
     return listener
 
 
-def _fork_for_callers(listener: socket.socket) -> None:
+def fork_for_callers(listener: socket.socket) -> None:
     while True:
         waiting, _, _ = select.select([listener, 0], [], [])
         if 0 in waiting:
