@@ -13,7 +13,7 @@ TABLE = HERE / "README.md"
 COVERED = (*sorted(HERE.glob("test_*.py")), TESTS / "story" / "test_histories.py")
 
 
-def tests_in(file: Path) -> set[str]:
+def found_in(file: Path) -> set[str]:
     """The tests of a file, those in classes too, as the table names them."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
@@ -39,7 +39,7 @@ def named(row: list[str]) -> set[str]:
 
 
 def test_every_row_names_a_test_that_exists() -> None:
-    there = set().union(*(tests_in(file) for file in TESTS.rglob("test_*.py")))
+    there = set().union(*(found_in(file) for file in TESTS.rglob("test_*.py")))
     assert len(rows()) > 40
     for row in rows():
         assert len(row) == 3 and all(row), row
@@ -51,4 +51,4 @@ def test_every_test_of_a_history_is_in_the_table() -> None:
     listed = set().union(*(named(row) for row in rows()))
     for file in COVERED:
         if file != Path(__file__):
-            assert tests_in(file) <= listed, f"not in README.md: {sorted(tests_in(file) - listed)}"
+            assert found_in(file) <= listed, f"not in README.md: {sorted(found_in(file) - listed)}"
