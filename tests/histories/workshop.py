@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from histories.people import Person
-from safetensors.numpy import save
 from sample_models import BASE
 from story.hospitals import (
     adapter_config,
     card_text,
     distilled_arrays,
-    distilled_bytes,
     random_adapter,
     write_contribution,
 )
@@ -26,6 +24,7 @@ from forge.repo.clone_setup import add_attributes
 from forge.repo.git import find_repository
 from forge.repo.recipe import empty
 from forge.repo.recipe_text import to_json
+from forge.repo.safetensors_format import to_bytes
 from forge.repo.settings import SearchSettings, Settings, to_toml
 
 LABELS = {
@@ -119,7 +118,10 @@ class Workshop:
         alice.ok("commit", "--quiet", "-m", "Start a model")
 
     def files(self, name: str, version: int, settings: Path) -> Files:
-        """The files of a contribution: version 2 has another adapter, 3 other images too, 4 another alpha."""
+        """The files of a contribution: version 2 has another adapter, 3 other images too, 4 another alpha.
+
+        As git forge stores them, so that files in the work tree are the same whether written or checked out.
+        """
         labels = LABELS[name]
         seed = 10 * NAMES.index(name) + (1 if version == 4 else version)
         adapter = random_adapter(seed)
@@ -129,7 +131,7 @@ class Workshop:
         images = distilled_arrays(len(labels), NAMES.index(name) if version != 3 else seed)
         return {
             "adapter_config.json": adapter_config(lora_alpha=8 if version == 4 else 16),
-            "adapter_model.safetensors": save(adapter, {"format": "pt"}),
-            "distilled.safetensors": distilled_bytes(images, name, labels),
+            "adapter_model.safetensors": to_bytes(adapter, {"format": "pt"}),
+            "distilled.safetensors": to_bytes(images, {"task": name, "labels": json.dumps(labels)}),
             "card.toml": card_text(name, labels, json.loads(reference), json.loads(fingerprint)),
         }
