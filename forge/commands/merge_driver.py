@@ -10,14 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from forge.errors import ExitCode, ForgeError
-
-if TYPE_CHECKING:
-    from forge.repo.git import Repository
 
 
 @click.command("merge-driver", hidden=True)
@@ -77,8 +73,6 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
 
     # A bare repository (merge-tree on a server) has no work tree to read the settings from.
     settings = read_settings_of(repo, None if (repo.top / "forge.toml").is_file() else "HEAD")
-    if plan.theirs or plan.removed:
-        _refuse_changed_file(repo, path, ours)
     item = fold(repo, plan, mine, settings, blob_reader(repo, settings.limits))
     if item != mine:
         item = pass_gate(item, settings.gate, accept=False, hint=_ACCEPT)
@@ -94,26 +88,6 @@ _ACCEPT = (
     "`git forge resolve --accept` takes it all the same, records that and says how to go on; "
     "`git merge --abort` (or rebase, cherry-pick, revert) goes back"
 )
-
-
-def _refuse_changed_file(repo: Repository, path: str, ours: Path) -> None:
-    """git refuses to merge over a forge item that was changed and not committed, but only once the search is done.
-
-    Only where that is certain: it is about to write the work tree (it holds the index's lock), and what it merges
-    into is HEAD, whose file is not the one that lies there.
-    """
-    from forge.repo.git import git_text, hash_object
-
-    file = repo.top / path
-    if not file.is_file() or not (repo.git_dir / "index.lock").exists():
-        return
-    committed = git_text(repo, "rev-parse", "--verify", "--quiet", f"HEAD:{path}", check=False)
-    into_head = committed == hash_object(repo, ours.absolute(), write=False)
-    if into_head and hash_object(repo, file, write=False, path=path) != committed:
-        raise ForgeError(
-            f"{path} has changes that are not committed, which git will not overwrite",
-            hint=f"drop them with `git restore {path}`, or commit them, and merge again",
-        )
 
 
 def _tidy_after_git(files: Iterable[Path]) -> None:

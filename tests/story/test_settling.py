@@ -13,9 +13,6 @@ from story.hospitals import ITEM, change_settings, coefficients, copy_repository
 from story.snapshots import assert_refused, snapshot
 from story.test_histories import assert_clean
 
-from forge.repo.recipe import ForgeItem
-from forge.repo.recipe_text import from_json, to_json
-
 
 @pytest.fixture
 def breast(merged: Merged, tmp_path: Path) -> Path:
@@ -105,17 +102,3 @@ def test_the_gate_stops_a_merge_that_wrecks_a_task(breast: Path) -> None:
     git_ok(breast, "commit", "--quiet", "-am", "No gate")
     git_ok(breast, "merge", "--no-edit", "colon")
     assert "accepted" not in item(breast)
-
-
-def test_the_driver_refuses_a_changed_forge_item_before_it_searches(merged: Merged, tmp_path: Path) -> None:
-    top = copy_repository(merged("breast"), tmp_path / "model")
-    found = from_json((top / ITEM).read_text())
-    (top / ITEM).write_text(to_json(ForgeItem(found.base, "fusion", found.contributions)))
-    before = snapshot(top, objects=False)
-    # A search would fail: no base is there.
-    done = git(top, "-c", "forge.base=/nowhere", "merge", "--no-edit", "lung")
-    said = done.stdout + done.stderr
-    assert done.returncode != 0 and "has changes that are not committed" in said and "/nowhere" not in said
-    assert snapshot(top, objects=False) == before
-    # A merge that does not touch the work tree does not mind.
-    assert git_ok(top, "merge-tree", "--write-tree", "main", "lung") == tree(merged("breast", "lung"))
