@@ -49,6 +49,7 @@ def command(
 
     repo = find_repository()
     settings = load_settings(repo.top)
+    click.get_current_context().with_resource(only_one(contribution_lock(repo, name), f"git forge add {name}"))
     folder = contribution_folder(repo, name)
     if folder.exists() and not replacing:
         raise ForgeError(f"{path_of(name)} is there already", hint="choose another NAME, or give --replace")
@@ -85,10 +86,7 @@ def command(
         DISTILLED_FILE: relabelled(images, called, chosen, str(distilled)),
         CARD_FILE: to_toml(fresh).encode(),
     }
-    with only_one(contribution_lock(repo, name), f"git forge add {name}"):
-        if folder.exists() and not replacing:
-            raise ForgeError(f"{path_of(name)} is there already", hint="choose another NAME, or give --replace")
-        with alone_in_work_tree(repo, f"git forge add {name}", wait=True):
-            write_files(folder, files)
+    with alone_in_work_tree(repo, f"git forge add {name}", wait=True):
+        write_files(folder, files)
     click.echo(f"Took {parameters:,} parameters and {view.images} distilled images into {path_of(name)}.")
     click.echo("Next: git forge commit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ from forge.repo import clone_setup
 
 
 @pytest.fixture(autouse=True)
-def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the program below: nothing is searched."""
-    monkeypatch.setattr(committing, "fold", quick_forge.fold)
-    monkeypatch.setattr(folding, "fold", quick_forge.fold)
+def no_search() -> Iterator[None]:
+    """As in the program below: nothing is searched. Not by the test's own monkeypatch, which may be undone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(committing, "fold", quick_forge.fold)
+        patch.setattr(folding, "fold", quick_forge.fold)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.files import write_contribution
 from faults.processes import exit_code, forge_in, forked
-from story.conftest import Files
-from story.hospitals import ITEM, NAMES, copy_repository, forge, forge_ok, git_ok, item, write_contribution
+from story.hospitals import ITEM, forge, forge_ok, git_ok, item
 from story.snapshots import assert_refused, snapshot
 
 from forge.errors import ForgeError
 from forge.operations import committing
+from forge.operations.contributing import write_adapter
 from forge.repo import lock
+from forge.repo.card import Card
 from forge.repo.git import find_repository
 from forge.repo.leftovers import alone_in_work_tree
+from forge.repo.recipe import Base
 
 
 @contextmanager
@@ -97,8 +100,8 @@ def test_where_no_lock_file_can_be_made(tmp_path: Path) -> None:
         assert not nobody  # what is not known to be free is left alone
 
 
-def test_a_commit_while_another_is_at_work(model: Path, contributions: Files) -> None:
-    write_contribution(model, "lung", contributions["lung"])
+def test_a_commit_while_another_is_at_work(model: Path) -> None:
+    write_contribution(model, "lung")
     before = snapshot(model)
     with held_elsewhere(lock.work_tree_lock(find_repository(model)), "git forge commit") as child:
         assert_refused(forge(model, "commit"), f"git forge commit (process {child}) is at work here already")
@@ -106,9 +109,9 @@ def test_a_commit_while_another_is_at_work(model: Path, contributions: Files) ->
     forge_ok(model, "commit")
 
 
-def test_two_commits_race(model: Path, contributions: Files, tmp_path: Path) -> None:
+def test_two_commits_race(model: Path, tmp_path: Path) -> None:
     """Whoever comes first commits; the other is refused or has nothing left to commit."""
-    write_contribution(model, "lung", contributions["lung"])
+    write_contribution(model, "lung")
     said = [tmp_path / "first", tmp_path / "second"]
     with forked(forge_in(model, "commit"), said[0]) as one, forked(forge_in(model, "commit"), said[1]) as other:
         codes = [exit_code(one), exit_code(other)]
@@ -116,16 +119,16 @@ def test_two_commits_race(model: Path, contributions: Files, tmp_path: Path) -> 
     loser = said[codes.index(128)].read_text()
     assert "is at work here already" in loser or "no contribution changed since HEAD" in loser
     assert git_ok(model, "rev-list", "--count", "main@{1}..main") == "1"
-    assert item(model)["contributions"].keys() == {"lung"}
-    forge_ok(model, "verify")
+    assert item(model)["contributions"].keys() == {"breast", "lung"}
+    forge_ok(model, "verify", "--no-scores")
     assert git_ok(model, "status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize("verb", ["train", "distill", "add"])
-def test_the_same_contribution_twice_at_once(model: Path, contributions: Files, tmp_path: Path, verb: str) -> None:
+def test_the_same_contribution_twice_at_once(model: Path, tmp_path: Path, verb: str) -> None:
     from story.test_bad_places import pictures
 
-    made = write_contribution(tmp_path, "lung", contributions["lung"])
+    made = write_contribution(tmp_path, "lung")
     data = pictures(tmp_path / "data", {"benign": 3, "malignant": 3})
     given = ("--adapter", made, "--distilled", made / "distilled.safetensors") if verb == "add" else ("--data", data)
     before = snapshot(model)
@@ -134,17 +137,28 @@ def test_the_same_contribution_twice_at_once(model: Path, contributions: Files, 
     assert snapshot(model) == before
 
 
-def test_a_contribution_is_not_written_while_a_commit_is_at_work(
-    model: Path, contributions: Files, tmp_path: Path
-) -> None:
-    made = write_contribution(tmp_path, "lung", contributions["lung"])
-    add = forge_in(model, "add", "lung", "--adapter", made, "--distilled", made / "distilled.safetensors")
-    said = tmp_path / "said"
-    with alone_in_work_tree(find_repository(model), "git forge commit"), forked(add, said) as child:
-        while "waiting for" not in (said.read_text() if said.exists() else ""):
-            assert os.waitpid(child, os.WNOHANG) == (0, 0), said.read_text()
-            time.sleep(0.02)
-        assert not (model / "contributions").exists()
+def test_a_contribution_is_not_written_while_a_commit_is_at_work(model: Path, tmp_path: Path) -> None:
+    """What took hours to train waits: it is not refused."""
+    repo, said = find_repository(model), tmp_path / "said"
+
+    begin = tmp_path / "begin"
+
+    def write() -> int:
+        while not begin.exists():
+            time.sleep(0.01)
+        write_adapter(repo, "lung", {}, {}, Card("lung", ("a", "b"), Base("embedded", "x")))
+        return 0
+
+    # Forked first: a child would hold the locks that its parent held then.
+    with forked(write, said) as child:
+        with alone_in_work_tree(repo, "git forge commit"):
+            begin.touch()
+            while "waiting for git forge commit" not in (said.read_text() if said.exists() else ""):
+                assert os.waitpid(child, os.WNOHANG) == (0, 0)
+                time.sleep(0.02)
+            assert not (model / "contributions" / "lung").exists()
+        assert exit_code(child) == 0
+    assert (model / "contributions" / "lung" / "card.toml").exists()
 
 
 def changing_meanwhile(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
@@ -160,23 +174,19 @@ def changing_meanwhile(monkeypatch: pytest.MonkeyPatch, change: Callable[[], obj
 
 
 @pytest.mark.parametrize("what", ["changed", "come", "gone"])
-def test_a_contribution_that_changes_during_the_search(
-    model: Path, contributions: Files, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
-    forge_ok(model, "status")
-    write_contribution(model, "lung", contributions["lung"])
-    name = "breast" if what == "come" else "lung"
-    other = {**contributions["lung"], "adapter_config.json": contributions["lung"]["adapter_config.json"] + b"\n"}
+def test_a_contribution_that_changes_during_the_search(model: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    write_contribution(model, "lung")
+    name = "other" if what == "come" else "lung"
 
     def change() -> None:
         if what == "gone":
             for file in (model / "contributions" / "lung").iterdir():
                 file.unlink()
         elif what == "come":
-            write_contribution(model, name, contributions[name])
-            git_ok(model, "add", "contributions/breast")
+            write_contribution(model, name)
+            git_ok(model, "add", "contributions/other")
         else:
-            write_contribution(model, name, other)
+            write_contribution(model, name, version=2)
 
     head, index = git_ok(model, "rev-parse", "HEAD"), git_ok(model, "ls-files", "--stage")
     changing_meanwhile(monkeypatch, change)
@@ -188,22 +198,22 @@ def test_a_contribution_that_changes_during_the_search(
     assert (model / ITEM).read_bytes().decode() == git_ok(model, "show", f"HEAD:{ITEM}") + "\n"
 
 
-def test_head_that_moves_during_the_search(model: Path, contributions: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_head_that_moves_during_the_search(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A merge in another terminal: its contribution must not be missing in what is committed."""
-    write_contribution(model, "lung", contributions["lung"])
-    changing_meanwhile(monkeypatch, lambda: git_ok(model, "merge", "--quiet", "breast"))
+    write_contribution(model, "lung")
+    changing_meanwhile(monkeypatch, lambda: git_ok(model, "merge", "--quiet", "colon"))
     said = forge(model, "commit")
     assert_refused(said, "HEAD has moved while git forge commit was at work", "run git forge commit again")
     monkeypatch.undo()
     assert git_ok(model, "status", "--porcelain") == "?? contributions/lung/"
     forge_ok(model, "commit")
-    assert item(model)["contributions"].keys() == {"breast", "lung"}
-    forge_ok(model, "verify")
+    assert item(model)["contributions"].keys() == {"breast", "colon", "lung"}
+    forge_ok(model, "verify", "--no-scores")
 
 
-def test_a_lock_of_git_itself(model: Path, contributions: Files) -> None:
+def test_a_lock_of_git_itself(model: Path) -> None:
     """Another git at work, or one that was killed: nothing is changed, the message names the file."""
-    write_contribution(model, "lung", contributions["lung"])
+    write_contribution(model, "lung")
     for name in ("index.lock", "HEAD.lock", "refs/heads/main.lock"):
         held = model / ".git" / name
         held.touch()
@@ -213,21 +223,21 @@ def test_a_lock_of_git_itself(model: Path, contributions: Files) -> None:
         assert snapshot(model, objects=False) == before
         held.unlink()
     forge_ok(model, "commit")
-    forge_ok(model, "verify")
+    forge_ok(model, "verify", "--no-scores")
 
 
 def test_work_trees_of_one_clone_do_not_wait_for_each_other(model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    git_ok(model, "worktree", "add", "--quiet", str(other), "breast")
+    git_ok(model, "worktree", "add", "--quiet", str(other), "colon")
     locks = [lock.work_tree_lock(find_repository(top)) for top in (model, other)]
     assert locks[0] != locks[1]
     kept = [lock.unfinished_lock(find_repository(top), "x") for top in (model, other)]
     assert kept[0] == kept[1]
 
 
-def test_names_are_distinct(hospitals: Path, tmp_path: Path) -> None:
-    repo = find_repository(copy_repository(hospitals, tmp_path / "copy"))
-    files = {lock.contribution_lock(repo, name) for name in NAMES}
-    assert len(files) == len(NAMES)
+def test_names_are_distinct(model: Path) -> None:
+    repo = find_repository(model)
+    files = {lock.contribution_lock(repo, name) for name in ("breast", "Breast", "breast.2", "colon")}
+    assert len(files) == 3  # as on a disk where names that differ in case only are the same
     with pytest.raises(ForgeError):
         lock.contribution_lock(repo, "../../escape")
