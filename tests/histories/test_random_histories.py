@@ -8,6 +8,8 @@ FORGE_TEST_HISTORIES=500 pytest -s tests/histories/test_random_histories.py runs
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from histories.forge_server import forge_server
+from histories.oracle import PARTS, Recipe, merge_problems, tree_problems
 from histories.random_histories import RandomHistories
 from histories.workshop import Workshop
 from hypothesis import HealthCheck, Phase, settings
@@ -60,6 +63,34 @@ def test_the_quick_git_forge_of_these_tests_makes_the_same_commit_as_the_real_on
         alice.ok("merge", "--quiet", "--no-edit", "north")
         made.append(alice.head)
     assert made[0] == made[1]
+
+
+def recipe(ours: float | None = None, **coefficients: float) -> Recipe:
+    """A recipe of contributions whose files are called as they are; with the scales of a merge, 0.5 for theirs."""
+    contributions = {
+        name: {"adapter": name, "config": name, "distilled": name, "coefficient": value}
+        for name, value in coefficients.items()
+    }
+    search = {"method": "shiwa", "scales": {"ours": ours, "theirs": 0.5}} if ours is not None else None
+    return Recipe(json.dumps({"strategy": "mixture", "contributions": contributions, "search": search}).encode())
+
+
+def test_what_the_histories_are_judged_by_notices_a_wrong_model() -> None:
+    before, ours, theirs = recipe(breast=1.0), recipe(breast=0.5, colon=1.0), recipe(breast=0.25, lung=1.0)
+    right = recipe(0.8, breast=0.4, colon=0.8, lung=0.5)
+    assert merge_problems(before, ours, theirs, right) == []
+    assert merge_problems(before, ours, theirs, recipe(0.8, breast=0.4, colon=0.8, lung=0.8))  # by ours' scale
+    assert merge_problems(before, ours, theirs, recipe(0.8, breast=0.4, colon=0.8))  # theirs is missing
+    assert merge_problems(before, ours, theirs, ours)
+    assert merge_problems(before, before, theirs, right)  # one side changed: its recipe, and nothing else
+    blobs = {f"contributions/{name}/{file}": name for name in ours.ids for file in (*PARTS.values(), "card.toml")}
+    settings = b'strategy = "mixture"'
+    rest = json.dumps(ours.document)[1:].encode()
+    text = b'{\n  "digest": "sha256:%s",\n%s' % (hashlib.sha256(b"{\n" + rest).hexdigest().encode(), rest)
+    assert tree_problems(text, settings, blobs) == []
+    assert tree_problems(text.replace(b"0.5", b"0.6"), settings, blobs) == ["the digest does not match"]
+    assert tree_problems(text, b'strategy = "fusion"', blobs) and tree_problems(text, settings, {})
+    assert tree_problems(text, settings, blobs | {"contributions/colon/adapter_config.json": "other"})
 
 
 def run_histories(workshop: Workshop, folder: Path, count: int) -> None:
