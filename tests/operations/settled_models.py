@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 from sample_models import LABELS, SampleModel
+from story.hospitals import Said, forge
+from story.snapshots import Snapshot
+from story.snapshots import snapshot as snapshot_of
 
 from forge.operations import committing, settling
 from forge.repo.clone_setup import ATTRIBUTE_LINES
 from forge.repo.git import Repository
+from forge.repo.recipe import FILE_NAME as ITEM
 from forge.repo.recipe import ForgeItem, TaskScore, empty
+from forge.repo.recipe_text import from_json
 from forge.repo.settings import Settings
 from forge.repo.three_way import MergePlan, combine
 
@@ -80,6 +85,39 @@ class SettledModel(SampleModel):
 
     def blob(self, name: str) -> str:
         return self.git("rev-parse", name)
+
+
+def run(model: SettledModel, *args: str) -> Said:
+    return forge(model.top, *args)
+
+
+def ok(model: SettledModel, *args: str) -> str:
+    said = run(model, *args)
+    assert said.code == 0, said
+    return said.out
+
+
+def snapshot(model: SettledModel) -> Snapshot:
+    return snapshot_of(model.top, objects=False)
+
+
+def item(model: SettledModel, rev: str = "") -> ForgeItem:
+    return from_json(model.git("show", f"{rev}:{ITEM}"))
+
+
+def coefficients(model: SettledModel, rev: str = "HEAD") -> dict[str, Any]:
+    return {entry.name: entry.coefficient for entry in item(model, rev).contributions}
+
+
+def go_on(model: SettledModel, *args: str) -> None:
+    done = model.run(*args)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def assert_whole(model: SettledModel) -> None:
+    """HEAD is a model, and nothing else is in index or work tree."""
+    assert model.git("status", "--porcelain") == ""
+    assert ok(model, "verify", "--no-scores").startswith("ok: ")
 
 
 @pytest.fixture(scope="session")
