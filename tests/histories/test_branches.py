@@ -50,7 +50,6 @@ def test_main_into_the_branch_and_back_while_main_moves_on(model: Path) -> None:
     git_ok(model, "merge", "--quiet", "--no-edit", "lung")  # and back
     assert_merge(model, "breast", moved, into_branch)
     assert names(model) == ["breast", "colon", "lung"]
-    assert_whole(model)
 
 
 def test_a_branch_of_a_branch(model: Path, contributions: Files) -> None:
@@ -70,7 +69,6 @@ def test_a_branch_of_a_branch(model: Path, contributions: Files) -> None:
     git_ok(model, "merge", "--quiet", "--no-edit", "second")  # brings lung too
     assert_merge(model, "breast^", "breast", "second")
     assert names(model) == ["breast", "lung", "second"]
-    assert_whole(model)
 
 
 def test_a_branch_of_a_branch_that_was_squashed(model: Path, contributions: Files) -> None:

@@ -172,7 +172,6 @@ def test_a_reverted_merge_stays_out_until_the_revert_is_reverted(pair: Path, con
     git_ok(pair, "revert", "--no-edit", reverted)
     assert_merge(pair, reverted, ours, f"{reverted}^")
     assert names(pair) == ["breast", "colon", "lung", "second"]
-    assert_whole(pair)
 
 
 def test_a_reverted_contribution_that_its_branch_updates(pair: Path) -> None:

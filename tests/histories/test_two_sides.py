@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from histories.checks import assert_given_up, assert_merge, assert_stopped, assert_whole, head, names
+from histories.checks import assert_given_up, assert_merge, assert_stopped, head, names
 from histories.conftest import Files, Merged, contribution_files
 from sample_models import adapter, adapter_config
 from story.hospitals import (
@@ -84,7 +84,6 @@ def test_updated_on_one_side(sides: Path) -> None:
     assert_merge(sides, "side^", ours, "side")
     assert adapter_id(sides, "HEAD") == adapter_id(sides, "side") != adapter_id(sides, ours)
     assert names(sides) == ["breast", "colon", "lung"]
-    assert_whole(sides)
 
 
 def test_updated_on_both_sides_to_the_same(sides: Path) -> None:
