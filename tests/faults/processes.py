@@ -62,11 +62,11 @@ def killed_at_event(number: int, does: Callable[[], int], count_to: Path) -> Cal
     An event is one that can leave a trace on the disk: a file opened for writing, moved, removed, a program started.
     Where it lives to the end, how many events there were is written to `count_to`.
     """
-    seen = 0
+    seen, over = 0, False
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
         nonlocal seen
-        if event not in TRACES or (event == "open" and not arguments[2] & WRITING):  # type: ignore[operator]
+        if over or event not in TRACES or (event == "open" and not arguments[2] & WRITING):  # type: ignore[operator]
             return
         seen += 1
         if seen == number:
@@ -74,9 +74,10 @@ def killed_at_event(number: int, does: Callable[[], int], count_to: Path) -> Cal
 
     def run() -> int:
         sys.addaudithook(watch)  # for the rest of this process, which is a child
+        nonlocal over
         code = does()
-        total = seen  # without the next line's own
-        count_to.write_text(str(total))
+        over = True
+        count_to.write_text(str(seen))
         return code
 
     return run
