@@ -25,7 +25,7 @@ VERBS = {
     "distill": "Distil private data into a contribution's small dataset.",
     "add": "Take in a contribution that was trained elsewhere.",
     "commit": "Fold the contributions into the forge item and commit both.",
-    "resolve": "Settle the model while a merge or rebase stands still in conflict.",
+    "resolve": "Settle the model while a merge stands still in conflict.",
     "refold": "Make the forge item of a commit that was merged but not forged.",
     "push": "Verify, then push.",
     "log": "List the versions of the model.",

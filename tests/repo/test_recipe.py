@@ -290,7 +290,7 @@ def test_conflict_names_the_next_step() -> None:
     text = "<<<<<<< HEAD\n" + to_json(ITEM)
     with pytest.raises(ForgeError, match=r"^forge-item\.json: merge conflict") as caught:
         from_json(text)
-    assert "git forge install" in str(caught.value.hint) and "git merge --abort" in str(caught.value.hint)
+    assert "git forge resolve" in str(caught.value.hint) and "git forge refold" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
