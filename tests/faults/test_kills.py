@@ -26,7 +26,7 @@ from forge.operations.verifying import problems_of
 from forge.repo.git import find_repository
 from forge.repo.leftovers import ENOUGH, KEPT_FOLDER, MERGE_FILE, UNFINISHED, tidy
 
-KILLS = int(os.environ.get("FORGE_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("FORGE_TEST_KILLS", "2"))
 SEED = int(os.environ.get("FORGE_TEST_SEED", "0"))
 
 
