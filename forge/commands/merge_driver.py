@@ -71,8 +71,8 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     from forge.repo.places import read_settings_of
     from forge.repo.trailers import trailer_lines
 
-    # A bare repository (merge-tree on a server) has no work tree to read the settings from.
-    settings = read_settings_of(repo, None if (repo.top / "forge.toml").is_file() else "HEAD")
+    # Ours' settings as committed: an edit of forge.toml that nobody else can see must not change a merge.
+    settings = read_settings_of(repo, "HEAD")
     item = fold(repo, plan, mine, settings, blob_reader(repo, settings.limits))
     if item != mine:
         item = pass_gate(item, settings.gate, accept=False, hint=_ACCEPT)
