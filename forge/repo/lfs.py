@@ -155,7 +155,9 @@ def push_objects(repo: Repository, remote: str, url: str, refs: Sequence[str]) -
     refs: git's lines "LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID". Raises ForgeError where an object is neither
     here nor there, whatever the user's settings allow.
     """
-    tips = [tip for tip in (line.split()[1] for line in refs if len(line.split()) == 4) if tip.strip("0")]
+    pushed = (line.split()[1] for line in refs if len(line.split()) == 4)
+    # Not what is deleted, and no tag of a tree or blob.
+    tips = [tip for tip in pushed if tip.strip("0") and git_succeeds(repo, "cat-file", "-e", f"{tip}^{{commit}}")]
     needed = pointers_among(repo, [blob for tip in tips for blob in _payloads_of(repo, tip)]).values()
     if not needed and not pointers_among(repo, _new_payloads(repo, remote, tips)):
         return

@@ -135,6 +135,11 @@ def elsewhere(tmp_path: Path, contributions: Files) -> Path:
     return folder
 
 
+def outside_of(model: Path) -> list[Path]:
+    """What lies beside the repository; a link may lead there."""
+    return sorted(path for path in model.parent.rglob("*") if model not in path.parents)
+
+
 def add(model: Path, elsewhere: Path, *more: str) -> Said:
     return forge(model, "add", "incoming", "--adapter", elsewhere, "--distilled", elsewhere / DISTILLED, *more)
 
@@ -281,12 +286,12 @@ def test_links_are_not_followed(model: Path, elsewhere: Path, link: str) -> None
         write_contribution(model, "incoming", {path.name: path.read_bytes() for path in elsewhere.iterdir()})
         (place / "incoming" / ADAPTER).unlink()
         (place / "incoming" / ADAPTER).symlink_to(elsewhere / ADAPTER)
-    before, outside = snapshot(model), sorted(elsewhere.parent.rglob("*"))
+    before, outside = snapshot(model), outside_of(model)
     assert_refused(forge(model, "commit"), "contributions")
     if link != "file":
         assert_refused(add(model, elsewhere, "--replace"), "contributions")
     assert snapshot(model) == before
-    assert sorted(elsewhere.parent.rglob("*")) == outside
+    assert outside_of(model) == outside
 
 
 @pytest.mark.parametrize("file", [CONFIG, ADAPTER, DISTILLED, CARD])
