@@ -115,6 +115,7 @@ def _print_search(item: ForgeItem) -> None:
 
 def _print_scores(item: ForgeItem) -> None:
     from forge import console
+    from forge.text import printable
 
     if not item.scores:
         return
@@ -132,6 +133,9 @@ def _print_scores(item: ForgeItem) -> None:
     headers = ("Task", "Images", "Accuracy before", "after", "Cross-entropy before", "after")
     click.echo()
     console.print_table(headers, rows, right=(1, 2, 3, 4, 5), title="Scores on the distilled images")
+    if item.accepted:
+        tasks = printable(", ".join(item.accepted))
+        click.echo(f"Accepted by a person, though it loses more than the gate allows: {tasks}")
 
 
 def _details(repo: Repository, commit: str, entry: Entry) -> dict[str, Any]:

@@ -83,6 +83,14 @@ def test_tables(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
     )  # fmt: skip
 
 
+def test_accepted_losses_are_named(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_item(replace(model.item({"lung": 0.4, "breast": 0.6}, SCORES, SEARCH), accepted=("lung",)))
+    model.commit("Take it all the same")
+    assert run(["show"]) == 0
+    said = "Accepted by a person, though it loses more than the gate allows: lung\n"
+    assert capsys.readouterr().out.endswith(said)
+
+
 def test_empty_model(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["show", "HEAD~2"]) == 0
     assert capsys.readouterr().out == (
