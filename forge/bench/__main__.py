@@ -118,8 +118,9 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--rows", "patterns", multiple=True, metavar="PATTERN", help="Rows by name, such as 'mixture-joint-*'.")
 def paper(only_stage: str | None, patterns: tuple[str, ...], **options: Any) -> None:
     """Train, distil and merge what is not finished yet; then make the tables and figures."""
-    from forge.bench.experiment import Experiment, run_adapters, run_distilled, run_merged
+    from forge.bench.experiment import Experiment, run_adapters, run_distilled
     from forge.bench.methods import matching
+    from forge.bench.rows import run_merged
     from forge.model.base import load_base
 
     chosen = Choice(**options)

@@ -9,20 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from forge.bench import experiment as module
+from forge.bench import experiment as experiments
+from forge.bench import rows
 from forge.bench.distilled import as_task
-from forge.bench.experiment import (
-    Experiment,
-    ExperimentSettings,
-    Row,
-    planned,
-    run_adapters,
-    run_distilled,
-    run_merged,
-    run_row,
-    shrunk,
-)
+from forge.bench.experiment import Experiment, ExperimentSettings, Row, run_adapters, run_distilled, shrunk
 from forge.bench.methods import METHODS
+from forge.bench.rows import planned, run_merged, run_row
 from forge.bench.scenarios import Scenario
 from forge.model.adapters import plain_delta
 from forge.model.base import BaseModel
@@ -82,9 +74,8 @@ def test_stages_make_rows_and_find_them_again(
     assert said[0].startswith(f"multi-task 0 [1/{len(plan)}] zero-shot lora: ACC ")
 
     before = {path: path.stat().st_mtime_ns for path in work.iterdir()}
-    for name in ("participant_adapter", "pooled_adapter", "evaluate", "merge_in_order"):
-        if name != "participant_adapter":
-            monkeypatch.setattr(module, name, None)  # calling it would fail
+    for module, name in ((experiments, "pooled_adapter"), (rows, "evaluate"), (rows, "merge_in_order")):
+        monkeypatch.setattr(module, name, None)  # calling it would fail
     run_merged(make(), FAST)
     assert capsys.readouterr().err == ""
     assert {path: path.stat().st_mtime_ns for path in work.iterdir()} == before
@@ -99,15 +90,15 @@ def test_an_interrupted_run_goes_on(make: Make, work: Path, monkeypatch: pytest.
             raise KeyboardInterrupt
         return real(*arguments)
 
-    real = module.evaluate
-    monkeypatch.setattr(module, "evaluate", stop_at_the_third)
-    rows = ("mean", "sum")
+    real = rows.evaluate
+    monkeypatch.setattr(rows, "evaluate", stop_at_the_third)
+    simple = ("mean", "sum")
     with pytest.raises(KeyboardInterrupt):
-        run_merged(make(), rows)
-    assert not [row for row in rows_kept(work) if row.method in rows]  # half a row is none
-    monkeypatch.setattr(module, "evaluate", real)
-    run_merged(make(), rows)
-    assert [row.method for row in rows_kept(work) if row.method in rows] != []
+        run_merged(make(), simple)
+    assert not [row for row in rows_kept(work) if row.method in simple]  # half a row is none
+    monkeypatch.setattr(rows, "evaluate", real)
+    run_merged(make(), simple)
+    assert [row.method for row in rows_kept(work) if row.method in simple] != []
 
 
 def test_a_rows_figures_are_those_of_the_model(make: Make, base: BaseModel) -> None:
