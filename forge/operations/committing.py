@@ -28,7 +28,7 @@ from forge.repo.contribution import (
 )
 from forge.repo.gate import pass_gate
 from forge.repo.git import Repository, git, git_succeeds, git_text
-from forge.repo.in_progress import find_operation, octopus_error, of_the_model, unmerged_files
+from forge.repo.in_progress import refuse_unfinished
 from forge.repo.lfs import follow
 from forge.repo.lfs import require as require_lfs
 from forge.repo.places import INDEX, list_files, read_file, read_item, read_settings_of, resolve
@@ -70,7 +70,7 @@ def commit_contributions(
     and the recipe has none. accept: let tasks lose more than the gate allows. Raises ForgeError for a merge in
     progress, for a contribution that is not whole, where nothing changed, and where the gate stays shut.
     """
-    _refuse_unfinished(repo)
+    refuse_unfinished(repo, in_a_rebase=True)
     folder = repo.top / CONSOLIDATION
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ForgeError(f"{CONSOLIDATION} is not a folder", hint="move it out of the way")
@@ -276,21 +276,6 @@ def _subject(changes: Changes, before: ForgeItem, settings: Settings, refolded: 
     elif refolded and not parts:
         parts.append("Change the settings")
     return "; ".join(parts) or ("Consolidate" if consolidation else "Update cards")
-
-
-def _refuse_unfinished(repo: Repository) -> None:
-    operation, waiting = find_operation(repo), of_the_model(unmerged_files(repo))
-    if operation is not None and operation.is_octopus:
-        raise octopus_error(repo, operation)
-    give_up = f"; or {operation.give_up}" if operation else ""
-    if waiting:
-        raise ForgeError(
-            f"a {operation.verb} is in progress" if operation else f"{waiting[0]}: merge conflict",
-            hint=f"settle the model with `git forge resolve`{give_up}",
-        )
-    # A rebase stands still on purpose, too: there a commit is what it waits for.
-    if operation is not None and operation.verb != "rebase":
-        raise ForgeError(f"a {operation.verb} is in progress", hint=f"finish it with {operation.go_on}{give_up}")
 
 
 def _refuse_unforged_merge(repo: Repository, head: str) -> None:

@@ -7,7 +7,6 @@ index and work tree of the repository stay as they are; nothing that the branch 
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from forge.operations.verifying import problems_of
 from forge.repo import clone_setup, gate, lfs
 from forge.repo.checks import Coefficient
 from forge.repo.contribution import FOLDER, check_contribution, path_of
-from forge.repo.git import Repository, environment, find_repository, git, git_succeeds, git_text, read_blobs
+from forge.repo.git import Repository, find_repository, git, git_succeeds, git_text, read_blobs, run_git
 from forge.repo.places import find_item, read_file, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import ForgeItem, Search
@@ -158,18 +157,16 @@ def _merge(repo: Repository, ours: str, theirs: str) -> _Merged:
     """The commit that `git merge` makes of both, in the object store and on no branch."""
     with _throw_away_work_tree(repo, ours) as work:
         settings = [word for pair in _settings(repo, work, ours) for word in ("-c", pair)]
-        command = ["git", *_ALONE, *settings, "merge", "--no-commit", "--no-ff", "--no-edit", theirs]
-        variables = environment(work) | _NOBODY | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
+        variables = _NOBODY | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
         # The search shows its progress on standard error only where that is a terminal; here it is read.
-        done = subprocess.run(command, cwd=work.top, env=variables, capture_output=True, check=False)
+        command = (*_ALONE, *settings, "merge", "--no-commit", "--no-ff", "--no-edit", theirs)
+        done = run_git(work, *command, variables=variables)
         if done.returncode:
             return _conflict(work, done.stdout, done.stderr)
         tree = git_text(work, "write-tree")
-        parents = ("-p", ours, "-p", theirs)
-        made = subprocess.run(
-            ["git", "-c", "commit.gpgSign=false", "commit-tree", "-m", "Merge, for a review", *parents, tree],
-            cwd=work.top, env=variables, capture_output=True, check=True,
-        )  # fmt: skip
+        commit = ("-c", "commit.gpgSign=false", "commit-tree", "-m", "Merge, for a review")
+        made = run_git(work, *commit, "-p", ours, "-p", theirs, tree, variables=variables)
+        made.check_returncode()
         return _Merged(made.stdout.decode().strip())
 
 

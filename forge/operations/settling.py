@@ -30,7 +30,16 @@ from forge.repo.contribution import (
 )
 from forge.repo.gate import pass_gate
 from forge.repo.git import Repository, git, git_succeeds, git_text, hash_object, read_blob
-from forge.repo.in_progress import ANCESTOR, OURS, THEIRS, find_operation, octopus_error, of_the_model, unmerged_files
+from forge.repo.in_progress import (
+    ANCESTOR,
+    OURS,
+    THEIRS,
+    find_operation,
+    octopus_error,
+    of_the_model,
+    refuse_unfinished,
+    unmerged_files,
+)
 from forge.repo.places import INDEX, ListedFile, list_files, read_item, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import ForgeItem
@@ -90,13 +99,7 @@ def refold(repo: Repository, *, accept: bool) -> Settled:
     Coefficients come from the parents of a merge that was not forged, else from the last whole forge item. Raises
     ForgeError where there is nothing to do, and while something stands still.
     """
-    operation = find_operation(repo)
-    waiting = of_the_model(unmerged_files(repo))
-    if waiting or (operation is not None and operation.verb != "rebase"):
-        raise ForgeError(
-            f"a {operation.verb} is in progress" if operation else f"{waiting[0]} is in conflict",
-            hint="settle it with `git forge resolve`",
-        )
+    operation = refuse_unfinished(repo, in_a_rebase=True)
     head = resolve(repo, "HEAD")
     whole = not disagreements(repo, head)
     changed = git_text(repo, *_UNSTAGED, "--", f":(top){ITEM_FILE}")

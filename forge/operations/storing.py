@@ -12,7 +12,7 @@ from forge.repo import lfs
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
 from forge.repo.contribution import ENTRY_PARTS, FOLDER, check_contribution, disagreements, path_of
 from forge.repo.git import Repository, git, git_succeeds, git_text, hash_object, read_blob
-from forge.repo.in_progress import find_operation
+from forge.repo.in_progress import refuse_unfinished
 from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.places import list_files, read_item, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
@@ -84,11 +84,7 @@ def convert(repo: Repository, storage: Storage) -> int:
     Raises ForgeError, with everything as it was, for an operation in progress, staged changes, changed payloads,
     a payload that is not whole or cannot be had, and where something else than git forge decides on the filter.
     """
-    operation = find_operation(repo)
-    if operation is not None:
-        raise ForgeError(
-            f"a {operation.verb} is in progress", hint=f"finish it with {operation.go_on}, or {operation.give_up}"
-        )
+    refuse_unfinished(repo, in_a_rebase=False)
     with alone_in_work_tree(repo, f"git forge storage {storage}"):
         head = resolve(repo, "HEAD")
         item = read_item(repo, head)

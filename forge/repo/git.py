@@ -1,4 +1,8 @@
-"""The one place that starts git: finding the repository, running a command in it, reading objects."""
+"""Starting git: finding the repository, running a command in it, reading objects.
+
+Only what is a conversation with a person or a stream without end starts git elsewhere, in the same `environment`:
+a push, and git-lfs's own commands.
+"""
 
 from __future__ import annotations
 
@@ -112,6 +116,11 @@ def git(repo: Repository, *args: str, input: bytes | None = None, check: bool = 
     if check and done.returncode != 0:
         raise _failure(args, done.stderr)
     return done.stdout
+
+
+def run_git(repo: Repository, *args: str, variables: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
+    """`git ARGS` in `repo.top` with more variables in its environment: for who reads why it failed by himself."""
+    return _run(args, repo.top, environment(repo) | dict(variables))
 
 
 def git_text(repo: Repository, *args: str, input: bytes | None = None, check: bool = True) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forge.errors import ForgeError
+from forge.repo.contribution import disagreements
 from forge.repo.git import Repository, git, git_text
-from forge.repo.places import ListedFile
+from forge.repo.places import INDEX, ListedFile
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 
@@ -77,6 +78,24 @@ def unmerged_files(repo: Repository) -> dict[str, dict[int, ListedFile]]:
 def of_the_model(paths: Iterable[str]) -> list[str]:
     """Those of the paths that a model consists of, sorted."""
     return sorted(path for path in paths if path.startswith(_MODEL_PLACES))
+
+
+def refuse_unfinished(repo: Repository, *, in_a_rebase: bool) -> Operation | None:
+    """Raise ForgeError while something stands still or the model is in conflict, and say how to settle it.
+
+    in_a_rebase: whether to go on in a rebase without conflicts; it stands still on purpose, too. What stands still
+    there is returned.
+    """
+    operation, waiting = find_operation(repo), of_the_model(unmerged_files(repo))
+    if operation is not None and operation.is_octopus:
+        raise octopus_error(repo, operation)
+    if not waiting and (operation is None or (in_a_rebase and operation.verb == "rebase")):
+        return operation
+    give_up = f"; or {operation.give_up}" if operation else ""
+    hint = f"settle the model with `git forge resolve`{give_up}"
+    if operation is not None and not waiting and not disagreements(repo, INDEX):
+        hint = f"finish it with {operation.go_on}{give_up}"
+    raise ForgeError(f"a {operation.verb} is in progress" if operation else f"{waiting[0]}: merge conflict", hint=hint)
 
 
 def octopus_steps(repo: Repository, operation: Operation) -> list[str]:
