@@ -52,7 +52,7 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     from forge.repo import three_way
     from forge.repo.git import find_repository
     from forge.repo.recipe_text import from_json, to_json
-    from forge.repo.storage import stored_alike
+    from forge.repo.storage import is_kept_in_both, stored_alike
 
     text = ancestor.read_bytes()
     before = from_json(text, f"{path} (ancestor)") if text.strip() else None  # empty: added on both sides
@@ -79,6 +79,9 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     if item.consolidation is None and (mine.consolidation or other.consolidation):
         said = "the consolidation was made of other contributions and is dropped; make one with git forge commit"
         click.echo(f"{said} --consolidate", err=True)
+    if is_kept_in_both(repo, item):
+        said = "some of the contributions are kept in git and some in git-lfs: when this is merged, move them with"
+        click.echo(f"{said} git forge storage lfs (or git)", err=True)
     for line in trailer_lines(item, mine):
         click.echo(line, err=True)
     return to_json(item)

@@ -128,6 +128,12 @@ def is_kept_as(repo: Repository, blob: str, content: bytes) -> bool:
     return kept == content or _stands_for(kept, content) or _stands_for(content, kept)
 
 
+def is_kept_in_both(repo: Repository, item: ForgeItem) -> bool:
+    """Whether some payloads of a recipe's contributions are pointers of git-lfs and others are not."""
+    blobs = {blob for entry in item.contributions for blob in (entry.adapter, entry.distilled)}
+    return 0 < len(lfs.pointers_among(repo, blobs)) < len(blobs)
+
+
 def stored_alike(
     repo: Repository, ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem
 ) -> tuple[ForgeItem | None, ForgeItem, ForgeItem]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from sample_models import SampleModel
 from storage.conftest import SCORES
-from storage.lfs_models import ITEM, PAYLOADS, forge, forge_ok, git, git_ok, oid_of, state_of
+from storage.lfs_models import ITEM, PAYLOADS, oid_of, state_of
+from story.hospitals import forge, forge_ok, git, git_ok
 
 from forge.repo import clone_setup
 from forge.repo.git import find_repository, hash_object
@@ -41,7 +42,9 @@ def item_of(top: Path, rev: str = "HEAD") -> ForgeItem:
 def test_the_move_itself_merges_without_a_search(feature: SampleModel) -> None:
     """The driver would need the base to search, and there is none here."""
     top, before = feature.top, item_of(feature.top)
-    git_ok(top, "merge", "--quiet", "--no-edit", "main")
+    merged = git(top, "merge", "--quiet", "--no-edit", "main")
+    assert merged.returncode == 0
+    assert "move them with git forge storage lfs" in merged.stderr
     after = item_of(top)
     assert {entry.name: entry.coefficient for entry in after.contributions} == COEFFICIENTS
     assert (after.scores, after.search) == (before.scores, before.search)
