@@ -26,7 +26,7 @@ def command(dry_run: bool, expire: str | None, as_json: bool) -> None:
 
     repo = find_repository()
     found = find_kept(repo, expire)
-    gone = {file.path for file in ([] if dry_run else collect(repo, expire))}
+    gone = {file.path for file in ([] if dry_run else collect(repo, found))}
     if as_json:
         emit_json([asdict(file) | {"removed": file.path in gone} for file in found])
         return

@@ -51,11 +51,9 @@ def pre_push(repo: Repository, refs: Iterable[str]) -> None:
 
     refs: git's lines "LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID".
     """
-    problems = []
-    for line in refs:
-        ref, tip = (*line.split(), "", "")[:2]
-        if tip.strip("0"):  # all zeros: the remote ref is being deleted
-            problems += [f"{ref}: {problem}" for problem in _problems(repo, tip)]
+    from forge.repo.places import pushed_commits
+
+    problems = [f"{ref}: {problem}" for ref, tip in pushed_commits(repo, refs) for problem in _problems(repo, tip)]
     if problems:
         raise ForgeError(
             "the push was refused:\n  " + "\n  ".join(problems),
@@ -105,10 +103,8 @@ def push_to_lfs(repo: Repository, remote: Sequence[str], refs: Sequence[str]) ->
 
 
 def _problems(repo: Repository, tip: str) -> list[str]:
-    from forge.repo.git import git_succeeds, read_path
+    from forge.repo.git import read_path
 
-    if not git_succeeds(repo, "rev-parse", "--verify", "--quiet", f"{tip}^{{commit}}"):
-        return []  # a tag of a tree or blob
     if read_path(repo, tip, FORGE_ITEM) is None:
         return []  # a branch, tag or note that is no model
     from forge.repo.contribution import disagreements

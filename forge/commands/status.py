@@ -12,7 +12,7 @@ from forge.errors import ForgeError
 
 if TYPE_CHECKING:
     from forge.repo.checks import Coefficient
-    from forge.repo.contribution import ContributionFiles
+    from forge.repo.contribution import ContributionFiles, Found
     from forge.repo.git import Repository
     from forge.repo.in_progress import Operation
     from forge.repo.recipe import ForgeItem
@@ -129,23 +129,25 @@ def find_status(repo: Repository) -> Status:
         kept_otherwise=otherwise,
         operation=operation.verb if operation else None,
         unmerged=tuple(unmerged),
-        next_steps=_next_steps(repo, operation, bool(unmerged), bool(head_problems), disagreements(repo, INDEX)),
+        next_steps=_next_steps(repo, operation, bool(unmerged), bool(head_problems), index),
     )
 
 
 def _next_steps(
-    repo: Repository, operation: Operation | None, unmerged: bool, head_is_damaged: bool, in_index: list[str]
+    repo: Repository, operation: Operation | None, unmerged: bool, head_is_damaged: bool, index: Found
 ) -> tuple[str, ...]:
+    from forge.repo.contribution import disagreements
     from forge.repo.in_progress import octopus_steps
+    from forge.repo.places import INDEX
 
     if operation is not None and operation.is_octopus:
         return tuple(octopus_steps(repo, operation))
     if operation is not None:
-        return (*(["git forge resolve"] if unmerged or in_index else []), operation.go_on)
+        return (*(["git forge resolve"] if unmerged or disagreements(repo, INDEX, index) else []), operation.go_on)
     if unmerged:
         return ("git forge resolve",)
     if head_is_damaged:
-        return (*(["git forge refold"] if in_index else []), "git commit")
+        return (*(["git forge refold"] if disagreements(repo, INDEX, index) else []), "git commit")
     return ()
 
 

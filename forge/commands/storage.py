@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import click
+
+if TYPE_CHECKING:
+    from forge.repo.storage import Storage
 
 
 @click.command("storage")
@@ -18,15 +23,13 @@ def command(storage: str | None, as_json: bool) -> None:
 
     from forge.console import emit_json
     from forge.operations.storing import convert, find_stored
-    from forge.repo.storage import STORAGES
     from forge.repo.versions import find_model_repository
     from forge.text import printable
 
     repo = find_model_repository()
-    for wanted in STORAGES:
-        if wanted == storage:
-            moved = convert(repo, wanted)
-            click.echo(f"{moved} files moved" if moved else "nothing to move", err=True)
+    if storage is not None:
+        moved = convert(repo, cast("Storage", storage))  # one of them: click saw to that
+        click.echo(f"{moved} files moved" if moved else "nothing to move", err=True)
     found = find_stored(repo)
     if as_json:
         emit_json(asdict(found))

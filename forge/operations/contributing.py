@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forge.errors import ForgeError
+from forge.operations.restoring import write_whole
 from forge.repo.card import Card, check_labels, read_card, to_toml
 from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
 from forge.repo.git import Repository
-from forge.repo.leftovers import UNFINISHED, alone_in_work_tree
+from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.recipe import Base
 from forge.repo.safetensors_format import load_numpy, to_bytes
 
@@ -121,9 +122,4 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        unfinished = folder / f".{name}{UNFINISHED}"
-        try:
-            unfinished.write_bytes(content)
-            unfinished.replace(folder / name)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_whole(folder / name, content)

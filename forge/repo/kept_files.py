@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +43,11 @@ def find_kept(repo: Repository, expire: str | None = None) -> list[KeptFile]:
     return [_look(repo, folder, path, before) for path in files if path.relative_to(folder).parts[0] != lock.FOLDER]
 
 
-def collect(repo: Repository, expire: str | None = None) -> list[KeptFile]:
-    """Remove what is stale, and nothing that somebody works with at this moment; what was removed."""
+def collect(repo: Repository, found: Iterable[KeptFile]) -> list[KeptFile]:
+    """Remove what is stale of the files that were found, and nothing that somebody works with; what was removed."""
     folder = repo.common_dir / "forge"
     gone = []
-    for file in find_kept(repo, expire):
+    for file in found:
         if file.stale:
             path = folder / file.path
             with _nobody_works_with(repo, path) as nobody:

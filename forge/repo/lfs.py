@@ -14,10 +14,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from forge.errors import ForgeError
 from forge.repo.git import BLOB_LIMIT, Repository, environment, git, git_succeeds, git_text, read_blobs, read_path
+from forge.repo.places import pushed_commits
 
 START = b"version https://git-lfs."
 MOST = 1024  # bytes: what is larger is no pointer, says the specification
@@ -77,7 +79,7 @@ def read_payloads(repo: Repository, blobs: Iterable[str], limit: int = BLOB_LIMI
     found = read_blobs(repo, blobs, limit)
     for blob, content in found.items():
         if content.startswith(START):
-            found[blob] = follow(repo, content, lambda blob=blob: _path_of(repo, blob), limit)  # type: ignore[misc]
+            found[blob] = follow(repo, content, partial(_path_of, repo, blob), limit)
     return found
 
 
@@ -155,9 +157,7 @@ def push_objects(repo: Repository, remote: str, url: str, refs: Sequence[str]) -
     refs: git's lines "LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID". Raises ForgeError where an object is neither
     here nor there, whatever the user's settings allow.
     """
-    pushed = (line.split()[1] for line in refs if len(line.split()) == 4)
-    # Not what is deleted, and no tag of a tree or blob.
-    tips = [tip for tip in pushed if tip.strip("0") and git_succeeds(repo, "cat-file", "-e", f"{tip}^{{commit}}")]
+    tips = [tip for _, tip in pushed_commits(repo, refs)]
     needed = pointers_among(repo, [blob for tip in tips for blob in _payloads_of(repo, tip)]).values()
     if not needed and not pointers_among(repo, _new_payloads(repo, remote, tips)):
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -55,6 +56,19 @@ def resolve(repo: Repository, rev: str) -> str:
     if rev == "HEAD":
         raise ForgeError("there is no commit yet", hint="make the first one, with `git forge init` or `git commit`")
     raise ForgeError(f"unknown revision: {rev}", hint="list what there is: git log --oneline --all")
+
+
+def pushed_commits(repo: Repository, refs: Iterable[str]) -> list[tuple[str, str]]:
+    """(local ref, commit) of what a push sends: not of what it deletes, nor of a tag of a tree or blob.
+
+    refs: what git tells a pre-push hook, lines "LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID".
+    """
+    pushed = (line.split()[:2] for line in refs if len(line.split()) == 4)
+    return [
+        (ref, tip)
+        for ref, tip in pushed
+        if tip.strip("0") and git_side.git_succeeds(repo, "cat-file", "-e", f"{tip}^{{commit}}")
+    ]
 
 
 def list_files(repo: Repository, place: Place, folder: str) -> dict[str, ListedFile]:
