@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from histories import fixed_scales
 from histories.forge_server import forge_server
 from sample_models import BASE, LABELS, adapter, adapter_config, distilled
-from story.hospitals import NAMES, contribute, copy_repository, git_ok
+from story.hospitals import NAMES, Merged, contribute, copy_repository, git_ok, merged_in_order
 
 from forge.repo import card, clone_setup, recipe, recipe_text, settings
 from forge.repo.git import find_repository
 
 Files = Mapping[str, Mapping[str, bytes]]
-Merged = Callable[..., Path]
 
 
 def contribution_files(task: str, version: int = 1) -> dict[str, bytes]:
@@ -87,20 +86,7 @@ def model(hospitals: Path, quick: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def merged(tmp_path_factory: pytest.TempPathFactory, hospitals: Path) -> Merged:
-    """merged("lung", "colon"): main of `hospitals` after plain `git merge` of these, in this order; made once.
-
-    Not to be changed: copy it.
-    """
-    made: dict[tuple[str, ...], Path] = {(): hospitals}
-
-    def after(*order: str) -> Path:
-        if order not in made:
-            top = copy_repository(after(*order[:-1]), tmp_path_factory.mktemp("-".join(order)) / "model")
-            git_ok(top, "merge", "--quiet", "--no-edit", order[-1])
-            made[order] = top
-        return made[order]
-
-    return after
+    return merged_in_order(tmp_path_factory, hospitals)
 
 
 @pytest.fixture

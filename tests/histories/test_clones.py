@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from histories.checks import assert_given_up, assert_merge, assert_stopped, assert_whole, head, names, problems
-from histories.conftest import Files, Merged
+from histories.conftest import Files
 from story.hospitals import (
     ITEM,
     NAMES,
+    Merged,
     forge,
     forge_ok,
     git,

@@ -14,8 +14,9 @@ from histories.checks import (
     names,
     problems,
 )
-from histories.conftest import Files, Merged, contribution_files
+from histories.conftest import Files, contribution_files
 from story.hospitals import (
+    Merged,
     contribute,
     copy_repository,
     forge,

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from histories.checks import assert_given_up, assert_merge, assert_stopped, head, names
-from histories.conftest import Files, Merged, contribution_files
+from histories.conftest import Files, contribution_files
 from sample_models import adapter, adapter_config
 from story.hospitals import (
     ITEM,
+    Merged,
     copy_repository,
     forge_ok,
     git,

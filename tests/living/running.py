@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forge import cli
-
-
-@dataclass(frozen=True)
-class Said:
-    """How `git forge` ended and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-
-def forge(top: Path, *args: str) -> Said:
-    """`git forge ARGS` in the folder `top`."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.chdir(top), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.run(list(args))
-    return Said(code, out.getvalue(), err.getvalue())
+from story.hospitals import forge
 
 
 def everything(top: Path) -> dict[str, bytes]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import sample_models
-from living.running import Said, by_name, forge, reviewed
+from living.running import by_name, reviewed
 from sample_models import BASE, SampleModel
+from story.hospitals import Said, forge
 
 from forge.repo import clone_setup, recipe, settings
 from forge.repo.recipe import TaskScore

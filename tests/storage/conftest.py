@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from sample_models import BASE, LABELS, SampleModel
-from storage.lfs_models import PAYLOADS, LfsServer, git_ok, remotes
+from storage.lfs_models import PAYLOADS, LfsServer, remotes
+from story.hospitals import git_ok
 
 from forge.operations.storing import convert
 from forge.repo import clone_setup

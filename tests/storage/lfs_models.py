@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from forge.cli import run
+from story.hospitals import git_ok
 
 ITEM = "forge-item.json"
 PAYLOADS = tuple(
@@ -26,41 +22,6 @@ class LfsServer:
 
     def has(self, oid: str) -> bool:
         return (self.store / oid).is_file()
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-def forge(top: Path, *args: str) -> Said:
-    """`git forge ARGS` in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.chdir(top), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run(args)
-    return Said(code, out.getvalue(), err.getvalue())
-
-
-def forge_ok(top: Path, *args: str) -> Said:
-    said = forge(top, *args)
-    assert said.code == 0, said.err + said.out
-    return said
-
-
-def git(top: Path, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`git ARGS`, whatever its exit code."""
-    environment = os.environ | variables
-    return subprocess.run(
-        ["git", *args], cwd=top, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-
-
-def git_ok(top: Path, *args: str, **variables: str) -> str:
-    done = git(top, *args, **variables)
-    assert done.returncode == 0, f"git {' '.join(args)}: {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout.strip()
 
 
 def oid_of(top: Path, path: str, rev: str = "HEAD") -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from storage.conftest import CloneOf
-from storage.lfs_models import PAYLOADS, LfsServer, forge, forge_ok, git, git_ok, lose, oid_of
+from storage.lfs_models import PAYLOADS, LfsServer, lose, oid_of
+from story.hospitals import forge, forge_ok, git, git_ok
 
 from forge.errors import ForgeError
 from forge.repo import clone_setup, lfs

@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from sample_models import SampleModel, adapter
 from storage.conftest import CloneOf
-from storage.lfs_models import ITEM, PAYLOADS, forge, forge_ok, git, git_ok, lose, oid_of, state_of
+from storage.lfs_models import ITEM, PAYLOADS, lose, oid_of, state_of
+from story.hospitals import forge, forge_ok, git, git_ok
 
 from forge.repo import clone_setup
 from forge.repo.git import find_repository

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from storage.lfs_models import forge, forge_ok
+from story.hospitals import forge, forge_ok
 
 from forge.repo import lock
 from forge.repo.git import Repository

@@ -6,8 +6,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-from storage.lfs_models import LfsServer, forge_ok, git_ok, lose, oid_of, remotes
-from story.hospitals import contribution_files, item, load_tiny_base, make_base, random_adapter, start_model
+from storage.lfs_models import LfsServer, lose, oid_of, remotes
+from story.hospitals import (
+    contribution_files,
+    forge_ok,
+    git_ok,
+    item,
+    load_tiny_base,
+    make_base,
+    random_adapter,
+    start_model,
+)
 from story.hospitals import write_contribution as write
 
 from forge.repo import clone_setup, lfs

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from story.hospitals import (
     NAMES,
+    Merged,
     contribute,
     contribution_files,
     copy_repository,
-    git_ok,
     load_tiny_base,
     make_base,
+    merged_in_order,
     start_model,
 )
 
 from forge.model.base import BaseModel
 
 Files = Mapping[str, Mapping[str, bytes]]
-Merged = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -58,17 +58,4 @@ def model(hospitals: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def merged(tmp_path_factory: pytest.TempPathFactory, hospitals: Path) -> Merged:
-    """merged("lung", "colon"): main of `hospitals` after plain `git merge` of these, in this order; made once.
-
-    Not to be changed: copy it.
-    """
-    made: dict[tuple[str, ...], Path] = {(): hospitals}
-
-    def after(*order: str) -> Path:
-        if order not in made:
-            top = copy_repository(after(*order[:-1]), tmp_path_factory.mktemp("-".join(order)) / "model")
-            git_ok(top, "merge", "--quiet", "--no-edit", order[-1])
-            made[order] = top
-        return made[order]
-
-    return after
+    return merged_in_order(tmp_path_factory, hospitals)

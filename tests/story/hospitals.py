@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from safetensors.numpy import save
 from forge import cli
 
 if TYPE_CHECKING:
+    import pytest
+
     from forge.model.base import BaseModel
 
 VOCABULARY = Path(cli.__file__).parent / "model" / "embedded" / "vocabulary.bpe"
@@ -51,6 +53,7 @@ PEFT_CONFIG = {
 }
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
+Merged = Callable[..., Path]
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,23 @@ def contribute(top: Path, name: str, files: Mapping[str, bytes], start: str = "m
 def copy_repository(top: Path, target: Path) -> Path:
     shutil.copytree(top, target, symlinks=True)
     return target
+
+
+def merged_in_order(folders: pytest.TempPathFactory, hospitals: Path) -> Merged:
+    """merged("lung", "colon"): main of `hospitals` after plain `git merge` of these, in this order; made once.
+
+    Not to be changed: copy it.
+    """
+    made: dict[tuple[str, ...], Path] = {(): hospitals}
+
+    def after(*order: str) -> Path:
+        if order not in made:
+            top = copy_repository(after(*order[:-1]), folders.mktemp("-".join(order)) / "model")
+            git_ok(top, "merge", "--quiet", "--no-edit", order[-1])
+            made[order] = top
+        return made[order]
+
+    return after
 
 
 def item(top: Path, rev: str | None = None) -> dict[str, Any]:

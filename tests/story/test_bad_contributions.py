@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
-from story.conftest import Files, Merged
+from story.conftest import Files
 from story.hospitals import (
     LABELS,
+    Merged,
     Said,
     adapter_config,
     change_settings,

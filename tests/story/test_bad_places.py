@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from story.conftest import Files, Merged
+from story.conftest import Files
 from story.hospitals import (
     ITEM,
+    Merged,
     change_settings,
     contribution_files,
     copy_repository,

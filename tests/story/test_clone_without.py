@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from story.conftest import Files, Merged
-from story.hospitals import ITEM, NAMES, forge, git, git_ok, item
+from story.conftest import Files
+from story.hospitals import ITEM, NAMES, Merged, forge, git, git_ok, item
 from story.test_histories import assert_clean
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from story.conftest import Files, Merged
+from story.conftest import Files
 from story.hospitals import (
     ITEM,
     NAMES,
+    Merged,
     coefficients,
     contribution_files,
     copy_repository,

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from story.conftest import Merged
-from story.hospitals import ITEM, copy_repository, forge, forge_ok, git_ok
+from story.hospitals import ITEM, Merged, copy_repository, forge, forge_ok, git_ok
 from story.test_strategies import embedded, tower
 
 from forge.repo.recipe import ForgeItem

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from story.conftest import Files, Merged
+from story.conftest import Files
 from story.hospitals import (
     EVALUATIONS,
     ITEM,
     NAMES,
+    Merged,
     coefficients,
     contribution_files,
     copy_repository,

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from story.conftest import Files, Merged
-from story.hospitals import ITEM, change_settings, copy_repository, forge_ok, git_ok, item, write_contribution
+from story.conftest import Files
+from story.hospitals import ITEM, Merged, change_settings, copy_repository, forge_ok, git_ok, item, write_contribution
 from story.snapshots import snapshot
 from story.test_bad_places import pictures
 

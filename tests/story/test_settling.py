@@ -8,8 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from story.conftest import Merged
-from story.hospitals import ITEM, change_settings, coefficients, copy_repository, forge, forge_ok, git, git_ok, item
+from story.hospitals import (
+    ITEM,
+    Merged,
+    change_settings,
+    coefficients,
+    copy_repository,
+    forge,
+    forge_ok,
+    git,
+    git_ok,
+    item,
+)
 from story.snapshots import assert_refused, snapshot
 from story.test_histories import assert_clean
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from story.conftest import Files, Merged
+from story.conftest import Files
 from story.hospitals import (
     ITEM,
     NAMES,
     SEEDS,
+    Merged,
     change_settings,
     coefficients,
     contribute,

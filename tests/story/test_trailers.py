@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from story.conftest import Merged
-from story.hospitals import git_ok, item
+from story.hospitals import Merged, git_ok, item
 
 
 def trailers(top: Path, key: str, rev: str = "HEAD") -> list[str]:
