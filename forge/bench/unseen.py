@@ -1,27 +1,31 @@
 """Label sets that a task-aware model has never seen: what it should fall back to.
 
-A task-aware recipe has coefficients for each label set it knows. Here its tasks are asked for in other words, and the
-lung task for two of its three labels. Compared are the shared coefficients, the known tasks' coefficients blended
-by how near they are (task_fallback.py), by labels alone or by labels and images, and those of the task itself, which
-nobody could know from the labels: the most that a fallback can reach.
+A task-aware recipe has coefficients for each label set it knows. Here its tasks are asked for in other words, the
+lung task for two of its three labels, and all tasks for all their labels at once. Compared are the shared
+coefficients, the known tasks' coefficients blended by how near their labels are (task_fallback.py, what git forge
+does), the same by labels and images, and those of the task itself, which nobody could know from the labels: the most
+that a fallback can reach.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from forge.bench.experiment import Experiment
 from forge.bench.merges import Coefficients, merge_in_order
 from forge.bench.methods import METHODS, Merge
+from forge.model.base import BaseModel
 from forge.model.composing import compose
-from forge.model.scoring import TaskImages, evaluate
-from forge.model.task_fallback import blend, task_similarities
+from forge.model.scoring import TaskImages, batch_size, evaluate
+from forge.model.task_fallback import Labels, blend, label_similarities
 
 METHOD = "mixture-joint-module-distillation-task-aware"
-TEMPERATURE = 0.05  # of the blend: cosines of related label sets lie some tenths apart
 # Known task -> the label texts asked for, and which of the task's classes they stand for.
 ASKED: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "breast": (("benign breast", "malignant breast"), (0, 1)),
@@ -53,27 +57,52 @@ def measure_fallbacks(experiment: Experiment, distillation: str, split: str) -> 
     }
     looks = {each.images.labels: each.images.pixels for each in contributions}
     found = []
-    for images in getattr(experiment.scenario, split):
-        asked = _in_other_words(images)
-        near = {
-            "nearest by labels": task_similarities(experiment.base, asked.labels, looks),
-            "nearest by labels and images": task_similarities(experiment.base, asked.labels, looks, asked.pixels),
-        }
+    for images, asked in _asked(getattr(experiment.scenario, split)):
+        near = label_similarities(experiment.base, asked.labels, known)
+        alike = image_similarities(experiment.base, asked.pixels, looks)
         choices: dict[str, Coefficients] = {
             "shared": merged.notes["coefficients"],
-            **{name: blend(known, similar, TEMPERATURE) for name, similar in near.items()},
-            "the task's own": known[images.labels],
+            "nearest by labels": blend(known, near),
+            "nearest by labels and images": blend(known, {task: (near[task] + alike[task]) / 2 for task in known}),
         }
+        if images is not None:
+            choices["the task's own"] = known[images.labels]
         for name, coefficients in choices.items():
             parts = compose(how.strategy, [(adapters[each], coefficients[each]) for each in adapters])
             metrics = evaluate(experiment.base, parts, asked)
-            found.append(Fallback(images.task, name, metrics.accuracy, metrics.auc))
+            found.append(Fallback(asked.task, name, metrics.accuracy, metrics.auc))
     return found
 
 
-def _in_other_words(images: TaskImages) -> TaskImages:
-    """The images of the classes that are asked for, with the labels asked for."""
-    labels, classes = ASKED[images.task]
-    kept = torch.isin(images.targets, torch.tensor(classes))
-    targets = torch.tensor([classes.index(int(target)) for target in images.targets[kept]])
-    return TaskImages(f"{images.task}, in other words", labels, images.pixels[kept], targets)
+def image_similarities(base: BaseModel, pixels: Tensor, known: Mapping[Labels, Tensor]) -> dict[Labels, float]:
+    """The cosine of the images' mean embedding with that of each known task's distilled images, [n, 3, h, w] each."""
+    seen = mean_embedding(base, pixels)
+    return {
+        task: float(F.cosine_similarity(seen, mean_embedding(base, images), dim=0)) for task, images in known.items()
+    }
+
+
+def mean_embedding(base: BaseModel, pixels: Tensor) -> Tensor:
+    """The mean [width] of the images' unit-length embeddings under the tower as it stands."""
+    with torch.no_grad():
+        parts = torch.split(pixels, batch_size(pixels))
+        return torch.cat([F.normalize(base.tower(base.prepare(part)), dim=-1) for part in parts]).mean(0)
+
+
+def _asked(tasks: Sequence[TaskImages]) -> Iterator[tuple[TaskImages | None, TaskImages]]:
+    """(a known task, its images under the labels asked for); None for those of all tasks together."""
+    for images in tasks:
+        labels, classes = ASKED[images.task]
+        kept = torch.isin(images.targets, torch.tensor(classes))
+        targets = torch.tensor([classes.index(int(target)) for target in images.targets[kept]])
+        yield images, TaskImages(images.task, labels, images.pixels[kept], targets)
+    starts = accumulate((len(images.labels) for images in tasks), initial=0)
+    yield (
+        None,
+        TaskImages(
+            "together",
+            tuple(label for images in tasks for label in images.labels),
+            torch.cat([images.pixels for images in tasks]),
+            torch.cat([images.targets + start for images, start in zip(tasks, starts, strict=False)]),
+        ),
+    )

@@ -1,28 +1,29 @@
 """Coefficients for a label set that a task-aware recipe has never seen, from the tasks that it knows.
 
-What is asked of an unseen label set is closer to some known tasks than to others: its labels read alike, and its
-images, where there are some, look alike to the base. The known tasks' coefficients are averaged by that closeness.
+An unseen label set is closer to some known tasks than to others: its labels read alike. The known tasks' coefficients
+are averaged by that closeness. `python -m forge.bench unseen` compares that with the shared coefficients, and with a
+closeness that also looks at images.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from forge.model.base import BaseModel
 from forge.model.composing import Coefficient
-from forge.model.scoring import batch_size
+
+TEMPERATURE = 0.05  # of the blend: cosines of related label sets lie some tenths apart
 
 Labels = tuple[str, ...]
 TaskCoefficients = Mapping[Labels, Mapping[str, Coefficient]]  # known label set -> contribution -> its coefficient
 
 
 def blend(
-    by_labels_coefficients: TaskCoefficients, similarities: Mapping[Labels, float], temperature: float
+    by_labels_coefficients: TaskCoefficients, similarities: Mapping[Labels, float], temperature: float = TEMPERATURE
 ) -> dict[str, Coefficient]:
     """Coefficients by contribution: sum_t w_t c_t over known tasks t, with w = softmax(similarities / temperature).
 
@@ -50,24 +51,10 @@ def blend(
     return blended
 
 
-def task_similarities(
-    base: BaseModel, labels: Labels, known: Mapping[Labels, Tensor], pixels: Tensor | None = None
-) -> dict[Labels, float]:
-    """How close an unseen label set is to each known one, in [-1, 1].
-
-    `known` holds each known task's distilled images [n, 3, h, w]. By the labels alone; where images of the unseen task
-    are given, the mean of that and of how alike the images look to the base.
-    """
-    seen = None if pixels is None else mean_embedding(base, pixels)
-    found = {}
-    for task, images in known.items():
-        texts = mean_best_cosine(base.text_embeddings(labels), base.text_embeddings(task))
-        if seen is None:
-            found[task] = texts
-        else:
-            looks = float(F.cosine_similarity(seen, mean_embedding(base, images), dim=0))
-            found[task] = (texts + looks) / 2
-    return found
+def label_similarities(base: BaseModel, labels: Labels, known: Iterable[Labels]) -> dict[Labels, float]:
+    """How alike an unseen label set and each known one read to the base's text tower, in [-1, 1]."""
+    texts = base.text_embeddings(labels)
+    return {task: mean_best_cosine(texts, base.text_embeddings(task)) for task in known}
 
 
 def mean_best_cosine(first: Tensor, second: Tensor) -> float:
@@ -77,13 +64,6 @@ def mean_best_cosine(first: Tensor, second: Tensor) -> float:
     """
     cosines = F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).T
     return float((cosines.amax(1).mean() + cosines.amax(0).mean()) / 2)
-
-
-def mean_embedding(base: BaseModel, pixels: Tensor) -> Tensor:
-    """The mean [width] of the images' unit-length embeddings under the tower as it stands."""
-    with torch.no_grad():
-        parts = torch.split(pixels, batch_size(pixels))
-        return torch.cat([F.normalize(base.tower(base.prepare(part)), dim=-1) for part in parts]).mean(0)
 
 
 def _of_module(coefficient: Coefficient, module: str) -> float:

@@ -46,7 +46,7 @@ def consolidated(
     adapters = load_adapters(base, entries, read)
     images = load_distilled_sets(base, entries, read, settings.limits)
     labels = {score.task: score.labels for score in item.scores}
-    ((delta, _),) = compose_model(item.strategy, entries, adapters, labels).shared
+    ((delta, _),) = compose_model(base, item.strategy, entries, adapters, labels).shared
     members = [Member(e.name, adapters[e.name], e.coefficient, "ours", images[e.name]) for e in entries]
     seed = settings.search.seed
     with progress("consolidating", steps) as advance:

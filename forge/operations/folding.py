@@ -206,7 +206,7 @@ def _score(
     from forge.model.scoring import score_tasks
 
     known = {task.task: task.labels for task in tasks} if labels is None else labels
-    return score_tasks(base, compose_model(strategy, entries, adapters, known, residual), tasks)
+    return score_tasks(base, compose_model(base, strategy, entries, adapters, known, residual), tasks)
 
 
 def _scores_before(base: BaseModel, before: ForgeItem, tasks: Sequence[TaskImages], read: ReadBlobs) -> list[Score]:

@@ -128,7 +128,7 @@ def load_model(
     adapters = load_adapters(base, entries, blob_reader(repo, limits))
     labels = {score.task: score.labels for score in item.scores}
     residual = load_residual(base, item, blob_reader(repo, limits)) if contribution is None else None
-    return LoadedModel(base, item, compose_model(item.strategy, entries, adapters, labels, residual))
+    return LoadedModel(base, item, compose_model(base, item.strategy, entries, adapters, labels, residual))
 
 
 def load_residual(base: BaseModel, item: ForgeItem, read: ReadBlobs) -> Adapter | None:
@@ -141,6 +141,7 @@ def load_residual(base: BaseModel, item: ForgeItem, read: ReadBlobs) -> Adapter 
 
 
 def compose_model(
+    base: BaseModel,
     strategy: str,
     entries: Sequence[Entry],
     adapters: Mapping[str, Adapter],
@@ -149,11 +150,13 @@ def compose_model(
 ) -> Model:
     """The model of recipe entries; `labels` are those of each task that they have coefficients of their own for.
 
+    For labels of no such task it blends the tasks' coefficients by how near their labels are (task_fallback.py).
     residual: what a consolidation adds to the shared part, as it is. Raises ForgeError where coefficients per
     module are not those of the adapter's modules, and for a residual of a model that is several.
     """
     from forge.model.adapters import plain_delta
     from forge.model.composing import Model, compose, mixed
+    from forge.model.task_fallback import blend, label_similarities
 
     def parts(coefficients: Sequence[Coefficient]) -> Parts:
         for entry, coefficient in zip(entries, coefficients, strict=True):
@@ -170,9 +173,16 @@ def compose_model(
             )
         ((delta, weight),) = shared
         shared = ((mixed([delta, plain_delta(residual)], [1.0, 1.0]), weight),)
+    known = {labels[task]: {entry.name: entry.tasks[task] for entry in entries} for task in tasks}
+
+    def nearest(asked: tuple[str, ...]) -> Parts:
+        found = blend(known, label_similarities(base, asked, known))
+        return parts([found[entry.name] for entry in entries])
+
     return Model(
         shared,
-        {tuple(sorted(labels[task])): parts([entry.tasks[task] for entry in entries]) for task in tasks},
+        {tuple(sorted(task)): parts([of[entry.name] for entry in entries]) for task, of in known.items()},
+        nearest if known else None,
     )
 
 

@@ -57,8 +57,8 @@ class Base:
 class Entry:
     """One contribution in the model: the git blob ids of its three files, and its coefficient c_k.
 
-    tasks: in a task-aware model, its coefficient for each task, by the task's name among the scores. What
-    has other labels than all of these tasks is answered with `coefficient`.
+    tasks: in a task-aware model, its coefficient for each task, by the task's name among the scores. For
+    other labels than theirs these are blended by how near the labels are.
     """
 
     name: str

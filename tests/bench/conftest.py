@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from model.conftest import base, base_folder, bright_or_dark, one_thread, untouched  # noqa: F401
+from model.conftest import base, base_folder, bright_or_dark, images, one_thread, untouched  # noqa: F401
 
 from forge.bench.scenarios import Participant, Scenario
 from forge.model.scoring import TaskImages
@@ -18,8 +18,8 @@ def dark_or_bright(bright_or_dark: MakeTask) -> MakeTask:  # noqa: F811
     """The same images as bright_or_dark under other labels: another task."""
 
     def make(count: int, seed: int = 0, task: str = "shade") -> TaskImages:
-        images = bright_or_dark(count, seed + 50, task)
-        return TaskImages(task, ("a picture in the night", "a picture at noon"), images.pixels, images.targets)
+        made = bright_or_dark(count, seed + 50, task)
+        return TaskImages(task, ("a picture in the night", "a picture at noon"), made.pixels, made.targets)
 
     return make
 

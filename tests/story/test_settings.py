@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,27 @@ def distilled(base: BaseModel, name: str) -> TaskImages:
     arrays = distilled_arrays(len(LABELS[name]), NAMES.index(name) + 1)
     pixels = base.normalise(torch.from_numpy(arrays["images"]))
     return TaskImages(name, LABELS[name], pixels, torch.from_numpy(arrays["labels"]))
+
+
+def blended(base: BaseModel, labels: Sequence[str], found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The tasks' coefficients by module, each counting e^(20 s): s is how near the task's labels are, by cosines."""
+
+    def cosine(one: str, other: str) -> float:
+        texts = base.text_embeddings((one, other)).double().numpy()
+        return float(texts[0] @ texts[1] / np.sqrt((texts[0] @ texts[0]) * (texts[1] @ texts[1])))
+
+    def near(task: str) -> float:
+        there = sum(max(cosine(a, b) for b in LABELS[task]) for a in labels) / len(labels)
+        back = sum(max(cosine(a, b) for a in labels) for b in LABELS[task]) / len(LABELS[task])
+        return (there + back) / 2
+
+    entries = found["contributions"]
+    counts = {task: np.exp(near(task) / 0.05) for task in entries}
+    total = sum(counts.values())
+    return {
+        name: {m: sum(counts[t] * entry["tasks"][t][m] for t in counts) / total for m in MODULES}
+        for name, entry in entries.items()
+    }
 
 
 def answers(model: LoadedModel) -> list[list[int]]:
@@ -136,12 +158,12 @@ def test_a_task_aware_model_answers_each_task_with_its_own_coefficients(
     forge_ok(top, "verify")
     assert "Coefficients by task" in forge_ok(top, "show").out
 
-    # The parts of a label set are those of its task, in whatever order the labels come; others get the shared ones.
+    # The parts of a label set are those of its task, in whatever order the labels come; others are blended.
     model = loaded(top)
     adapters = load_adapters(model.base, model.item.contributions, blob_reader(find_repository(top), LimitSettings()))
     for labels, coefficients in (
         (LABELS["lung"][::-1], {name: entry["tasks"]["lung"] for name, entry in found["contributions"].items()}),
-        (LABELS["colon"], {name: entry["coefficient"] for name, entry in found["contributions"].items()}),
+        (LABELS["colon"], blended(model.base, LABELS["colon"], found)),
     ):
         ((delta, weight),) = model.model.parts_for(labels)
         assert weight == 1.0
