@@ -14,6 +14,7 @@ from forge.bench import __main__ as program
 from forge.bench import experiment, scenarios
 from forge.bench.experiment import Experiment, ExperimentSettings
 from forge.bench.figures import embed, features, shares_plot, visible
+from forge.bench.rows import run_merged
 from forge.bench.scenarios import Scenario
 from forge.bench.tables import collect
 from forge.model.base import BaseModel
@@ -121,7 +122,7 @@ def test_visible_pixels(base: BaseModel) -> None:
 
 def test_a_plot_needs_a_bound(base: BaseModel, small_scenario: Scenario, tmp_path: Path) -> None:
     settings = ExperimentSettings(rows=("zero-shot",))
-    experiment.run_merged(Experiment(tmp_path, base, small_scenario, settings))
+    run_merged(Experiment(tmp_path, base, small_scenario, settings))
     rows = collect(tmp_path, base.fingerprint, ("multi-task",), (0,))
     shares_plot(rows, "teacher-points", tmp_path / "shares.png")
     assert not (tmp_path / "shares.png").exists()
