@@ -160,13 +160,12 @@ def _merge(repo: Repository, ours: str, theirs: str) -> _Merged:
         variables = _NOBODY | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
         # The search shows its progress on standard error only where that is a terminal; here it is read.
         command = (*_ALONE, *settings, "merge", "--no-commit", "--no-ff", "--no-edit", theirs)
-        done = run_git(work, *command, variables=variables)
+        done = run_git(work, *command, variables=variables, check=False)
         if done.returncode:
             return _conflict(work, done.stdout, done.stderr)
         tree = git_text(work, "write-tree")
         commit = ("-c", "commit.gpgSign=false", "commit-tree", "-m", "Merge, for a review")
         made = run_git(work, *commit, "-p", ours, "-p", theirs, tree, variables=variables)
-        made.check_returncode()
         return _Merged(made.stdout.decode().strip())
 
 

@@ -118,9 +118,14 @@ def git(repo: Repository, *args: str, input: bytes | None = None, check: bool = 
     return done.stdout
 
 
-def run_git(repo: Repository, *args: str, variables: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
-    """`git ARGS` in `repo.top` with more variables in its environment: for who reads why it failed by himself."""
-    return _run(args, repo.top, environment(repo) | dict(variables))
+def run_git(
+    repo: Repository, *args: str, variables: Mapping[str, str], check: bool = True
+) -> subprocess.CompletedProcess[bytes]:
+    """As `git`, with more variables in its environment; with check=False for who reads why it failed by himself."""
+    done = _run(args, repo.top, environment(repo) | dict(variables))
+    if check and done.returncode != 0:
+        raise _failure(args, done.stderr)
+    return done
 
 
 def git_text(repo: Repository, *args: str, input: bytes | None = None, check: bool = True) -> str:
