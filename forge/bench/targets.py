@@ -45,7 +45,7 @@ def target_table(results: pd.DataFrame, distillation: str) -> pd.DataFrame:
         _share(lora, PAPER.format("mixture"), "Mixture, the paper's own settings", ".944", None),
         _share(lora, PAPER.format("fusion"), "Fusion, the paper's own settings", ".837", None),
         *_ahead(lora, top),
-        *_spreads(lora, ranking),
+        *_spreads(lora),
         *_distilled(lora),
         _dora(here, best["mixture"]),
         _task_aware(lora),
@@ -101,21 +101,24 @@ def _ahead(lora: pd.DataFrame, top: str) -> list[Target]:
     return targets
 
 
-def _spreads(lora: pd.DataFrame, ranking: pd.DataFrame) -> list[Target]:
-    """max - min of average ACC over orders, a mean over seeds: the best one-by-one merge, and the worst joint one."""
+def _spreads(lora: pd.DataFrame) -> list[Target]:
+    """max - min of average ACC over orders, a mean over seeds: the one-by-one merge that is best on validation, and the
+    worst joint one.
+    """
     of = runs(lora)
     of = of[(of["task"] == "average") & (of["scenario"] == "multi-task")]
     merged = of[of["method"].map(lambda name: METHODS[name].merged).astype(bool)]
     counts = merged.groupby("method")["variant"].nunique()
     by_seed = merged.groupby(["method", "seed"])["accuracy"]
     spread = (by_seed.max() - by_seed.min()).groupby("method").mean()
-    rank = {str(name): place for place, name in enumerate(ranking["method"])} if len(ranking) else {}
+    seen = shares(lora, "validation")
+    seen = seen[(seen["scenario"] == "multi-task") & (seen["task"] == "average")]
+    validated = seen.groupby("method")["share"].mean().to_dict()
     several = [name for name in counts.index if counts[name] > 1]
     hows = {name: METHODS[name].how for name in several}
     joint = [name for name, how in hows.items() if isinstance(how, Merge) and not how.sequential]
     one_by_one = [name for name, how in hows.items() if isinstance(how, Merge) and how.sequential]
-    one_by_one.sort(key=lambda name: rank.get(name, len(rank)))
-    own = one_by_one[0] if one_by_one else ""
+    own = max(one_by_one, key=lambda name: validated.get(name, -math.inf), default="")
     worst = max(joint, key=lambda name: float(spread[name]), default="")
     first = float(spread[own]) if own else math.nan
     second = float(spread[worst]) if worst else math.nan

@@ -31,6 +31,7 @@ from forge.errors import ForgeError
 
 POINTS = "teacher-points"
 PAPER = "mixture-shiwa-contribution-cross-entropy"
+WORSE = "fusion-shiwa-contribution-cross-entropy"
 BEST = "mixture-joint-module-distillation"
 FUSION = "fusion-joint-module-distillation"
 
@@ -261,8 +262,8 @@ def test_targets_reached_missed_and_unknown(kept: Kept) -> None:
     bound(kept)
     for seed in range(2):
         for order in ("breast > lung", "lung > breast"):
-            for method, value in ((BEST, 0.84), (FUSION, 0.78), (PAPER, 0.7)):
-                jitter = 0.02 * (method == PAPER and order == "lung > breast")
+            for method, value in ((BEST, 0.84), (FUSION, 0.78), (PAPER, 0.7), (WORSE, 0.6)):
+                jitter = {PAPER: 0.02, WORSE: 0.05}.get(method, 0.0) * (order == "lung > breast")
                 tasks = {"breast": value + jitter, "lung": value + jitter}
                 kept.row(method, tasks, seed=seed, variant=order, distillation=POINTS)
         kept.row(BEST, {"breast": 0.85, "lung": 0.85}, seed=seed, variant="breast > lung", distillation=POINTS,
