@@ -57,8 +57,8 @@ def distilled(base: BaseModel, name: str) -> TaskImages:
     return TaskImages(name, LABELS[name], pixels, torch.from_numpy(arrays["labels"]))
 
 
-def blended(base: BaseModel, labels: Sequence[str], found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The tasks' coefficients by module, each counting e^(20 s): s is how near the task's labels are, by cosines."""
+def blended(base: BaseModel, labels: Sequence[str], found: Mapping[str, Any]) -> dict[str, Any]:
+    """The tasks' coefficients, each counting e^(20 s): s is how near the task's labels are, by cosines."""
 
     def cosine(one: str, other: str) -> float:
         texts = base.text_embeddings((one, other)).double().numpy()
@@ -70,10 +70,16 @@ def blended(base: BaseModel, labels: Sequence[str], found: Mapping[str, Any]) ->
         return (there + back) / 2
 
     entries = found["contributions"]
-    counts = {task: np.exp(near(task) / 0.05) for task in entries}
-    total = sum(counts.values())
+    tasks = sorted({task for entry in entries.values() for task in entry["tasks"]})
+    counts = np.array([np.exp(near(task) / 0.05) for task in tasks])
+
+    def mean(values: Sequence[float]) -> float:
+        return float(counts @ np.array(values) / counts.sum())
+
     return {
-        name: {m: sum(counts[t] * entry["tasks"][t][m] for t in counts) / total for m in MODULES}
+        name: {m: mean([entry["tasks"][t][m] for t in tasks]) for m in MODULES}
+        if isinstance(entry["coefficient"], dict)
+        else mean([entry["tasks"][t] for t in tasks])
         for name, entry in entries.items()
     }
 
@@ -212,7 +218,8 @@ def test_a_mixture_of_outputs(hospitals: Path, tmp_path: Path, base: BaseModel) 
     adapters = load_adapters(base, model.item.contributions, blob_reader(find_repository(top), LimitSettings()))
     images = distilled(base, "breast")
     for labels, key in ((LABELS["breast"], "breast"), (LABELS["colon"], "colon"), (LABELS["lung"], None)):
-        c = {name: entry["tasks"][key] if key else entry["coefficient"] for name, entry in entries.items()}
+        known = {name: entry["tasks"].get(key) for name, entry in entries.items()}
+        c = known if key else blended(base, labels, found)
         each = {
             name: probabilities(base, plain_delta(adapter), images.pixels, labels) for name, adapter in adapters.items()
         }
