@@ -16,10 +16,7 @@ from forge.bench.baselines import pooled_adapter
 from forge.bench.distilled import as_task, distilled_only, participant_distilled
 from forge.bench.kept import keep
 from forge.bench.merges import Contribution
-from forge.bench.methods import (
-    MAIN_ROWS,
-    MOST_ORDERS,
-)
+from forge.bench.methods import MAIN_ROWS, MOST_ORDERS
 from forge.bench.scenarios import Participant, Scenario, images_digest
 from forge.console import progress
 from forge.model import distillation, training
