@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from forge import __version__
+from forge.console import say
 from forge.errors import ExitCode, ForgeError
 
 # verb: what it does, in the order of use. The module of a verb is forge.commands.VERB.
@@ -108,7 +109,7 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.FATAL
     except (click.Abort, KeyboardInterrupt):
         if not set(arguments[:1]) & set(PLUMBING):  # git, which called, says it itself
-            _say("interrupted; what was committed before is as it was\n")
+            say("interrupted; what was committed before is as it was", err=True)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader (a pager) has gone. Python would complain again when it flushes on exit.
@@ -132,23 +133,23 @@ def _set_up_clone() -> None:
     if (repo.top / "forge.toml").is_file():
         message = clone_setup.ensure_installed(repo)
         if message:
-            _say(f"{message}\n")
+            say(*message.splitlines(), err=True)
 
 
 def _report(message: str, hint: str | None = None) -> None:
-    lines = [f"error: {message}"]
+    lines = f"error: {message}".split("\n")
     if hint:
         lines += [f"hint: {line}" for line in hint.splitlines()]
-    _say("\n".join(lines) + "\n")
+    say(*lines, err=True)
 
 
 def _report_usage(error: click.UsageError) -> None:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        _say(error.format_message() + "\n")
+        say(*error.format_message().splitlines(), err=True)
         return
     _report(error.format_message())
     if error.ctx is not None:
-        _say(f"{error.ctx.get_usage()}\nhint: see {error.ctx.command_path} -h\n")
+        say(*error.ctx.get_usage().splitlines(), f"hint: see {error.ctx.command_path} -h", err=True)
 
 
 def _report_unexpected(error: Exception) -> None:
@@ -186,7 +187,3 @@ def _crash_log(text: str) -> Path | str:
 def _debug() -> None:
     if os.environ.get("FORGE_DEBUG"):
         traceback.print_exc()
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True, nl=False)

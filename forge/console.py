@@ -1,6 +1,7 @@
-"""What people see: progress on standard error, tables and JSON on standard output.
+"""What people see: words and progress, tables and JSON; the one place where text leaves for a terminal.
 
-rich is imported only where a terminal is there to show it on.
+Names, labels, paths, subjects and what git says come from other people: everything is made `printable` here, so that
+no caller has to think of it. rich is imported only where a terminal is there to show it on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
+import click
+
 from forge.text import aligned, printable
 
 T = TypeVar("T")
@@ -20,6 +23,14 @@ class Advance(Protocol):
     """Says that `steps` more are done; `fields` are figures to show, such as loss=0.31."""
 
     def __call__(self, steps: int = 1, **fields: object) -> None: ...
+
+
+def say(*lines: str, err: bool = False) -> None:
+    """Lines on standard output, or with `err` on standard error; none at all is an empty line.
+
+    A line end within a line is shown escaped: a name that holds one cannot look like a line of ours.
+    """
+    click.echo("\n".join(map(printable, lines)), err=err)
 
 
 @contextmanager
@@ -87,9 +98,16 @@ def print_table(
 
 
 def emit_json(value: object) -> None:
-    """`value` as indented JSON on standard output, for scripts."""
+    """`value` as indented JSON on standard output, for scripts; what a terminal would obey stands escaped in it."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write(text + "\n")
+    sys.stdout.write("\n".join(_json_escaped(line) for line in text.split("\n")) + "\n")
+
+
+def _json_escaped(line: str) -> str:
+    """json.dumps escapes the ASCII controls alone; the others can stand in strings only, where \\u does the same."""
+    if line.isprintable():
+        return line
+    return "".join(c if printable(c) == c else json.dumps(c)[1:-1] for c in line)
 
 
 def _figures(fields: dict[str, object]) -> str:

@@ -17,6 +17,13 @@ def printable(value: object) -> str:
     return "".join(_shown(character) for character in text)
 
 
+def printable_lines(text: str) -> str:
+    """`text` of several lines, each as `printable` gives it; line ends stay."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def aligned(headers: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[int] = ()) -> str:
     """Rows as columns two spaces apart, without trailing spaces; ends in a newline.
 

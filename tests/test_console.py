@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forge import console
 from forge.console import emit_json, print_table, progress, track
 from forge.text import aligned, printable
 
@@ -72,3 +75,44 @@ def test_what_is_printable_never_moves_the_cursor(text: str) -> None:
 
 def test_wide_characters_keep_columns_aligned() -> None:
     assert aligned(("a", "b"), [("腫瘍", 1), ("é", 2)]) == "a     b\n腫瘍  1\né     2\n"
+
+
+HOSTILE = "a\x1b]0;pwned\x07b\x9bc\u202ed\u200be\nok: fake"
+
+
+def test_no_line_is_obeyed_or_doubled(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say(f"problem: {HOSTILE}", "next")
+    console.say("for people", err=True)
+    console.say()
+    said = capsys.readouterr()
+    assert said.out == "problem: a\\x1b]0;pwned\\x07b\\x9bc\\u202ed\\u200be\\nok: fake\nnext\n\n"
+    assert said.err == "for people\n"
+
+
+def test_json_reads_back_and_holds_nothing_that_acts(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {HOSTILE: [HOSTILE, "naïve 日本語", 1.5], "emoji": "\U0001f9ea", "half": "\ud800"}
+    console.emit_json(value)
+    out = capsys.readouterr().out
+    assert json.loads(out) == value
+    assert all(line.isprintable() for line in out.splitlines())
+    assert "naïve 日本語" in out and "\U0001f9ea" in out
+
+
+def test_text_leaves_the_product_in_one_place() -> None:
+    """What is written to a terminal is made printable in forge.console; nothing else writes to one.
+
+    The filter and the textconv answer git on their streams, and the research tools print tables of their own.
+    """
+    package = Path(console.__file__).parent
+    elsewhere = {"console.py", "commands/textconv.py", "repo/filter_process.py"}
+    found = []
+    for file in sorted(package.rglob("*.py")):
+        path = file.relative_to(package).as_posix()
+        if path in elsewhere or path.startswith(("bench/", "generated/")):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer.write",
+            ):  # fmt: skip
+                found.append(f"{path}:{node.lineno}")
+    assert not found

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from forge.console import say
+
 
 @click.command("add")
 @click.argument("name")
@@ -88,5 +90,5 @@ def command(
     }
     with alone_in_work_tree(repo, f"git forge add {name}", wait=True):
         write_files(folder, files)
-    click.echo(f"Took {parameters:,} parameters and {view.images} distilled images into {path_of(name)}.")
-    click.echo("Next: git forge commit")
+    say(f"Took {parameters:,} parameters and {view.images} distilled images into {path_of(name)}.")
+    say("Next: git forge commit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from forge.console import say
 from forge.repo.settings import MOST_STEPS, STEPS
 
 
@@ -39,10 +40,10 @@ def command(message: str | None, steps: int | None, accept: bool, as_json: bool)
     with alone_in_work_tree(repo, "git forge commit"):
         done = commit_contributions(repo, message, steps, accept=accept)
     if done["consolidation_dropped"] and steps is None:
-        click.echo("the consolidation was made of other contributions and is dropped", err=True)
+        say("the consolidation was made of other contributions and is dropped", err=True)
     if as_json:
         emit_json(done)
         return
-    click.echo(f"[{done['commit'][:10]}] {done['subject']}")
+    say(f"[{done['commit'][:10]}] {done['subject']}")
     for line in done["trailers"]:
-        click.echo(f"  {line}")
+        say(f"  {line}")

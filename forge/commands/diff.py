@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from forge.console import say
 from forge.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _print(before: ForgeItem, after: ForgeItem, a: str, b: str) -> None:
     ]
     if model:
         console.print_table(("Model", a, b), model)
-        click.echo()
+        say()
     rows = [
         (change.name, change.kind, coefficient_words(change.before), coefficient_words(change.after))
         for change in changes(before, after)
@@ -73,7 +74,7 @@ def _print(before: ForgeItem, after: ForgeItem, a: str, b: str) -> None:
         console.print_table(("Contribution", "Change", a, b), rows, right=(2, 3))
     scores = _scores(before, after)
     if scores:
-        click.echo()
+        say()
         figures = [
             (
                 score["task"],

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from forge.console import say
+
 METHODS = ("dm", "dm-dsa", "dc-dsa", "teacher-points")  # those of forge.model.distill_settings, without torch
 
 
@@ -108,7 +110,7 @@ def command(
         unfinished.forget()
     resume = unfinished.read()
     if resume is not None:
-        click.echo(f"Continuing an interrupted run at step {resume.step} of {wanted.steps}.", err=True)
+        say(f"Continuing an interrupted run at step {resume.step} of {wanted.steps}.", err=True)
     try:
         with unfinished.saving() as save, progress(f"distilling {name}", wanted.steps) as advance:
             if resume is not None:
@@ -125,7 +127,7 @@ def command(
             )
     except KeyboardInterrupt:
         if unfinished.path.is_file():
-            click.echo("The run so far is kept: the same command continues it.", err=True)
+            say("The run so far is kept: the same command continues it.", err=True)
         raise
     assert distilled.score is not None
     figures = {
@@ -141,11 +143,9 @@ def command(
     if as_json:
         emit_json({"contribution": name, **figures})
         return
-    click.echo(f"Distilled {len(private.train.targets)} images into {len(distilled.images)} in {path_of(name)}:")
-    click.echo(
-        f"  a fresh adapter trained on them alone reaches {rounded(distilled.score.accuracy)} validation accuracy"
-    )
-    click.echo("Next: git forge commit")
+    say(f"Distilled {len(private.train.targets)} images into {len(distilled.images)} in {path_of(name)}:")
+    say(f"  a fresh adapter trained on them alone reaches {rounded(distilled.score.accuracy)} validation accuracy")
+    say("Next: git forge commit")
 
 
 def privacy_statement(method: str, written: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from forge.console import say
+
 
 @click.command("export")
 @click.argument("arguments", nargs=-1, required=True, metavar="[REV] DIR")
@@ -70,4 +72,4 @@ def command(arguments: tuple[str, ...], form: str, task: str | None) -> None:
             export_open_clip(base, delta, made, final=folder)
             told = f"open_clip.create_model_and_transforms('local-dir:{folder}')"
         shutil.move(made, folder)
-    click.echo(f"Wrote {folder}: {told}")
+    say(f"Wrote {folder}: {told}")

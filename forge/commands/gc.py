@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from forge.console import say
+
 
 @click.command("gc")
 @click.option("-n", "--dry-run", is_flag=True, help="Remove nothing.")
@@ -31,7 +33,7 @@ def command(dry_run: bool, expire: str | None, as_json: bool) -> None:
         emit_json([asdict(file) | {"removed": file.path in gone} for file in found])
         return
     if not found:
-        click.echo("nothing is kept")
+        say("nothing is kept")
         return
     now = time.time()
     rows = []

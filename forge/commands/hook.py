@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from forge.console import say
 from forge.errors import ForgeError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def prepare_commit_msg(repo: Repository, message_file: Path, source: str | None)
     try:
         write_trailers(repo, message_file, source)
     except ForgeError as error:
-        click.echo(f"warning: no trailers in the commit message: {error.message}", err=True)
+        say(f"warning: no trailers in the commit message: {error.message}", err=True)
 
 
 def pre_push(repo: Repository, refs: Iterable[str]) -> None:
@@ -76,11 +77,10 @@ def pre_receive(lines: Iterable[str]) -> None:
 
     from forge.operations.receiving import check_push, parse_updates
     from forge.repo.git import find_repository
-    from forge.text import printable
 
     verdict = check_push(find_repository(), parse_updates(lines))
     if verdict.problems:
-        shown = [printable(problem) for problem in verdict.problems[:MOST_SHOWN]]
+        shown = list(verdict.problems[:MOST_SHOWN])
         more = len(verdict.problems) - len(shown)
         raise ForgeError(
             "the push was refused:\n  " + "\n  ".join([*shown, *([f"and {more} more"] if more else [])]),
@@ -88,7 +88,7 @@ def pre_receive(lines: Iterable[str]) -> None:
         )
     if verdict.unseen:
         where = "files in git-lfs that are not on this machine"
-        click.echo(f"{where}: {verdict.unseen}; only their size was checked", err=True)
+        say(f"{where}: {verdict.unseen}; only their size was checked", err=True)
 
 
 def push_to_lfs(repo: Repository, remote: Sequence[str], refs: Sequence[str]) -> None:

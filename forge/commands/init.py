@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from forge.console import say
+
 
 @click.command("init")
 @click.option(
@@ -93,8 +95,8 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool) -> Non
             clone_setup.uninstall(repo)
         raise
     told = f"strategy {strategy}{', task-aware' if task_aware else ''}, {preset} settings"
-    click.echo(f"Started a model on {reference} ({base.fingerprint[:19]}…), {told}.")
-    click.echo("Next: git switch -c my-hospital, then git forge train NAME --data FOLDER")
+    say(f"Started a model on {reference} ({base.fingerprint[:19]}…), {told}.")
+    say("Next: git switch -c my-hospital, then git forge train NAME --data FOLDER")
 
 
 def _as_kept(reference: str, top: Path) -> str:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from forge.console import say
+
 if TYPE_CHECKING:
     from forge.repo.git import Repository
 
@@ -30,17 +32,17 @@ def command(scope: str, force: bool) -> None:
 
     if scope == "global":
         clone_setup.install(None, "global", force)
-        click.echo("git forge is set up in your git settings.")
+        say("git forge is set up in your git settings.")
         return
     repo = find_repository()
     if scope == "server":
         chained = clone_setup.install_server(repo)
-        click.echo(f"Every push to {repo.top} is checked from now on.")
+        say(f"Every push to {repo.top} is checked from now on.")
     else:
         chained = clone_setup.install(repo, "local", force)
-        click.echo(f"git forge is set up in {repo.top}.")
+        say(f"git forge is set up in {repo.top}.")
     for name in chained:
-        click.echo(f"The {name} hook that was there runs as well.")
+        say(f"The {name} hook that was there runs as well.")
     _say_what_is_special(repo, scope)
 
 
@@ -49,12 +51,12 @@ def _say_what_is_special(repo: Repository, scope: str) -> None:
     from forge.repo import hook_files
 
     if hook_files.hooks_folder(repo) is None:
-        click.echo("core.hooksPath turns hooks off here, so nothing of git forge runs at a commit or a push.")
+        say("core.hooksPath turns hooks off here, so nothing of git forge runs at a commit or a push.")
         return
     shared = hook_files.hooks_folder_of_all(repo)
     if shared is not None:
-        click.echo(f"The hooks are in {shared}, which core.hooksPath names for all your repositories; where there is")
-        click.echo("no model they do nothing.")
+        say(f"The hooks are in {shared}, which core.hooksPath names for all your repositories; where there is")
+        say("no model they do nothing.")
     for place in hook_files.hooks_by_hand(repo) if scope == "local" else []:
-        click.echo(f"{place.hook} is under version control and was left as it is; add this line to it:")
-        click.echo(f"    {place.call()}")
+        say(f"{place.hook} is under version control and was left as it is; add this line to it:")
+        say(f"    {place.call()}")

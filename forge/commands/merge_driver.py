@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from forge.console import say
 from forge.errors import ExitCode, ForgeError
 
 
@@ -78,12 +79,12 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
         item = pass_gate(item, settings.gate, accept=False, hint=_ACCEPT)
     if item.consolidation is None and (mine.consolidation or other.consolidation):
         said = "the consolidation was made of other contributions and is dropped; make one with git forge commit"
-        click.echo(f"{said} --consolidate", err=True)
+        say(f"{said} --consolidate", err=True)
     if is_kept_in_both(repo, item):
         said = "some of the contributions are kept in git and some in git-lfs: when this is merged, move them with"
-        click.echo(f"{said} git forge storage lfs (or git)", err=True)
+        say(f"{said} git forge storage lfs (or git)", err=True)
     for line in trailer_lines(item, mine):
-        click.echo(line, err=True)
+        say(line, err=True)
     return to_json(item)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from forge.console import say
+
 
 @click.command("refold")
 @click.option("--accept", is_flag=True, help="Let tasks lose more than the gate of forge.toml allows; it is recorded.")
@@ -21,7 +23,7 @@ def command(accept: bool) -> None:
     repo = find_repository()
     with alone_in_work_tree(repo, "git forge refold"):
         done = refold(repo, accept=accept)
-    click.echo("The forge item is staged.")
+    say("The forge item is staged.")
     for line in done.trailers:
-        click.echo(f"  {line}")
-    click.echo(f"Next: {done.next}")
+        say(f"  {line}")
+    say(f"Next: {done.next}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from forge.console import say
+
 
 @click.command("resolve")
 @click.option("--ours", "side", flag_value="ours", help="Of contributions that both sides changed, take ours.")
@@ -24,12 +26,11 @@ def command(side: str | None, strategy: str | None, accept: bool) -> None:
     from forge.operations.settling import resolve_conflict
     from forge.repo.git import find_repository
     from forge.repo.leftovers import alone_in_work_tree
-    from forge.text import printable
 
     repo = find_repository()
     with alone_in_work_tree(repo, "git forge resolve"):
         done = resolve_conflict(repo, side=side, strategy=strategy, accept=accept)
-    click.echo("The forge item is staged.")
+    say("The forge item is staged.")
     for line in done.trailers:
-        click.echo(f"  {line}")
-    click.echo(printable(f"Next: {done.next}"))
+        say(f"  {line}")
+    say(f"Next: {done.next}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from forge.console import say
 from forge.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def command(base: str, head: str, scores: bool, style: str | None) -> int:
     if style == "json":
         emit_json({"ok": found.ok, **asdict(found)})
     elif style == "markdown":
-        click.echo("\n".join(_markdown(found, base, head)))
+        say(*_markdown(found, base, head))
     else:
         _print(found, base, head)
     return ExitCode.OK if found.ok else ExitCode.NEGATIVE
@@ -55,18 +56,17 @@ def command(base: str, head: str, scores: bool, style: str | None) -> int:
 
 def _print(found: Review, base: str, head: str) -> None:
     from forge.console import print_table
-    from forge.text import printable
 
     for line in (_title(found, base, head), _HOW[found.how], *_model_lines(found)):
-        click.echo(printable(line))
+        say(line)
     for headers, rows, right in _tables(found):
-        click.echo()
+        say()
         print_table(headers, rows, right=right)
     for title, lines in (("Not to be merged as it is:", found.problems), ("What to do:", found.advice)):
         if lines:
-            click.echo(f"\n{title}")
+            say("", title)
             for line in lines:
-                click.echo(printable(f"  {line}"))
+                say(f"  {line}")
 
 
 def _markdown(found: Review, base: str, head: str) -> Iterator[str]:

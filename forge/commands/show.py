@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from forge.console import say
+
 if TYPE_CHECKING:
     from forge.repo.git import Repository
     from forge.repo.recipe import Entry, ForgeItem
@@ -50,10 +52,7 @@ def command(rev: str, as_json: bool) -> None:
 
 
 def _print_lines(*lines: str) -> None:
-    from forge.text import printable
-
-    for line in lines:
-        click.echo(printable(line).rstrip())
+    say(*(line.rstrip() for line in lines))
 
 
 def _print_contributions(item: ForgeItem, details: dict[str, dict[str, Any]]) -> None:
@@ -79,7 +78,7 @@ def _print_contributions(item: ForgeItem, details: dict[str, dict[str, Any]]) ->
             )
         )
     headers = ("Name", "Coefficient", "Task", "Labels", "Author", "Kind", "Adapter", "Distilled dataset")
-    click.echo()
+    say()
     console.print_table(headers, rows, right=(1, 6, 7), title="Contributions")
 
 
@@ -91,7 +90,7 @@ def _print_coefficients(item: ForgeItem) -> None:
     for title, table in (("Coefficients by module", by_module), ("Coefficients by task", task_table(item))):
         if table is not None:
             headers, rows = table
-            click.echo()
+            say()
             console.print_table(headers, rows, right=range(1, len(headers)), title=title)
 
 
@@ -100,7 +99,7 @@ def _print_search(item: ForgeItem) -> None:
     from forge.repo.wording import search_rows
 
     if item.search is not None:
-        click.echo()
+        say()
         console.print_table(("Search", "Value"), search_rows(item.search))
     if item.consolidation is not None:
         made = item.consolidation
@@ -109,13 +108,12 @@ def _print_search(item: ForgeItem) -> None:
             ("steps", f"{made.steps} at a learning rate of {made.learning_rate:g}, seed {made.seed}"),
             ("objective", f"{made.objective_before:.6f} -> {made.objective_after:.6f}"),
         ]
-        click.echo()
+        say()
         console.print_table(("Consolidation", "Value"), rows)
 
 
 def _print_scores(item: ForgeItem) -> None:
     from forge import console
-    from forge.text import printable
 
     if not item.scores:
         return
@@ -131,11 +129,10 @@ def _print_scores(item: ForgeItem) -> None:
         for score in item.scores
     ]
     headers = ("Task", "Images", "Accuracy before", "after", "Cross-entropy before", "after")
-    click.echo()
+    say()
     console.print_table(headers, rows, right=(1, 2, 3, 4, 5), title="Scores on the distilled images")
     if item.accepted:
-        tasks = printable(", ".join(item.accepted))
-        click.echo(f"Accepted by a person, though it loses more than the gate allows: {tasks}")
+        say(f"Accepted by a person, though it loses more than the gate allows: {', '.join(item.accepted)}")
 
 
 def _details(repo: Repository, commit: str, entry: Entry) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def command(porcelain: bool, as_json: bool) -> None:
     if as_json:
         console.emit_json(asdict(found))
     elif porcelain:
-        click.echo("".join(f"{line}\n" for line in _porcelain(found)), nl=False)
+        console.say(*_porcelain(found))
     else:
         _print(found)
 
@@ -198,8 +198,6 @@ def _letter(before: ContributionFiles | None, after: ContributionFiles | None) -
 
 def _porcelain(status: Status) -> list[str]:
     """Lines that stay as they are in later versions: `# KEY VALUE`, `XY NAME`, `! PLACE PROBLEM`."""
-    from forge.text import printable
-
     lines = [
         f"# branch {status.branch or '(detached)'}",
         f"# base {status.base}",
@@ -218,17 +216,15 @@ def _porcelain(status: Status) -> list[str]:
     lines += [f"! work-tree {problem}" for problem in status.work_tree_problems]
     lines += [f"! pointer {path}" for path in status.pointers]
     lines += [f"! kept-otherwise {path}" for path in status.kept_otherwise]
-    return [printable(line) for line in lines]
+    return lines
 
 
 def _print(status: Status) -> None:
     from forge import console
     from forge.repo.wording import coefficient_words
-    from forge.text import printable
 
     def say(*lines: str) -> None:
-        for line in lines:
-            click.echo(printable(line).rstrip())
+        console.say(*(line.rstrip() for line in lines))
 
     say(
         f"Branch    {status.branch or '(detached)'}",
@@ -246,7 +242,7 @@ def _print(status: Status) -> None:
         say(*(f"  {path}" for path in status.unmerged))
     if status.next_steps:
         say("", "Next:", *(f"  {step}" for step in status.next_steps))
-    click.echo()
+    say("")
     if status.contributions:
         rows = [
             (

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from forge.console import say
+
 if TYPE_CHECKING:
     from forge.repo.storage import Storage
 
@@ -24,21 +26,20 @@ def command(storage: str | None, as_json: bool) -> None:
     from forge.console import emit_json
     from forge.operations.storing import convert, find_stored
     from forge.repo.versions import find_model_repository
-    from forge.text import printable
 
     repo = find_model_repository()
     if storage is not None:
         moved = convert(repo, cast("Storage", storage))  # one of them: click saw to that
-        click.echo(f"{moved} files moved" if moved else "nothing to move", err=True)
+        say(f"{moved} files moved" if moved else "nothing to move", err=True)
     found = find_stored(repo)
     if as_json:
         emit_json(asdict(found))
         return
-    click.echo(found.storage)
+    say(found.storage)
     told = (
         (found.otherwise, f"not kept there (run: git forge storage {found.storage})"),
         (found.absent, "not here (run: git lfs pull)"),
     )
     for paths, what in told:
         for path in paths:
-            click.echo(f"  {printable(path)}: {what}")
+            say(f"  {path}: {what}")

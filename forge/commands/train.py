@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from forge.console import say
+
 
 @click.command("train")
 @click.argument("name")
@@ -118,8 +120,6 @@ def command(
     if as_json:
         emit_json({"contribution": name, "adapter": kind, **metrics, "best_epoch": trained.epoch})
         return
-    click.echo(
-        f"Trained {path_of(name)}, a {kind}, on {len(private.train.targets)} images, best epoch {trained.epoch}:"
-    )
-    click.echo("  " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in metrics.items()))
-    click.echo(f"Next: git forge distill {name} --data {data}")
+    say(f"Trained {path_of(name)}, a {kind}, on {len(private.train.targets)} images, best epoch {trained.epoch}:")
+    say("  " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in metrics.items()))
+    say(f"Next: git forge distill {name} --data {data}")

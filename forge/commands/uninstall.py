@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from forge.console import say
+
 
 @click.command("uninstall")
 @click.option("--local", "scope", flag_value="local", default=True, help="This clone, hooks included (default).")
@@ -15,14 +17,12 @@ def command(scope: str) -> None:
 
     if scope == "global":
         clone_setup.uninstall(None, "global")
-        click.echo("git forge is out of your git settings.")
+        say("git forge is out of your git settings.")
         return
     repo = find_repository()
     shared = hook_files.hooks_folder_of_all(repo)
     clone_setup.uninstall(repo, "local")
-    click.echo(f"git forge is out of the settings and hooks of {repo.top}.")
+    say(f"git forge is out of the settings and hooks of {repo.top}.")
     if shared is not None:
-        click.echo(
-            f"The hooks were in {shared}, for all your repositories (core.hooksPath): the next git forge command"
-        )
-        click.echo("in a clone of a model puts them there again.")
+        say(f"The hooks were in {shared}, for all your repositories (core.hooksPath): the next git forge command")
+        say("in a clone of a model puts them there again.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from forge.console import say
 from forge.errors import ExitCode
 
 
@@ -29,10 +30,10 @@ def command(rev: str, scores: bool, as_json: bool) -> int:
         emit_json({"rev": rev, "commit": commit, "ok": not problems, "problems": problems})
     elif problems:
         for problem in problems:
-            click.echo(f"problem: {problem}")
+            say(f"problem: {problem}")
         if commit == resolve(repo, "HEAD") and disagreements(repo, commit):
-            click.echo("hint: git forge refold, then git commit, makes the forge item anew", err=True)
+            say("hint: git forge refold, then git commit, makes the forge item anew", err=True)
     else:
         name = git_text(repo, "show", "-s", "--format=%h %s", commit)
-        click.echo(f"ok: {name}" + ("" if scores else " (scores not computed)"))
+        say(f"ok: {name}" + ("" if scores else " (scores not computed)"))
     return ExitCode.NEGATIVE if problems else ExitCode.OK

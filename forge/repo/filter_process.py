@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from forge.errors import ForgeError
+from forge.text import printable_lines
 
 if TYPE_CHECKING:
     from forge.repo.safetensors_format import Limits
@@ -103,7 +104,8 @@ def _answer(replies: BinaryIO, pieces: Iterable[bytes | bytearray | memoryview],
 
 
 def _explain(errors: TextIO, message: str, hint: str | None) -> None:
-    errors.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+    # git's, not ours: what is written here goes straight to the terminal of whoever called git.
+    errors.write(printable_lines(f"error: {message}\n" + (f"hint: {hint}\n" if hint else "")))
     errors.flush()
 
 

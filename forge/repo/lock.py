@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from forge.console import say
 from forge.errors import ForgeError
 from forge.repo.checks import check_name
 from forge.repo.git import Repository
@@ -60,7 +61,7 @@ def only_one(file: Path, doing: str, *, wait: bool = False) -> Iterator[None]:
                     f"{holder} is at work here already",
                     hint="wait until it has ended; nothing was changed (a process that dies leaves no lock behind)",
                 )
-            print(f"waiting for {holder} to end", file=sys.stderr, flush=True)
+            say(f"waiting for {holder} to end", err=True)
             _lock(descriptor)
         _sign(descriptor, doing)
         yield

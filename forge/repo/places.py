@@ -20,6 +20,7 @@ from forge.repo.recipe import ForgeItem
 from forge.repo.recipe_text import from_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import Settings, load_settings, not_a_model_repository, read_settings
+from forge.text import printable
 
 INDEX = ":"
 WORK_TREE = None
@@ -41,10 +42,11 @@ class ListedFile:
 
 
 def described(place: Place, path: str) -> str:
-    """How a message names a path in a place: as git would take it."""
+    """How a message names a path in a place: as git would take it, in one line."""
+    shown = printable(path)
     if place is None:
-        return path
-    return f":{path}" if place == INDEX else f"{place}:{path}"
+        return shown
+    return f":{shown}" if place == INDEX else f"{place}:{shown}"
 
 
 def resolve(repo: Repository, rev: str) -> str:

@@ -34,7 +34,7 @@ from forge.repo.wording import (
     strategy_words,
     task_table,
 )
-from forge.text import aligned, printable
+from forge.text import aligned, printable, printable_lines
 
 LORA_A = ".lora_A.weight"
 LORA_B = ".lora_B.weight"
@@ -137,7 +137,9 @@ def _item_or_as_is(data: bytes) -> bytes:
     try:
         return summarise_item(from_json(data)).encode("utf-8", "backslashreplace")
     except ForgeError:
-        return data  # edited, in conflict or something else: a reader needs it as it stands
+        # Edited, in conflict or something else: a reader needs it as it stands, but no terminal is to obey it.
+        text = data.decode("utf-8")
+        return "\t".join(map(printable_lines, text.split("\t"))).encode("utf-8", "backslashreplace")
 
 
 def _adapter(data: bytes, header: Header) -> str:
