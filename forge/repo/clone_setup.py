@@ -49,7 +49,8 @@ def program() -> str:
     for name in ("git-forge", "git-forge.exe"):
         if os.access(folder / name, os.X_OK):
             return shlex.quote(str(folder / name))
-    return f"{shlex.quote(sys.executable)} -m forge"
+    # -P: git runs it in the work tree, where a branch could bring a click.py.
+    return f"{shlex.quote(sys.executable)} -P -m forge"
 
 
 def is_installed(repo: Repository) -> bool:
@@ -58,6 +59,8 @@ def is_installed(repo: Repository) -> bool:
     for key in SETTINGS:
         value = found.get(key)
         if value is None or not _is_ours(key, value) or not _program_is_there(key, value):
+            return False
+        if hook_files.UNSAFE.search(value):
             return False
     return hook_files.hooks_in_place(repo)
 

@@ -10,6 +10,7 @@ A hook that is under version control is not ours to rename: it is left as it is,
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ MARK = "# A git-forge hook:"
 KEPT = ".before-forge"
 LEGACY = ".legacy"  # pre-commit's KEPT
 PRE_COMMIT = b"pre-commit.com"
+# How earlier versions were recorded: Python then looks for modules in the work tree, in which git runs it.
+UNSAFE = re.compile(r"(?<! -P) -m forge ")
 
 _HIDDEN = ("# git forge install: the hooks of this clone\n", "# git forge install: end\n")
 
@@ -191,7 +194,10 @@ def _source(name: str) -> Path:
 def _works(hook: Path | None) -> bool:
     if hook is None or not os.access(hook, os.X_OK):
         return False
-    for line in hook.read_text(encoding="utf-8", errors="replace").splitlines():
+    text = hook.read_text(encoding="utf-8", errors="replace")
+    if UNSAFE.search(text):
+        return False
+    for line in text.splitlines():
         if line.startswith("program="):
             executable = shlex.split(line.removeprefix("program="))
             return len(executable) == 1 and os.access(executable[0], os.X_OK)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def test_the_program_is_there_by_its_absolute_path() -> None:
 
 def test_without_a_script_the_module_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "my python"))
-    assert shlex.split(program()) == [str(tmp_path / "my python"), "-m", "forge"]
+    assert shlex.split(program()) == [str(tmp_path / "my python"), "-P", "-m", "forge"]
 
 
 def test_the_settings_are_those_that_git_needs(repository: Repository, run_git: RunGit) -> None:
@@ -114,6 +115,35 @@ def test_a_program_elsewhere_that_is_there_is_left_alone(
     before = config_of(repository)
     assert ensure_installed(repository) is None
     assert config_of(repository) == before
+
+
+@pytest.mark.parametrize("what", ["settings", "hooks"])
+def test_what_looks_for_modules_in_the_work_tree_is_set_up_again(
+    repository: Repository, run_git: RunGit, what: str
+) -> None:
+    """As earlier versions recorded it where git-forge does not lie beside its Python."""
+    unsafe = f"{shlex.quote(sys.executable)} -m forge"
+    install(repository)
+    if what == "settings":
+        run_git(repository.top, "config", "merge.forge.driver", f"{unsafe} merge-driver %O %A %B %P")
+    else:
+        hook_files.install_hooks(repository, unsafe)
+    assert not is_installed(repository)
+    assert ensure_installed(repository) is not None
+    assert is_installed(repository)
+    assert unsafe not in run_git(repository.top, "config", "--list")
+    assert unsafe not in (repository.git_dir / "hooks" / "pre-push").read_text()
+
+
+@pytest.mark.parametrize("switches", [("-P",), ()])
+def test_no_module_of_the_work_tree_is_imported(repository: Repository, switches: tuple[str, ...]) -> None:
+    for name in ("click", "forge_helper", "json", "git"):
+        (repository.top / f"{name}.py").write_text("open('ran', 'w').close()\nraise SystemExit(9)\n")
+    done = subprocess.run(
+        [sys.executable, *switches, "-m", "forge", "--version"], cwd=repository.top, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.startswith("git forge "), done.stderr
+    assert not (repository.top / "ran").exists()
 
 
 def test_a_missing_hook_is_put_back(repository: Repository) -> None:
