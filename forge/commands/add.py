@@ -38,8 +38,9 @@ def command(
     from dataclasses import replace
 
     from forge.errors import ForgeError
+    from forge.operations.bases import load_repository_base
     from forge.operations.contributing import contribution_folder, read_elsewhere, relabelled, write_files
-    from forge.operations.loading import load_adapter, load_distilled, load_repository_base
+    from forge.operations.loading import load_adapter, load_distilled
     from forge.repo.card import Card, check_labels, read_card, to_toml
     from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
     from forge.repo.git import find_repository

@@ -69,8 +69,8 @@ def command(
 
     from forge.console import emit_json, progress
     from forge.errors import ForgeError
+    from forge.operations.bases import load_repository_base
     from forge.operations.contributing import card_for, existing_card, rounded, write_distilled
-    from forge.operations.loading import load_repository_base
     from forge.operations.own_adapter import own_adapter
     from forge.repo.card import validation_split
     from forge.repo.contribution import path_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import click
 
@@ -43,6 +43,8 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool) -> Non
     do the settings, where they can be changed at any time.
     """
     from forge.errors import ForgeError
+    from forge.operations.bases import allow_base, forbid_base
+    from forge.operations.restoring import write_whole
     from forge.repo import clone_setup
     from forge.repo.git import find_repository, git, git_succeeds, git_text
     from forge.repo.recipe import FILE_NAME as ITEM_FILE
@@ -55,7 +57,7 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool) -> Non
     if git_text(repo, "rev-parse", "--is-bare-repository") == "true":
         raise ForgeError(f"{repo.top} is a bare repository", hint="run git forge init in a clone, then push")
     for name in (SETTINGS_FILE, ITEM_FILE):
-        if (repo.top / name).exists():
+        if os.path.lexists(repo.top / name):
             raise ForgeError(
                 f"{name} is there already: this is a model repository", hint="see it with git forge status"
             )
@@ -65,17 +67,19 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool) -> Non
     git(repo, "var", "GIT_COMMITTER_IDENT")  # no name and address: say so before anything is written
 
     from forge.model.base import load_base
+    from forge.model.base_places import portable_name
 
     base = load_base(reference)
-    reference = _as_kept(reference, repo.top)
+    allowed = allow_base(repo, reference)
+    reference = portable_name(reference)
     identity = Base(reference, base.fingerprint)
     settings = choose_settings(identity, preset, strategy, task_aware)
     had_attributes = (repo.top / attributes).exists()
     was_set_up = clone_setup.is_installed(repo)
     paths = [SETTINGS_FILE, ITEM_FILE, attributes]
     try:
-        (repo.top / SETTINGS_FILE).write_text(to_toml(settings), encoding="utf-8")
-        (repo.top / ITEM_FILE).write_text(to_json(empty(identity, strategy)), encoding="utf-8")
+        write_whole(repo.top / SETTINGS_FILE, to_toml(settings).encode())
+        write_whole(repo.top / ITEM_FILE, to_json(empty(identity, strategy)).encode())
         clone_setup.add_attributes(repo)
         clone_setup.install(repo)
         git(repo, "add", "--", *paths)
@@ -93,20 +97,11 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool) -> Non
             (repo.top / attributes).unlink(missing_ok=True)
         if not was_set_up:
             clone_setup.uninstall(repo)
+        if allowed is not None:
+            forbid_base(repo, allowed)
         raise
     told = f"strategy {strategy}{', task-aware' if task_aware else ''}, {preset} settings"
     say(f"Started a model on {reference} ({base.fingerprint[:19]}…), {told}.")
+    if allowed is not None:
+        say(f"This clone finds the base at {allowed}; others say where they keep it: git config forge.base <PLACE>")
     say("Next: git switch -c my-hospital, then git forge train NAME --data FOLDER")
-
-
-def _as_kept(reference: str, top: Path) -> str:
-    """The reference as forge.toml holds it: a path within the repository from its top, any other path in full."""
-    from forge.model.base import EMBEDDED
-
-    name, equals, file = reference.rpartition("=")
-    path = Path(file).expanduser()
-    if reference == EMBEDDED or not path.exists():
-        return reference
-    full = path.resolve()
-    kept = full.relative_to(top.resolve()) if full.is_relative_to(top.resolve()) else full
-    return f"{name}{equals}{kept.as_posix()}"

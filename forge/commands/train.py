@@ -65,8 +65,8 @@ def command(
     from dataclasses import asdict, replace
 
     from forge.console import emit_json, progress
+    from forge.operations.bases import load_repository_base
     from forge.operations.contributing import card_for, existing_card, rounded, write_adapter
-    from forge.operations.loading import load_repository_base
     from forge.repo.contribution import path_of
     from forge.repo.git import find_repository
     from forge.repo.lock import contribution_lock, only_one

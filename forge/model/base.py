@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,8 @@ from torch.nn import functional as F
 
 from forge.errors import ForgeError
 from forge.model.attention import VisualTower
-
-EMBEDDED = "embedded"
-EMBEDDED_DIR = Path(__file__).parent / "embedded"
-CONFIG_NAME = "open_clip_config.json"
-WEIGHTS_NAME = "open_clip_model.safetensors"
+from forge.model.base_config import FolderConfig
+from forge.model.base_places import Source, locate
 
 # Texts whose tokens stand for the tokeniser in the fingerprint: two bases that read labels differently are
 # different bases even where their weights are equal.
@@ -101,7 +99,7 @@ def load_base(reference: str, *, fingerprint: str | None = None, override: str |
     from the fingerprint.
     """
     place = override or reference
-    source = _locate(place)
+    source = locate(place)
     clip = _build(source, place)
     clip.eval().requires_grad_(False)
     from open_clip.model import get_model_preprocess_cfg
@@ -154,123 +152,27 @@ def _device() -> torch.device:
     return device
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where a base comes from: open_clip's name for its architecture, its configuration and its weights."""
-
-    name: str
-    config: dict[str, Any]
-    weights: Path
-    bpe_path: Path | None = None
-    preprocess: dict[str, Any] = field(default_factory=dict)
-    quick_gelu: bool = False
-
-
-def _locate(place: str) -> _Source:
-    folder = EMBEDDED_DIR if place == EMBEDDED else Path(place).expanduser()
-    if folder.is_dir():
-        return _locate_folder(folder)
-    name, equals, file = place.partition("=")
-    if equals:
-        return _Source(name, _architecture(name), _checkpoint(Path(file).expanduser()))
-    if place.endswith((".safetensors", ".pt", ".bin", ".pth")):
-        raise ForgeError(
-            f"a checkpoint alone does not say which architecture it is: {place}",
-            hint=f"name it: --base ViT-B-16={place}, or give a folder with {CONFIG_NAME}",
-        )
-    if "/" in place and not place.startswith(("/", ".", "~")):
-        name, _, tag = place.rpartition("/")
-        return _pretrained(name, tag)
-    raise ForgeError(
-        f"no base called {place!r}: it is neither a folder nor NAME/TAG nor NAME=FILE",
-        hint="try --base embedded, --base ViT-B-16/openai, or a folder with open_clip_config.json",
-    )
-
-
-def _locate_folder(folder: Path) -> _Source:
-    path = folder / CONFIG_NAME
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
-        bpe = config["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ForgeError(
-            f"{path} cannot be read as an open_clip configuration: {error}",
-            hint="a base folder holds open_clip_config.json and open_clip_model.safetensors",
-        ) from error
-    # open_clip opens bpe_path as it stands; beside the configuration is where a folder keeps it.
-    bpe_path = (folder / bpe).resolve() if bpe else None
-    if bpe_path is not None and (folder / bpe_path.name).is_file():  # an exported folder may have been moved
-        bpe_path = (folder / bpe_path.name).resolve()
-    return _Source(f"local-dir:{folder}", config, _checkpoint(folder / WEIGHTS_NAME), bpe_path)
-
-
-def _architecture(name: str) -> dict[str, Any]:
-    import open_clip
-
-    # open_clip would ask the network about "hf-hub:..." and read any folder called "local-dir:...".
-    config: dict[str, Any] | None = None if ":" in name else open_clip.get_model_config(name)
-    if config is None:
-        raise ForgeError(
-            f"open_clip knows no architecture called {name!r}",
-            hint="python -c 'import open_clip; print(open_clip.list_models())' lists them",
-        )
-    return config
-
-
-def _checkpoint(path: Path) -> Path:
-    if not path.is_file():
-        raise ForgeError(f"the base's weights are missing: {path}", hint="check the path given to --base")
-    if path.suffix != ".safetensors":
-        raise ForgeError(
-            f"{path} is not safetensors; other checkpoint formats can run code when they are opened",
-            hint="convert it once, on a machine you trust, with safetensors.torch.save_file",
-        )
-    return path
-
-
-def _pretrained(name: str, tag: str) -> _Source:
-    import open_clip
-
-    config = _architecture(name)
-    preset = open_clip.get_pretrained_cfg(name, tag)
-    if not preset:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-        raise ForgeError(f"open_clip has no pretrained tag {tag!r} for {name}", hint=f"known tags: {known}")
-    try:
-        path = Path(open_clip.download_pretrained(preset))
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ForgeError(
-            f"the weights of {name}/{tag} could not be fetched: {reason}",
-            hint="fetch them where there is a network, then use --base NAME=FILE.safetensors",
-        ) from error
-    preprocess = {
-        key: preset[key] for key in ("mean", "std", "interpolation", "resize_mode", "fill_color") if key in preset
-    }
-    quick_gelu = bool(preset.get("quick_gelu"))
-    if quick_gelu:
-        config["quick_gelu"] = True  # the tag's activation, not the name's: an export must say so
-    return _Source(name, config, _checkpoint(path), preprocess=preprocess, quick_gelu=quick_gelu)
-
-
-def _build(source: _Source, place: str) -> Any:
+def _build(source: Source, place: str) -> Any:
     """The open_clip model of a source, weights loaded from safetensors alone."""
     import open_clip
     from safetensors import SafetensorError
 
     try:
         with _quiet():
-            clip = open_clip.create_model(
-                source.name, load_weights=False, pretrained_text=False, force_quick_gelu=source.quick_gelu
-            )
+            if source.folder is not None:
+                clip = _build_folder(source.folder, source.weights)
+            else:
+                clip = open_clip.create_model(
+                    source.name, load_weights=False, pretrained_text=False, force_quick_gelu=source.quick_gelu
+                )
+    except (ForgeError, SafetensorError):
+        raise
     except Exception as error:
         raise ForgeError(f"open_clip cannot build the base at {place} from its configuration: {error}") from error
     try:
         open_clip.load_checkpoint(clip, str(source.weights))
     except (SafetensorError, OSError) as error:
-        raise ForgeError(
-            f"{source.weights} cannot be read as safetensors: {error}", hint="fetch the base again"
-        ) from error
+        raise _broken_weights(source.weights, error) from error
     except Exception as error:  # open_clip asserts, indexes and reshapes on the way
         reason = " ".join(str(error).split())[:200]
         raise ForgeError(
@@ -279,12 +181,53 @@ def _build(source: _Source, place: str) -> Any:
     return clip
 
 
-def _tokenizer(source: _Source, place: str) -> Callable[[list[str]], Tensor]:
+def _build_folder(config: FolderConfig, weights: Path) -> Any:
+    """The CLIP that a folder's checked configuration describes, with random weights.
+
+    Built without memory first: what claims to be far larger than its weights is refused before it fills this machine.
+    """
+    from open_clip.model import CLIP, CustomTextCLIP, set_model_preprocess_cfg
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+    kind = CustomTextCLIP if config.custom_text else CLIP
+    with torch.device("meta"):
+        claimed = sum(parameter.numel() for parameter in kind(**config.model).parameters())
+    there = _numbers_in(weights)
+    if claimed > 2 * there + 2**20:  # positions are resized to other image sizes
+        raise ForgeError(
+            f"{weights} does not fit the architecture beside it: {there:,} numbers, where {claimed:,} are needed",
+            hint="fetch the base again",
+        )
+    clip = kind(**config.model)
+    preprocess = merge_preprocess_dict(asdict(PreprocessCfg()), config.preprocess)
+    set_model_preprocess_cfg(clip, {**preprocess, "size": clip.visual.image_size})
+    return clip
+
+
+def _numbers_in(weights: Path) -> int:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="pt") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no dict)
+    except (SafetensorError, OSError) as error:
+        raise _broken_weights(weights, error) from error
+
+
+def _broken_weights(weights: Path, error: Exception) -> ForgeError:
+    return ForgeError(f"{weights} cannot be read as safetensors: {error}", hint="fetch the base again")
+
+
+def _tokenizer(source: Source, place: str) -> Callable[[list[str]], Tensor]:
     import open_clip
 
-    arguments = {"bpe_path": str(source.bpe_path)} if source.bpe_path else {}
     try:
-        return open_clip.get_tokenizer(source.name, **arguments)  # type: ignore[no-any-return]
+        if source.folder is None:
+            return open_clip.get_tokenizer(source.name)  # type: ignore[no-any-return]
+        found = source.folder
+        arguments = {**found.tokenizer, **({"bpe_path": str(found.bpe_path)} if found.bpe_path else {})}
+        length = found.model["text_cfg"].get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+        return open_clip.SimpleTokenizer(context_length=length, **arguments)  # type: ignore[no-any-return]
     except Exception as error:
         raise ForgeError(f"the label tokeniser of the base at {place} cannot be read: {error}") from error
 

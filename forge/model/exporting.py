@@ -13,7 +13,9 @@ from torch import Tensor
 from forge.errors import ForgeError
 from forge.model.adapters import KEY_PREFIX, MAGNITUDE, Adapter, LowRank, lora_config, plain_config
 from forge.model.attention import adaptable_modules, packed_state
-from forge.model.base import CONFIG_NAME, WEIGHTS_NAME, BaseModel
+from forge.model.base import BaseModel
+from forge.model.base_config import CONFIG_NAME
+from forge.model.base_places import WEIGHTS_NAME
 from forge.model.composing import Delta, Members, Parts, compose, folded, fused_adapter, of_module
 
 

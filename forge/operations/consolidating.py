@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from forge.console import progress
 from forge.errors import ForgeError
+from forge.operations.bases import load_repository_base
 from forge.operations.folding import score_item
 from forge.operations.loading import (
     ReadBlobs,
     compose_model,
     load_adapters,
     load_distilled_sets,
-    load_repository_base,
 )
 from forge.repo.consolidation import PATHS
 from forge.repo.git import Repository, hash_object

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from forge.console import progress
+from forge.operations.bases import load_repository_base
 from forge.operations.loading import (
     ReadBlobs,
     compose_model,
     load_adapters,
     load_distilled_sets,
-    load_repository_base,
     load_residual,
 )
 from forge.repo.checks import Coefficient

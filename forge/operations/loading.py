@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forge.errors import ForgeError
+from forge.operations.bases import load_repository_base
 from forge.repo.checks import Coefficient
 from forge.repo.consolidation import FOLDER as CONSOLIDATION_FOLDER
-from forge.repo.git import Repository, git_text
+from forge.repo.git import Repository
 from forge.repo.lfs import read_payloads
 from forge.repo.payloads import DistilledView, check_adapter, check_adapter_config, check_distilled
 from forge.repo.places import Place, read_item
-from forge.repo.recipe import Base, Entry, ForgeItem, check_modules
+from forge.repo.recipe import Entry, ForgeItem, check_modules
 from forge.repo.settings import LimitSettings
 
 if TYPE_CHECKING:
@@ -35,42 +34,6 @@ class LoadedModel:
     base: BaseModel
     item: ForgeItem
     model: Model
-
-
-def load_repository_base(repo: Repository, base: Base) -> BaseModel:
-    """The base that a recipe names, from where this clone keeps it (`git config forge.base`).
-
-    Paths that are not absolute start at the top folder, wherever the user stands.
-    """
-    override = git_text(repo, "config", "--get", "forge.base", check=False)
-    place = _from_top(override or base.reference, repo.top)
-    try:
-        return _load_once(base.reference, base.fingerprint, place)
-    except ForgeError as error:
-        if "git config forge.base" in (error.hint or ""):
-            raise
-        raise ForgeError(
-            error.message,
-            hint=f"say where this machine keeps the base that forge.toml calls {base.reference}: "
-            "git config forge.base <NAME/TAG, folder or NAME=FILE>",
-        ) from error
-
-
-def _from_top(place: str, top: Path) -> str:
-    """`place`, a reference of a base, with a path in it made absolute."""
-    from forge.model.base import EMBEDDED
-
-    name, equals, path = place.rpartition("=")
-    if place == EMBEDDED or not path or not (top / path).exists():
-        return place
-    return f"{name}{equals}{top / path}"
-
-
-@lru_cache(maxsize=1)
-def _load_once(reference: str, fingerprint: str, place: str) -> BaseModel:
-    from forge.model.base import load_base
-
-    return load_base(reference, fingerprint=fingerprint, override=place)
 
 
 def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:

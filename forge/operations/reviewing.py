@@ -23,7 +23,6 @@ from forge.repo.git import Repository, find_repository, git, git_succeeds, git_t
 from forge.repo.places import find_item, read_file, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import ForgeItem, Search
-from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.versions import changes, versions
 
 How = Literal["up to date", "fast-forward", "merge", "conflict"]
@@ -156,7 +155,8 @@ def _problems(repo: Repository, commit: str, *, scores: bool) -> list[str]:
 def _merge(repo: Repository, ours: str, theirs: str) -> _Merged:
     """The commit that `git merge` makes of both, in the object store and on no branch."""
     with _throw_away_work_tree(repo, ours) as work:
-        settings = [word for pair in _settings(repo, work, ours) for word in ("-c", pair)]
+        # The drivers of this program, installed or not.
+        settings = [word for key, value in clone_setup.expected().items() for word in ("-c", f"{key}={value}")]
         variables = _NOBODY | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
         # The search shows its progress on standard error only where that is a terminal; here it is read.
         command = (*_ALONE, *settings, "merge", "--no-commit", "--no-ff", "--no-edit", theirs)
@@ -197,18 +197,6 @@ def _throw_away_work_tree(repo: Repository, commit: str) -> Iterator[Repository]
         finally:
             git(repo, "worktree", "remove", "--force", "--force", str(place), check=False)
             git(repo, "worktree", "prune", check=False)
-
-
-def _settings(repo: Repository, work: Repository, ours: str) -> Iterator[str]:
-    """What git is told for the merge: the drivers of this program, installed or not, and where the base is."""
-    for key, value in clone_setup.expected().items():
-        yield f"{key}={value}"
-    if read_file(repo, ours, SETTINGS_FILE) is None or git_text(repo, "config", "--get", "forge.base", check=False):
-        return
-    # A base that lies in the work tree without being under version control is not in the other work tree.
-    name, equals, path = read_settings_of(repo, ours).base.reference.rpartition("=")
-    if path and (repo.top / path).exists() and not (work.top / path).exists():
-        yield f"forge.base={name}{equals}{repo.top / path}"
 
 
 def _contributions(

@@ -173,13 +173,11 @@ def _load(base: str) -> None:
     import torch
 
     from forge.model.base import load_base
-    from forge.operations.loading import load_repository_base
-    from forge.repo.git import Repository
-    from forge.repo.recipe import Base
+    from forge.model.base_places import absolute_place, portable_name
+    from forge.operations import bases
 
     torch.set_num_threads(1)  # a process with threads cannot be forked
-    nowhere = Repository(Path.cwd(), Path.cwd(), Path.cwd())
-    load_repository_base(nowhere, Base(base, load_base(base).fingerprint))
+    bases._load_once(portable_name(base), load_base(base).fingerprint, absolute_place(base))
 
 
 if __name__ == "__main__":

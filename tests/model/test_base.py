@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from forge.errors import ForgeError
 from forge.model.base import BaseModel, load_base
+from forge.model.base_places import portable_name
 
 WEIGHTS = "open_clip_model.safetensors"
 CONFIG = "open_clip_config.json"
@@ -180,7 +181,7 @@ def test_a_bpe_file_beside_the_configuration_is_used(folder: Path, tmp_path: Pat
     base = load_base(str(folder))
     assert base.bpe_path == (folder / "words.txt.gz").resolve()
     (folder / "words.txt.gz").unlink()
-    with pytest.raises(ForgeError, match="label tokeniser"):
+    with pytest.raises(ForgeError, match=r"bpe_path names 'words\.txt\.gz', which is no file in that folder"):
         load_base(str(folder))
 
 
@@ -343,3 +344,84 @@ def test_configurations_that_open_clip_cannot_build(folder: Path, change: Callab
     change_config(folder, change)
     with pytest.raises(ForgeError):
         load_base(str(folder))
+
+
+# What open_clip would hand on to transformers, to timm or to the Hub: it can run code that the folder brings, and
+# download.
+HANDED_ON = {
+    "code of the folder": set_in(
+        "model_cfg", "text_cfg", "tokenizer_kwargs", to={"trust_remote_code": True, "bpe_path": "vocabulary.bpe"}
+    ),
+    "a tokeniser of transformers": set_in("model_cfg", "text_cfg", "hf_tokenizer_name", to="."),
+    "a text tower of transformers": set_in("model_cfg", "text_cfg", "hf_model_name", to="."),
+    "a visual tower of timm": set_in("model_cfg", "vision_cfg", "timm_model_name", to="resnet18"),
+    "another model class": set_in("model_cfg", "multimodal_cfg", to={}),
+    "custom blocks": set_in("model_cfg", "vision_cfg", "block_type", to="custom"),
+    "a key of the document": set_in("auto_map", to={"AutoModel": "modeling.Evil"}),
+}
+
+
+@pytest.mark.parametrize("what", HANDED_ON)
+def test_a_folder_sets_nothing_but_a_plain_clip(folder: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that a folder brings stays where it is, and the key is named."""
+    monkeypatch.chdir(folder)
+    for name in ("tokenization_evil", "modeling", "conftest", "sitecustomize"):
+        (folder / f"{name}.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"auto_map": {"AutoTokenizer": ["tokenization_evil.T", None]}, "tokenizer_class": "T"})
+    )
+    change_config(folder, HANDED_ON[what])
+    key = {
+        "code of the folder": "trust_remote_code",
+        "a tokeniser of transformers": "hf_tokenizer_name",
+        "a text tower of transformers": "hf_model_name",
+        "a visual tower of timm": "timm_model_name",
+        "another model class": "multimodal_cfg",
+        "custom blocks": "block_type",
+        "a key of the document": "auto_map",
+    }[what]
+    with pytest.raises(ForgeError, match=f"the key '{key}'.* is not one that a base may set"):
+        load_base(str(folder))
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (set_in("model_cfg", "vision_cfg", "layers", to=10**9), "layers"),
+        (set_in("model_cfg", "vision_cfg", "width", to=10**9), "width"),
+        (set_in("model_cfg", "text_cfg", "vocab_size", to=10**12), "vocab_size"),
+        (set_in("model_cfg", "text_cfg", "context_length", to=10**9), "context_length"),
+        (set_in("model_cfg", "text_cfg", "tokenizer_kwargs", to={"bpe_path": 7}), "bpe_path"),
+        (set_in("preprocess_cfg", "std", to=[0.0, 0.25, 0.25]), "std"),
+        (set_in("model_cfg", "vision_cfg", to={"image_size": 32, "patch_size": 8, "width": 16384, "layers": 64}),
+         "numbers, where"),
+    ],
+)  # fmt: skip
+def test_sizes_are_bounded_before_anything_is_built(
+    folder: Path, change: Callable[[dict[str, Any]], None], word: str
+) -> None:
+    change_config(folder, change)
+    with pytest.raises(ForgeError, match=word):
+        load_base(str(folder))
+
+
+def test_a_bpe_file_comes_from_the_folder_and_stays_small(folder: Path, tmp_path: Path) -> None:
+    import gzip
+
+    outside = tmp_path / "outside.bpe"
+    outside.write_bytes(gzip.compress(b"x"))
+    for path in (str(outside), "../outside.bpe"):
+        change_config(folder, set_in("model_cfg", "text_cfg", "tokenizer_kwargs", to={"bpe_path": path}))
+        with pytest.raises(ForgeError, match=r"bpe_path names 'outside\.bpe', which is no file in that folder"):
+            load_base(str(folder))
+    (folder / "outside.bpe").write_bytes(gzip.compress(b"\0" * (17 * 2**20)))
+    with pytest.raises(ForgeError, match="larger than 16 MiB once unpacked"):
+        load_base(str(folder))
+
+
+def test_names_that_are_the_same_on_every_machine(folder: Path) -> None:
+    assert portable_name("embedded") == "embedded"
+    assert portable_name("ViT-B-16/openai") == "ViT-B-16/openai"
+    assert portable_name(f"ViT-B-16={folder / WEIGHTS}") == f"ViT-B-16={WEIGHTS}"
+    assert portable_name(str(folder)) == "local:changed"

@@ -113,6 +113,8 @@ def make_base(folder: Path, seed: int = 0) -> Path:
     document = {"model_cfg": config, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
     (folder / "open_clip_config.json").write_text(json.dumps(document))
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    # In this user's settings, so that every clone may use it; in a real one each says where it keeps the base.
+    git_ok(folder, "config", "--global", "--add", "forge.base", str(folder))
     return folder
 
 

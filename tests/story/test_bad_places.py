@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -267,36 +268,77 @@ def test_a_repository_without_forge_toml(tmp_path: Path, arguments: tuple[str, .
     assert snapshot(tmp_path) == before
 
 
-def test_a_repository_of_another_base(alone: Path, tmp_path: Path, contributions: Files) -> None:
+def test_a_repository_of_another_base(alone: Path, tmp_path: Path, contributions: Files, user_settings: Path) -> None:
     from story.hospitals import make_base
 
-    git_ok(alone, "config", "forge.base", str(make_base(tmp_path / "other", seed=9)))
+    other = make_base(tmp_path / "other", seed=9)
+    git_ok(alone, "config", "--global", "forge.base", str(other))
     write_contribution(alone, "lung", contributions["lung"])
     before = snapshot(alone)
     assert_refused(forge(alone, "commit"), "is not the one this repository was made with", "git config forge.base")
     assert snapshot(alone) == before
 
 
-def test_a_base_named_by_a_path_from_where_one_stands(tmp_path: Path, base_folder: Path, contributions: Files) -> None:
+def test_a_base_named_by_a_path_from_where_one_stands(
+    tmp_path: Path, base_folder: Path, contributions: Files, user_settings: Path
+) -> None:
     import shutil
 
-    inside, outside = tmp_path / "model", tmp_path / "other model"
-    for top in (inside, outside):
-        (top / "deep").mkdir(parents=True)
-        git_ok(top, "init", "--quiet", "--initial-branch=main")
-    shutil.copytree(base_folder, inside / "base")
-    shutil.copytree(base_folder, tmp_path / "base")
-    forge_ok(inside / "deep", "init", "--base", "../base")
-    forge_ok(outside / "deep", "init", "--base", "../../base")
-    assert 'reference = "base"' in (inside / "forge.toml").read_text()  # the same in every clone
-    assert f'reference = "{tmp_path / "base"}"' in (outside / "forge.toml").read_text()
-    for top in (inside, outside):
-        write_contribution(top, "breast", contributions["breast"])
-        forge_ok(top / "deep", "commit")
-        forge_ok(top, "verify")
+    top, base = tmp_path / "model", tmp_path / "base"
+    (top / "deep").mkdir(parents=True)
+    git_ok(top, "init", "--quiet", "--initial-branch=main")
+    shutil.copytree(base_folder, top / "base")
+    assert_refused(forge(top / "deep", "init", "--base", "../base"), "lies in this repository", "keep the base outside")
+    assert not (top / "forge.toml").exists() and git(top, "config", "forge.base").returncode == 1
+    shutil.move(top / "base", base)
+    said = forge_ok(top / "deep", "init", "--base", "../../base")
+    assert f"This clone finds the base at {base}; " in said.out
+    assert git_ok(top, "config", "--local", "forge.base") == str(base)
+    write_contribution(top, "breast", contributions["breast"])
+    forge_ok(top / "deep", "commit")
+    forge_ok(top, "verify")
+    # What others see names no path of this machine.
+    assert 'reference = "local:base"' in (top / "forge.toml").read_text()
+    assert str(tmp_path) not in git_ok(top, "log", "--format=%B") + (top / "forge-item.json").read_text()
+    assert (
+        git(top, "grep", "--quiet", "--fixed-strings", str(tmp_path), "--", "forge*", ".gitattributes").returncode == 1
+    )
 
 
-def test_a_base_that_is_not_on_this_machine(alone: Path, tmp_path: Path, base_folder: Path) -> None:
+@pytest.mark.parametrize("named", ["base", "the folder in full", "../base", "ViT-B-16/openai", "hf-hub:someone/clip"])
+def test_a_base_that_a_branch_names_is_not_used(
+    alone: Path, tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, named: str, user_settings: Path
+) -> None:
+    """Neither a folder of the branch, nor any other on this machine, nor one that would be downloaded."""
+    import shutil
+
+    import open_clip
+
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *args: pytest.fail("a download"))
+    place = str(base_folder) if named == "the folder in full" else named
+    shutil.copytree(base_folder, alone / "base")
+    shutil.copytree(base_folder, tmp_path / "base", dirs_exist_ok=True)
+    reference = next(line for line in (alone / "forge.toml").read_text().splitlines() if line.startswith("reference"))
+    change_settings(alone, reference, f'reference = "{place}"')
+    git_ok(alone, "add", ".")
+    git_ok(alone, "commit", "--quiet", "-m", "Our own base")
+    pictures(tmp_path / "data", {"calm": 3, "sick": 3})
+    for verb in (("train", "x", "--data", str(tmp_path / "data"), *LIGHT_TRAINING),):
+        assert_refused(forge(alone, *verb), "which this clone has not allowed", "git config forge.base")
+    item = json.loads((alone / ITEM).read_text())
+    assert item["base"]["reference"] == "local:tiny"
+    said = forge(alone, "verify")
+    assert said.code == 1 and "which this clone has not allowed" in said.out, said
+    git_ok(alone, "config", "forge.base", str(base_folder))
+    forge_ok(alone, "verify")
+    git_ok(alone, "config", "forge.base", "base")
+    said = forge(alone, "verify")
+    assert said.code == 1 and "lies in the work tree" in said.out, said
+
+
+def test_a_base_that_is_not_on_this_machine(
+    alone: Path, tmp_path: Path, base_folder: Path, user_settings: Path
+) -> None:
     """A clone elsewhere: the folder in forge.toml does not exist there, and the hint says how to name another."""
     git_ok(alone, "config", "forge.base", str(tmp_path / "gone"))
     before = snapshot(alone)

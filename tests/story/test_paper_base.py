@@ -67,5 +67,5 @@ def test_the_papers_base_from_init_to_merge(checkpoint: Path, tmp_path: Path) ->
     found = item(top)
     assert sorted(found["contributions"]) == ["breast", "lung"]
     assert found["search"]["evaluations"] == 2
-    assert found["base"]["reference"] == f"ViT-B-16={checkpoint}"
+    assert found["base"]["reference"] == f"ViT-B-16={checkpoint.name}"
     forge_ok(top, "verify")

@@ -1,0 +1,152 @@
+"""Where a base is found: embedded, an open_clip name with a tag or a file, or a folder in open_clip's layout.
+
+Who may name such a place is not decided here: a place is loaded as it is given. What a forge.toml says is only a name;
+a clone's own settings say which places it stands for (forge/operations/bases.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from forge.errors import ForgeError
+from forge.model.base_config import CONFIG_NAME, FolderConfig, read_folder_config
+
+EMBEDDED = "embedded"
+EMBEDDED_DIR = Path(__file__).parent / "embedded"
+WEIGHTS_NAME = "open_clip_model.safetensors"
+LOCAL = "local:"  # begins what forge.toml calls a base that is a folder of somebody's machine
+
+
+def portable_name(place: str) -> str:
+    """What forge.toml calls the base at a place: without the path, which is one machine's own.
+
+    `local:NAME` of a folder, `NAME=FILE` of a checkpoint with the file's name alone, anything else as it is.
+    """
+    name, path = _split(place)
+    if path is None:
+        return place
+    return f"{name}={path.name}" if name else f"{LOCAL}{path.resolve().name or 'base'}"
+
+
+def absolute_place(place: str) -> str:
+    """The same place wherever it is asked for: a path in it in full."""
+    name, path = _split(place)
+    if path is None:
+        return place
+    return f"{name}={path.resolve()}" if name else str(path.resolve())
+
+
+def path_in(place: str) -> Path | None:
+    """The path that a place holds, None where it holds none that exists."""
+    return _split(place)[1]
+
+
+def _split(place: str) -> tuple[str, Path | None]:
+    """(name, path) of NAME=FILE, ("", path) of a folder, (place, None) of what is on no disk."""
+    if place == EMBEDDED:
+        return place, None
+    folder = Path(place).expanduser()
+    if folder.is_dir():
+        return "", folder
+    name, equals, file = place.partition("=")
+    return (name, Path(file).expanduser()) if equals else (place, None)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a base comes from: open_clip's name for its architecture, its configuration and its weights.
+
+    folder: its checked configuration, where it is a folder, whose architecture open_clip has no name for.
+    """
+
+    name: str
+    config: dict[str, Any]
+    weights: Path
+    bpe_path: Path | None = None
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    quick_gelu: bool = False
+    folder: FolderConfig | None = None
+
+
+def locate(place: str) -> Source:
+    """The parts of the base at a place. Raises ForgeError where there is none, or it is not safetensors."""
+    name, path = _split(place)
+    if place == EMBEDDED or (path is not None and not name):
+        return _locate_folder(path or EMBEDDED_DIR)
+    if path is not None:
+        return Source(name, _architecture(name), _checkpoint(path))
+    if place.endswith((".safetensors", ".pt", ".bin", ".pth")):
+        raise ForgeError(
+            f"a checkpoint alone does not say which architecture it is: {place}",
+            hint=f"name it: --base ViT-B-16={place}, or give a folder with {CONFIG_NAME}",
+        )
+    if "/" in place and not place.startswith(("/", ".", "~")):
+        name, _, tag = place.rpartition("/")
+        return _pretrained(name, tag)
+    raise ForgeError(
+        f"no base called {place!r}: it is neither a folder nor NAME/TAG nor NAME=FILE",
+        hint="try --base embedded, --base ViT-B-16/openai, or a folder with open_clip_config.json",
+    )
+
+
+def _locate_folder(folder: Path) -> Source:
+    found = read_folder_config(folder)
+    return Source(
+        f"the folder {folder}",
+        found.config,
+        _checkpoint(folder / WEIGHTS_NAME),
+        found.bpe_path,
+        found.preprocess,
+        folder=found,
+    )
+
+
+def _architecture(name: str) -> dict[str, Any]:
+    import open_clip
+
+    # open_clip would ask the network about "hf-hub:..." and read any folder called "local-dir:...".
+    config: dict[str, Any] | None = None if ":" in name else open_clip.get_model_config(name)
+    if config is None:
+        raise ForgeError(
+            f"open_clip knows no architecture called {name!r}",
+            hint="python -c 'import open_clip; print(open_clip.list_models())' lists them",
+        )
+    return config
+
+
+def _checkpoint(path: Path) -> Path:
+    if not path.is_file():
+        raise ForgeError(f"the base's weights are missing: {path}", hint="check the path given to --base")
+    if path.suffix != ".safetensors":
+        raise ForgeError(
+            f"{path} is not safetensors; other checkpoint formats can run code when they are opened",
+            hint="convert it once, on a machine you trust, with safetensors.torch.save_file",
+        )
+    return path
+
+
+def _pretrained(name: str, tag: str) -> Source:
+    import open_clip
+
+    config = _architecture(name)
+    preset = open_clip.get_pretrained_cfg(name, tag)
+    if not preset:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise ForgeError(f"open_clip has no pretrained tag {tag!r} for {name}", hint=f"known tags: {known}")
+    try:
+        path = Path(open_clip.download_pretrained(preset))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ForgeError(
+            f"the weights of {name}/{tag} could not be fetched: {reason}",
+            hint="fetch them where there is a network, then use --base NAME=FILE.safetensors",
+        ) from error
+    preprocess = {
+        key: preset[key] for key in ("mean", "std", "interpolation", "resize_mode", "fill_color") if key in preset
+    }
+    quick_gelu = bool(preset.get("quick_gelu"))
+    if quick_gelu:
+        config["quick_gelu"] = True  # the tag's activation, not the name's: an export must say so
+    return Source(name, config, _checkpoint(path), preprocess=preprocess, quick_gelu=quick_gelu)
