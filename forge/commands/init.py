@@ -36,7 +36,10 @@ from forge.console import say
 @click.option(
     "--task-aware", is_flag=True, help="Search coefficients for every task's labels, besides the shared ones."
 )
-def command(reference: str, strategy: str, preset: str, task_aware: bool) -> None:
+@click.option(
+    "--license", "license_", metavar="EXPR", help="The model's licence, an SPDX expression such as Apache-2.0."
+)
+def command(reference: str, strategy: str, preset: str, task_aware: bool, license_: str | None) -> None:
     """Write forge.toml, an empty forge item and .gitattributes, set up the clone, and commit.
 
     The base is the frozen CLIP model that all contributions share; its fingerprint goes into forge.toml, and so
@@ -47,6 +50,7 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool) -> Non
     from forge.operations.restoring import write_whole
     from forge.repo import clone_setup
     from forge.repo.git import find_repository, git, git_succeeds, git_text
+    from forge.repo.licences import check_license
     from forge.repo.recipe import FILE_NAME as ITEM_FILE
     from forge.repo.recipe import Base, empty
     from forge.repo.recipe_text import to_json
@@ -64,6 +68,8 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool) -> Non
     attributes = ".gitattributes"
     if git_text(repo, "status", "--porcelain", "--", attributes):
         raise ForgeError(f"{attributes} has changes that are not committed", hint=f"commit {attributes} first")
+    if license_ is not None:
+        check_license(license_, "--license")
     git(repo, "var", "GIT_COMMITTER_IDENT")  # no name and address: say so before anything is written
 
     from forge.model.base import load_base
@@ -73,7 +79,7 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool) -> Non
     allowed = allow_base(repo, reference)
     reference = portable_name(reference)
     identity = Base(reference, base.fingerprint)
-    settings = choose_settings(identity, preset, strategy, task_aware)
+    settings = choose_settings(identity, preset, strategy, task_aware, license_)
     had_attributes = (repo.top / attributes).exists()
     was_set_up = clone_setup.is_installed(repo)
     paths = [SETTINGS_FILE, ITEM_FILE, attributes]

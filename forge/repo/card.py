@@ -9,6 +9,7 @@ from typing import Any
 
 from forge.errors import ForgeError
 from forge.repo.checks import check_text
+from forge.repo.licences import check_license
 from forge.repo.recipe import Base
 from forge.repo.toml_text import format_toml, parse_toml, take_table
 
@@ -27,7 +28,7 @@ class Card:
     task and labels: what it classifies; the labels are the texts that CLIP compares with, in the order of
     the class numbers. training and distillation: settings and seed. metrics: figures that the contributor
     claims. privacy: what is released, with "epsilon" only if an "accountant" computed it. other: everything
-    else in the file, kept as it is.
+    else in the file, kept as it is; its `license` must be an SPDX expression.
     """
 
     task: str
@@ -48,6 +49,13 @@ class Card:
                 "[privacy] claims an epsilon without delta and accountant",
                 hint="name delta and the accountant that computed it, or leave epsilon out",
             )
+        if self.license is not None:
+            check_license(self.license, "license")
+
+    @property
+    def license(self) -> str | None:
+        """The contribution's licence, an SPDX expression; None where the card states none."""
+        return self.other.get("license")
 
 
 def check_labels(labels: object, what: str) -> tuple[str, ...]:

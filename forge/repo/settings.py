@@ -11,6 +11,7 @@ from typing import Any
 
 from forge.errors import ForgeError
 from forge.repo.checks import check_choice
+from forge.repo.licences import check_license
 from forge.repo.recipe import METHODS, OBJECTIVES, PER, STRATEGIES, Base, check_strategy
 from forge.repo.toml_text import format_toml, parse_toml, refuse_unknown, take_table
 
@@ -115,7 +116,8 @@ class Settings:
 
     task_aware: coefficients for each task besides the shared ones. consolidate: steps by which `git forge
     commit` trains a residual on all distilled sets, 0 for none. gate: the accuracy that a task may lose on its
-    distilled images in a merge or commit before a person has to accept it; 1 turns the gate off.
+    distilled images in a merge or commit before a person has to accept it; 1 turns the gate off. license: SPDX
+    expressions, of the model and of its base, None where nobody has stated one.
     """
 
     base: Base
@@ -125,6 +127,8 @@ class Settings:
     gate: float = GATE
     search: SearchSettings = field(default_factory=SearchSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    license: str | None = None
+    base_license: str | None = None
 
     def __post_init__(self) -> None:
         check_strategy(self.strategy)
@@ -144,14 +148,17 @@ class Settings:
                 "merge.strategy mixture-output weighs whole outputs: it has no coefficient per module",
                 hint='set per = "contribution" under [search]',
             )
+        for name, stated in (("license", self.license), ("base.license", self.base_license)):
+            if stated is not None:
+                check_license(stated, name)
 
 
-def choose_settings(base: Base, preset: str, strategy: str, task_aware: bool) -> Settings:
+def choose_settings(base: Base, preset: str, strategy: str, task_aware: bool, license: str | None = None) -> Settings:
     """The settings of a new model repository: one of PRESETS, made to fit the strategy."""
     search = PRESETS[preset]
     if strategy == "mixture-output":
         search = replace(search, per="contribution")
-    return Settings(base, strategy, task_aware, search=search)
+    return Settings(base, strategy, task_aware, search=search, license=license)
 
 
 def read_settings(text: str | bytes, source: str = FILE_NAME) -> Settings:
@@ -161,22 +168,25 @@ def read_settings(text: str | bytes, source: str = FILE_NAME) -> Settings:
     """
     tables = parse_toml(text, source)
     _check_format(tables, source)
-    refuse_unknown(tables, ("format", "base", "merge", "search", "limits"), source)
+    refuse_unknown(tables, ("format", "license", "base", "merge", "search", "limits"), source)
     base, merge = take_table(tables, "base", source), take_table(tables, "merge", source)
     search, limits = take_table(tables, "search", source), take_table(tables, "limits", source)
-    refuse_unknown(base, ("reference", "fingerprint"), f"{source}: [base]")
+    refuse_unknown(base, ("reference", "fingerprint", "license"), f"{source}: [base]")
     refuse_unknown(merge, ("strategy", "task_aware", "consolidate", "gate"), f"{source}: [merge]")
     refuse_unknown(search, tuple(each.name for each in fields(SearchSettings)), f"{source}: [search]")
     refuse_unknown(limits, tuple(each.name for each in fields(LimitSettings)), f"{source}: [limits]")
     for key in ("reference", "fingerprint"):
         if key not in base:
             raise ForgeError(f"{source}: [base] has no {key}", hint=_RESTORE)
+    base_license = base.pop("license", None)
     try:
         return Settings(
             base=Base(**base),
             **merge,
             search=SearchSettings(**search),
             limits=LimitSettings(**limits),
+            license=tables.get("license"),
+            base_license=base_license,
         )
     except ForgeError as error:
         raise ForgeError(f"{source}: {error.message}", hint=error.hint or _RESTORE) from None
@@ -224,7 +234,8 @@ def to_toml(settings: Settings) -> str:
     return format_toml(
         {
             "format": FORMAT,
-            "base": asdict(settings.base),
+            "license": settings.license,
+            "base": asdict(settings.base) | {"license": settings.base_license},
             "merge": {
                 "strategy": settings.strategy,
                 "task_aware": settings.task_aware,
