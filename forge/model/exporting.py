@@ -1,10 +1,16 @@
-"""A version of the model for other tools: a PEFT folder, or a plain open_clip checkpoint."""
+"""A version of the model for other tools: a PEFT folder, or a plain open_clip checkpoint.
+
+The same model is the same bytes wherever it is exported, so that a signature over one export holds for another. So
+weights are computed on the CPU, in double precision, and added up in a fixed order: in which order a matrix product
+does that depends on the machine.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +23,12 @@ from forge.model.base import BaseModel
 from forge.model.base_config import CONFIG_NAME
 from forge.model.base_places import WEIGHTS_NAME
 from forge.model.composing import Delta, Members, Parts, compose, folded, fused_adapter, of_module
+
+# What this adapter is. The other keys of adapter_config.json have PEFT's defaults, of which each version has others.
+_CONFIG_KEYS = (
+    "base_model_name_or_path", "bias", "fan_in_fan_out", "inference_mode", "lora_alpha", "lora_dropout", "peft_type",
+    "r", "target_modules", "task_type", "use_dora", "use_rslora",
+)  # fmt: skip
 
 
 def one_delta(parts: Parts) -> Delta:
@@ -50,7 +62,7 @@ def export_peft(
     if dora:
         modules = _as_dora(modules, base)
     rank = max(module.rank for module in modules.values())
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, module in modules.items():
         padding = rank - module.rank  # modules that some contributions leave alone; zeros change nothing
         tensors[f"{KEY_PREFIX}{name}.lora_A.weight"] = torch.nn.functional.pad(module.a, (0, 0, 0, padding))
@@ -59,8 +71,9 @@ def export_peft(
             tensors[f"{KEY_PREFIX}{name}.{MAGNITUDE}"] = module.magnitude
     config = plain_config(lora_config(rank=rank, alpha=rank, dropout=0.0, modules=sorted(modules), dora=dora))
     config["base_model_name_or_path"] = f"git-forge:{base.fingerprint}"
+    config = {key: config[key] for key in _CONFIG_KEYS}
     folder.mkdir(parents=True)
-    weights = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    weights = {name: value.float().contiguous() for name, value in tensors.items()}
     (folder / "adapter_model.safetensors").write_bytes(save(weights, {"format": "pt"}))
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return "DoRA" if dora else "LoRA", rank
@@ -85,16 +98,76 @@ def concatenated(members: Members) -> dict[str, LowRank]:
     return modules
 
 
+def export_open_clip(base: BaseModel, delta: Delta, folder: Path) -> Path | None:
+    """Write an open_clip folder of base + dW (`delta_of`); returns the tokeniser's BPE file in it, if it has its own.
+
+    open_clip opens the BPE file by the name in the configuration as it stands, not beside the configuration, also for
+    `local-dir:FOLDER`. A full path there would hold for one machine and one place only, so the name alone is written:
+    `git forge` finds the file, and open_clip is told with `get_tokenizer("local-dir:FOLDER", bpe_path=...)`.
+    """
+    from safetensors.torch import save
+
+    change = {name: value.to(base.device, torch.float32) for name, value in delta.items()}
+    with folded(base.tower, change):
+        state: dict[str, Tensor] = {**base.clip.state_dict(), **packed_state(base.tower)}
+        state = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+    folder.mkdir(parents=True)
+    (folder / WEIGHTS_NAME).write_bytes(save(state, {"format": "pt"}))
+    config = json.loads(json.dumps(base.model_config))
+    words = None
+    if base.bpe_path is not None:
+        words = folder / base.bpe_path.name
+        shutil.copyfile(base.bpe_path, words)
+        config["text_cfg"]["tokenizer_kwargs"]["bpe_path"] = words.name
+    document = {"model_cfg": config, "preprocess_cfg": _json_safe(base.preprocess)}
+    (folder / CONFIG_NAME).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return words
+
+
+def delta_of(strategy: str, members: Members, *, residual: Adapter | None = None) -> dict[str, Tensor]:
+    """dW per module [out, in] of a recipe that is one set of weights, and of what a consolidation adds to it.
+
+    As composing.merged_delta, in double precision. Raises ForgeError where the recipe is several models.
+    """
+    members = _exact(_as_one_model(strategy, members))
+    terms: Members = [(fused_adapter(members), 1.0)] if strategy == "fusion" else members
+    total: dict[str, Tensor] = {}
+    for adapter, coefficient in [*terms, *_exact(_alone(residual))]:
+        for name, module in adapter.items():
+            term = of_module(coefficient, name) * _delta(module)
+            total[name] = total[name] + term if name in total else term
+    return total
+
+
 def _one_adapter(strategy: str, members: Members, residual: Adapter | None) -> Mapping[str, LowRank]:
-    if strategy == "mixture-output":
-        one_delta(compose(strategy, members))
-        # What is left has one model of any weight, and weights are relative.
-        members = [(adapter, 1.0) for adapter, coefficient in members if coefficient]
-    extra = [(residual, 1.0)] if residual is not None else []
+    members, extra = _exact(_as_one_model(strategy, members)), _exact(_alone(residual))
     if strategy != "fusion":
         return concatenated([*members, *extra])
     fused = fused_adapter(members)
     return concatenated([(fused, 1.0), *extra]) if extra else fused
+
+
+def _as_one_model(strategy: str, members: Members) -> Members:
+    if strategy != "mixture-output":
+        return members
+    one_delta(compose(strategy, members))
+    # What is left has one model of any weight, and weights are relative.
+    return [(adapter, 1.0) for adapter, coefficient in members if coefficient]
+
+
+def _alone(adapter: Adapter | None) -> Members:
+    return [] if adapter is None else [(adapter, 1.0)]
+
+
+def _exact(members: Members) -> Members:
+    """The same adapters in double precision, on the CPU."""
+    return [({name: _double(module) for name, module in adapter.items()}, c) for adapter, c in members]
+
+
+def _double(module: LowRank) -> LowRank:
+    magnitude = module.magnitude.cpu().double() if module.magnitude is not None else None
+    weight = module.weight.detach().cpu().double() if module.weight is not None else None
+    return replace(module, a=module.a.cpu().double(), b=module.b.cpu().double(), magnitude=magnitude, weight=weight)
 
 
 def _side_by_side(parts: Sequence[tuple[LowRank, float]]) -> LowRank:
@@ -105,11 +178,11 @@ def _side_by_side(parts: Sequence[tuple[LowRank, float]]) -> LowRank:
     weight = next((module.weight for module, _ in parts if module.weight is not None), None)
     if weight is None:
         return LowRank(a, torch.cat([c * module.scaling * module.b for module, c in parts], dim=1), 1.0)
-    scales = [module.row_scale() for module, _ in parts]
+    scales = [_row_scale(module) for module, _ in parts]
     total = 1 + torch.stack([c * (rows - 1) for rows, (_, c) in zip(scales, parts, strict=True)]).sum(0)
     blocks = [c * module.scaling * rows[:, None] * module.b for rows, (module, c) in zip(scales, parts, strict=True)]
     b = torch.cat(blocks, dim=1) / total[:, None]
-    return LowRank(a, b, 1.0, total * torch.linalg.vector_norm(weight + b @ a, dim=1), weight)
+    return LowRank(a, b, 1.0, total * _row_norms(weight + _product(b, a)), weight)
 
 
 def _as_dora(modules: Mapping[str, LowRank], base: BaseModel) -> dict[str, LowRank]:
@@ -118,9 +191,9 @@ def _as_dora(modules: Mapping[str, LowRank], base: BaseModel) -> dict[str, LowRa
     converted = {}
     for name, module in modules.items():
         if module.magnitude is None:
-            norms = torch.linalg.vector_norm(weights[name] + module.delta(), dim=1)
-            module = LowRank(module.a, module.b, module.scaling, norms, weights[name])
-        if not bool(torch.isfinite(module.delta()).all()):
+            weight = weights[name].cpu().double()
+            module = replace(module, magnitude=_row_norms(weight + _delta(module)), weight=weight)
+        if not bool(torch.isfinite(_delta(module)).all()):
             raise ForgeError(
                 f"no single DoRA does what this model does: it takes the base's weights of an output feature of "
                 f"{name} out entirely",
@@ -130,22 +203,35 @@ def _as_dora(modules: Mapping[str, LowRank], base: BaseModel) -> dict[str, LowRa
     return converted
 
 
-def export_open_clip(base: BaseModel, delta: Delta, folder: Path, *, final: Path) -> None:
-    """Write an open_clip folder of base + dW, to be used at `final` (`local-dir:FINAL`), BPE file included."""
-    from safetensors.torch import save
+def _delta(module: LowRank) -> Tensor:
+    """As LowRank.delta."""
+    product = module.scaling * _product(module.b, module.a)
+    if module.weight is None:
+        return product
+    return _row_scale(module)[:, None] * (module.weight + product) - module.weight
 
-    with folded(base.tower, delta):
-        state: dict[str, Tensor] = {**base.clip.state_dict(), **packed_state(base.tower)}
-        state = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
-    folder.mkdir(parents=True)
-    (folder / WEIGHTS_NAME).write_bytes(save(state, {"format": "pt"}))
-    config = json.loads(json.dumps(base.model_config))
-    if base.bpe_path is not None:
-        shutil.copyfile(base.bpe_path, folder / base.bpe_path.name)
-        # open_clip opens this path as it stands, so it is absolute; `git forge` reads it beside the config.
-        config["text_cfg"]["tokenizer_kwargs"]["bpe_path"] = str((final / base.bpe_path.name).resolve())
-    document = {"model_cfg": config, "preprocess_cfg": _json_safe(base.preprocess)}
-    (folder / CONFIG_NAME).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+def _row_scale(module: LowRank) -> Tensor:
+    """As LowRank.row_scale."""
+    if module.magnitude is None or module.weight is None:
+        return torch.ones_like(module.b[:, 0])
+    return module.magnitude / _row_norms(module.weight + module.scaling * _product(module.b, module.a))
+
+
+def _product(b: Tensor, a: Tensor) -> Tensor:
+    """B A [out, in], added up in the order of the ranks."""
+    total = torch.zeros(b.shape[0], a.shape[1], dtype=b.dtype)
+    for column, row in zip(b.T, a, strict=True):
+        total += column[:, None] * row
+    return total
+
+
+def _row_norms(matrix: Tensor) -> Tensor:
+    """[out]: the lengths of the rows of [out, in], added up in the order of the columns."""
+    total = torch.zeros(matrix.shape[0], dtype=matrix.dtype)
+    for column in (matrix * matrix).T.contiguous():
+        total += column
+    return total.sqrt()
 
 
 def _json_safe(preprocess: dict[str, object]) -> dict[str, object]:

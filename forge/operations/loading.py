@@ -29,11 +29,17 @@ ReadBlobs = Callable[[Iterable[str]], Mapping[str, bytes]]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A version of the model, materialised: the base and what the recipe makes of it."""
+    """A version of the model, materialised: the base and what the recipe makes of it.
+
+    adapters: those of the contributions in it by name. residual: what a consolidation adds to the part that all tasks
+    share.
+    """
 
     base: BaseModel
     item: ForgeItem
     model: Model
+    adapters: Mapping[str, Adapter]
+    residual: Adapter | None
 
 
 def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:
@@ -91,7 +97,8 @@ def load_model(
     adapters = load_adapters(base, entries, blob_reader(repo, limits))
     labels = {score.task: score.labels for score in item.scores}
     residual = load_residual(base, item, blob_reader(repo, limits)) if contribution is None else None
-    return LoadedModel(base, item, compose_model(base, item.strategy, entries, adapters, labels, residual))
+    model = compose_model(base, item.strategy, entries, adapters, labels, residual)
+    return LoadedModel(base, item, model, adapters, residual)
 
 
 def load_residual(base: BaseModel, item: ForgeItem, read: ReadBlobs) -> Adapter | None:

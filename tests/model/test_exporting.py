@@ -22,7 +22,7 @@ from forge.model.adapters import Adapter, LowRank, parameter_count
 from forge.model.attention import VisualTower
 from forge.model.base import BaseModel, load_base
 from forge.model.composing import compose, folded, merged_delta
-from forge.model.exporting import concatenated, export_open_clip, export_peft, one_delta
+from forge.model.exporting import concatenated, delta_of, export_open_clip, export_peft, one_delta
 
 MakeAdapter = Callable[..., Path]
 ReadAdapter = Callable[[Path], Adapter]
@@ -102,7 +102,7 @@ def test_open_clip_loads_the_folded_model(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "exported"
-    export_open_clip(base, merged_delta(strategy, members), folder, final=folder)
+    assert export_open_clip(base, delta_of(strategy, members), folder) is None
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_open_clip_loads_the_folded_model(
 
 
 def test_the_base_exported_is_the_base(base: BaseModel, base_folder: Path, tmp_path: Path) -> None:
-    export_open_clip(base, {}, tmp_path / "out", final=tmp_path / "out")
+    export_open_clip(base, {}, tmp_path / "out")
     before, after = (load_file(folder / "open_clip_model.safetensors") for folder in (base_folder, tmp_path / "out"))
     assert sorted(after) == sorted(before)
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -131,15 +131,15 @@ def test_the_words_of_the_tokeniser_go_along(base_folder: Path, tmp_path: Path) 
     config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"bpe_path": "words.txt.gz"}
     (source / "open_clip_config.json").write_text(json.dumps(config))
     base = load_base(str(source))
-    unfinished, final = tmp_path / "unfinished", tmp_path / "final"
-    export_open_clip(base, {}, unfinished, final=final)
+    words = export_open_clip(base, {}, tmp_path / "out")
     shutil.rmtree(source)
-    unfinished.rename(final)
-    tokens = open_clip.get_tokenizer(f"local-dir:{final}")(LABELS)
+    assert words == tmp_path / "out" / "words.txt.gz"
+    written = json.loads((tmp_path / "out" / "open_clip_config.json").read_text())
+    assert written["model_cfg"]["text_cfg"]["tokenizer_kwargs"] == {"bpe_path": "words.txt.gz"}
+    moved = (tmp_path / "out").rename(tmp_path / "moved")
+    tokens = open_clip.get_tokenizer(f"local-dir:{moved}", bpe_path=str(moved / "words.txt.gz"))(LABELS)
     assert torch.equal(tokens, base.tokenizer(LABELS))
-    assert load_base(str(final)).fingerprint == base.fingerprint
-    final.rename(tmp_path / "moved")  # git forge reads it beside the configuration, wherever that is
-    assert load_base(str(tmp_path / "moved")).fingerprint == base.fingerprint
+    assert load_base(str(moved)).fingerprint == base.fingerprint
 
 
 # Coefficients per module, output level, consolidation.
@@ -179,7 +179,7 @@ def test_several_models_are_not_exported_as_one(
     assert "git forge predict" in (caught.value.hint or "")
     assert not (tmp_path / "out").exists()
     with pytest.raises(ForgeError, match="mixture-output weighs the predictions of 3 models"):
-        one_delta(compose("mixture-output", weighed))
+        delta_of("mixture-output", weighed)
 
 
 @pytest.mark.parametrize("coefficient", [0.3, 1.0, 2.0])

@@ -9,14 +9,14 @@ import pytest
 from story.hospitals import ITEM, Merged, copy_repository, forge, forge_ok, git_ok
 from story.test_strategies import embedded, tower
 
-from forge.repo.recipe import ForgeItem
+from forge.repo.recipe import Consolidation, ForgeItem
 from forge.repo.recipe_text import from_json, to_json
 
 
 def with_item(top: Path, item: ForgeItem) -> Path:
     """The repository with this recipe committed."""
     (top / ITEM).write_bytes(to_json(item).encode())
-    git_ok(top, "commit", "--quiet", "--no-verify", "-am", "Another recipe")
+    git_ok(top, "commit", "--quiet", "--no-verify", "--allow-empty", "-am", "Another recipe")
     return top
 
 
@@ -66,6 +66,28 @@ def test_a_task_aware_model_is_exported_for_a_task(top: Path, base_folder: Path,
         wanted, abs=2e-5
     )
     assert embedded(tower(tmp_path / "checkpoint")) == pytest.approx(wanted, abs=2e-5)
+
+
+def test_a_consolidation_belongs_to_what_all_tasks_share(top: Path, tmp_path: Path) -> None:
+    """As `git forge evaluate` has it: the weights of a task are without it, in both forms."""
+    item = read_item(top)
+    breast, colon = item.contributions
+    made = Consolidation(breast.adapter, breast.config, 1, 1e-3, 0, 0.5, 0.4)
+    tasks = (replace(breast, tasks={"breast": 1.0}), replace(colon, tasks={"breast": 0.5}))
+    for name, recipe in (
+        ("shared", item),
+        ("consolidated", replace(item, consolidation=made)),
+        ("task", replace(item, contributions=tasks)),
+        ("task-consolidated", replace(item, contributions=tasks, consolidation=made)),
+    ):
+        with_item(top, recipe)
+        options = ("--task", "breast") if name.startswith("task") else ()
+        for form in ("peft", "open_clip"):
+            forge_ok(top, "export", tmp_path / form / name, "--format", form, *options)
+    for form, weights in (("peft", "adapter_model"), ("open_clip", "open_clip_model")):
+        found = {path.name: (path / f"{weights}.safetensors").read_bytes() for path in (tmp_path / form).iterdir()}
+        assert found["task"] == found["task-consolidated"]
+        assert found["shared"] != found["consolidated"]
 
 
 def test_a_task_of_a_model_that_is_not_task_aware(top: Path, tmp_path: Path) -> None:
