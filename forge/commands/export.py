@@ -13,7 +13,8 @@ from forge.console import say
 @click.argument("arguments", nargs=-1, required=True, metavar="[REV] DIR")
 @click.option("--format", "form", type=click.Choice(["peft", "open_clip"]), required=True)
 @click.option("--task", metavar="TEXT", help="Of a task-aware model: the weights it has for this task.")
-def command(arguments: tuple[str, ...], form: str, task: str | None) -> None:
+@click.option("--bom", is_flag=True, help="Also write bom.cdx.json: what the model is made of, as CycloneDX ML-BOM.")
+def command(arguments: tuple[str, ...], form: str, task: str | None, bom: bool) -> None:
     """Write the model of REV (HEAD) into the new folder DIR.
 
     peft: one LoRA or DoRA that does what the recipe does; with Fusion the fused adapter, with Mixture the exact
@@ -29,7 +30,7 @@ def command(arguments: tuple[str, ...], form: str, task: str | None) -> None:
         raise click.UsageError("give a REV and a DIR, or a DIR alone")
     rev, target = ("HEAD", arguments[0]) if len(arguments) == 1 else arguments
     folder = Path(target)
-    done = export_model(find_repository(), rev, folder, form, task=task)
+    done = export_model(find_repository(), rev, folder, form, task=task, bill=bom)
     place = f"local-dir:{folder}"
     if done.adapter is not None:
         kind, rank = done.adapter

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from forge.errors import ForgeError
+from forge.operations.bills import FILE_NAME as BILL
+from forge.operations.bills import bill_of
 from forge.operations.loading import load_model
 from forge.repo.git import Repository
 from forge.repo.places import read_item, read_settings_of, resolve
@@ -32,10 +36,13 @@ def export_model(
     form: str,
     *,
     task: str | None = None,
+    bill: bool = False,
+    signers: Mapping[str, str | None] | None = None,
 ) -> Exported:
     """Write the model of a revision into the new folder; the same commit gives the same bytes.
 
-    task: of a task-aware model, the one whose weights are written. The folder is whole or not there.
+    task: of a task-aware model, the one whose weights are written. bill: also write its bill of materials, which
+    names `signers` by contribution. The folder is whole or not there.
     """
     if folder.exists():
         raise ForgeError(f"{folder} exists already", hint="give the name of a new folder")
@@ -61,6 +68,9 @@ def export_model(
         else:
             delta = delta_of(item.strategy, members, residual=residual)
             words = export_open_clip(loaded.base, delta, made)
+        if bill:
+            files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(made.iterdir())}
+            (made / BILL).write_bytes(bill_of(repo, commit, item, signers, files, task=task))
         shutil.move(made, folder)
     return Exported(item.base, adapter, words.name if words is not None else None)
 

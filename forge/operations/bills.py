@@ -1,0 +1,124 @@
+"""The bill of materials of a version: what its commit says of everything that the model is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from forge.errors import ForgeError
+from forge.operations.loading import ReadBlobs, blob_reader
+from forge.repo.bill import Bill, Contributed, Material, to_cyclonedx
+from forge.repo.card import read_card
+from forge.repo.consolidation import PATHS, consolidation_problems
+from forge.repo.contribution import (
+    ADAPTER_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    DISTILLED_FILE,
+    disagreements,
+    find_files,
+    path_of,
+)
+from forge.repo.git import Repository, git_text
+from forge.repo.payloads import check_adapter_config, check_distilled
+from forge.repo.places import read_settings_of, resolve
+from forge.repo.recipe import Base, Entry, ForgeItem
+from forge.repo.settings import LimitSettings, Settings
+
+FILE_NAME = "bom.cdx.json"
+EMBEDDED_LICENSE = "Apache-2.0"  # forge/model/embedded/MODEL_CARD.md
+
+
+def bill_of(
+    repo: Repository,
+    rev: str,
+    item: ForgeItem,
+    signers: Mapping[str, str | None] | None,
+    files: Mapping[str, str],
+    *,
+    task: str | None = None,
+) -> bytes:
+    """bom.cdx.json of the model of a revision, whose forge item is `item`, exported as `files` (name -> SHA-256).
+
+    signers: who has signed each contribution, by its name. task: of a task-aware model, whose weights the files hold.
+    Raises ForgeError where the tree has other contributions than the item names: a licence that stands in a card
+    would then be said of files that it does not belong to.
+    """
+    commit = resolve(repo, rev)
+    problems = disagreements(repo, commit) + consolidation_problems(repo, commit, item)
+    if problems:
+        raise ForgeError(
+            f"no bill of materials for {rev}: {problems[0]}", hint=f"see what is wrong with it: git forge verify {rev}"
+        )
+    settings = read_settings_of(repo, commit)
+    read = blob_reader(repo, settings.limits)
+    contributions = tuple(
+        _contributed(repo, commit, entry, (signers or {}).get(entry.name), read, settings.limits)
+        for entry in item.contributions
+    )
+    bill = Bill(
+        commit, _committed(repo, commit), item, contributions, _consolidation(item, read), task, settings.license,
+        _base_license(item.base, settings), files,
+    )  # fmt: skip
+    return to_cyclonedx(bill).encode("ascii")
+
+
+def _consolidation(item: ForgeItem, read: ReadBlobs) -> tuple[Material, ...]:
+    if item.consolidation is None:
+        return ()
+    ids = {part: getattr(item.consolidation, part) for part in ("adapter", "config")}
+    blobs = read(ids.values())
+    return tuple(_material(PATHS[part], blob, blobs) for part, blob in ids.items())
+
+
+def _contributed(
+    repo: Repository, commit: str, entry: Entry, signer: str | None, read: ReadBlobs, limits: LimitSettings
+) -> Contributed:
+    name, found = entry.name, find_files(repo, entry.name, commit)
+    if CARD_FILE not in found.blobs:
+        raise ForgeError(f"{found.described(CARD_FILE)} is missing", hint=f"take it in again: git forge add {name}")
+    blobs = read(found.blobs.values())
+    materials = {file: _material(path_of(name, file), blob, blobs) for file, blob in found.blobs.items()}
+    config = check_adapter_config(blobs[entry.config], found.described(CONFIG_FILE))
+    distilled = check_distilled(blobs[entry.distilled], found.described(DISTILLED_FILE), limits.distilled_images)
+    card = read_card(blobs[found.blobs[CARD_FILE]], found.described(CARD_FILE))
+    return Contributed(
+        entry,
+        adapter=materials[ADAPTER_FILE],
+        config=materials[CONFIG_FILE],
+        distilled=materials[DISTILLED_FILE],
+        kind=f"{config.kind} r {config.rank}",
+        task=distilled.task,
+        labels=distilled.labels,
+        images=distilled.images,
+        card=materials[CARD_FILE],
+        license=card.license,
+        signer=signer,
+    )
+
+
+def _material(path: str, blob: str, contents: Mapping[str, bytes]) -> Material:
+    return Material(path, blob, hashlib.sha256(contents[blob]).hexdigest())
+
+
+def _committed(repo: Repository, commit: str) -> datetime:
+    """When a commit was made, by its committer."""
+    said = git_text(repo, "-c", "log.showSignature=false", "log", "-1", "--format=%ct", commit)
+    try:
+        return datetime.fromtimestamp(int(said), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise ForgeError(f"commit {commit} has a date that no calendar knows: {said[:40]}") from None
+
+
+def _base_license(base: Base, settings: Settings) -> str | None:
+    """The base's licence: the embedded one's is known, by its weights and not by its name; of others what is stated."""
+    return EMBEDDED_LICENSE if base.fingerprint == _embedded_fingerprint() else settings.base_license
+
+
+@lru_cache(maxsize=1)
+def _embedded_fingerprint() -> str:
+    from forge.model.base import EMBEDDED, load_base
+
+    return load_base(EMBEDDED).fingerprint
