@@ -119,6 +119,7 @@ def _base_license(base: Base, settings: Settings) -> str | None:
 
 @lru_cache(maxsize=1)
 def _embedded_fingerprint() -> str:
-    from forge.model.base import EMBEDDED, load_base
+    from forge.model.base import load_base
+    from forge.model.base_places import EMBEDDED
 
     return load_base(EMBEDDED).fingerprint
