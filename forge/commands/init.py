@@ -47,8 +47,8 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
     """
     from forge.errors import ForgeError
     from forge.operations.bases import allow_base, forbid_base
-    from forge.operations.restoring import write_whole
     from forge.repo import clone_setup
+    from forge.repo.files import write_whole
     from forge.repo.git import find_repository, git, git_succeeds, git_text
     from forge.repo.licences import check_license
     from forge.repo.recipe import FILE_NAME as ITEM_FILE
@@ -80,7 +80,7 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
     reference = portable_name(reference)
     identity = Base(reference, base.fingerprint)
     settings = choose_settings(identity, preset, strategy, task_aware, license_)
-    had_attributes = (repo.top / attributes).exists()
+    had_attributes = os.path.lexists(repo.top / attributes)
     was_set_up = clone_setup.is_installed(repo)
     paths = [SETTINGS_FILE, ITEM_FILE, attributes]
     try:

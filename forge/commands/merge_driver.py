@@ -25,6 +25,7 @@ from forge.errors import ExitCode, ForgeError
 @click.argument("path", default="forge-item.json")
 def command(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> None:
     """Merge the forge items of ANCESTOR, OURS and THEIRS into OURS by searching their coefficients."""
+    from forge.repo.files import write_whole
     from forge.repo.git import find_repository
     from forge.repo.leftovers import tidy_merge_files
     from forge.repo.lock import driver_lock, sharing
@@ -41,12 +42,7 @@ def command(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) ->
         _tidy_after_git((ancestor, ours, theirs))
         raise
     # In one step: a driver that is killed leaves either the old file or the whole new one.
-    finished = ours.with_name(f"{ours.name}.forge")
-    try:
-        finished.write_text(merged, encoding="utf-8")
-        finished.replace(ours)
-    finally:
-        finished.unlink(missing_ok=True)  # of a full disk
+    write_whole(ours, merged.encode())
 
 
 def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> str:
@@ -55,10 +51,10 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     from forge.repo.recipe_text import from_json, to_json
     from forge.repo.storage import is_kept_in_both, stored_alike
 
-    text = ancestor.read_bytes()
+    text = _read(ancestor)
     before = from_json(text, f"{path} (ancestor)") if text.strip() else None  # empty: added on both sides
-    mine = from_json(ours.read_bytes(), f"{path} (ours)")
-    other = from_json(theirs.read_bytes(), f"{path} (theirs)")
+    mine = from_json(_read(ours), f"{path} (ours)")
+    other = from_json(_read(theirs), f"{path} (theirs)")
     repo = find_repository()
     # A file that one side keeps in git-lfs and the other in git is the same file: it was not replaced.
     before, mine, other = stored_alike(repo, before, mine, other)
@@ -86,6 +82,16 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     for line in trailer_lines(item, mine):
         say(line, err=True)
     return to_json(item)
+
+
+def _read(file: Path) -> bytes:
+    from forge.repo.files import read_plain_file
+    from forge.repo.recipe_text import MAX_BYTES
+
+    content = read_plain_file(file, MAX_BYTES)
+    if content is None:
+        raise ForgeError(f"{file} is not there", hint="git calls this by itself: see git config merge.forge.driver")
+    return content
 
 
 _ACCEPT = (

@@ -14,7 +14,7 @@ from forge.operations.consolidating import consolidated, without_consolidation
 from forge.operations.contributing import write_files
 from forge.operations.folding import fold
 from forge.operations.loading import ReadBlobs, blob_reader
-from forge.operations.restoring import restored_on_failure, write_whole
+from forge.operations.restoring import restored_on_failure
 from forge.repo.consolidation import FOLDER as CONSOLIDATION
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
 from forge.repo.contribution import (
@@ -26,6 +26,7 @@ from forge.repo.contribution import (
     find_all,
     path_of,
 )
+from forge.repo.files import write_whole
 from forge.repo.gate import pass_gate
 from forge.repo.git import Repository, git, git_succeeds, git_text
 from forge.repo.in_progress import refuse_unfinished

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forge.errors import ForgeError
-from forge.operations.restoring import write_whole
 from forge.repo.card import Card, check_labels, read_card, to_toml
 from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
+from forge.repo.files import read_plain_file, write_whole
 from forge.repo.git import Repository
 from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.recipe import Base
 from forge.repo.safetensors_format import load_numpy, to_bytes
+from forge.repo.toml_text import MAX_BYTES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,8 +36,9 @@ def contribution_folder(repo: Repository, name: str) -> Path:
 
 def existing_card(repo: Repository, name: str) -> Card | None:
     """The card of contributions/NAME in the work tree, if there is one."""
-    path = contribution_folder(repo, name) / CARD_FILE
-    return read_card(path.read_bytes(), path_of(name, CARD_FILE)) if path.is_file() else None
+    path = path_of(name, CARD_FILE)
+    text = read_plain_file(contribution_folder(repo, name) / CARD_FILE, MAX_BYTES, path)
+    return None if text is None else read_card(text, path)
 
 
 def choose_labels(given: Sequence[str], card: Card | None, classes: Sequence[str], source: str) -> tuple[str, ...]:

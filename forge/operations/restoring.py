@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from forge.errors import ForgeError
+from forge.repo.files import is_plain_file
 from forge.repo.git import Repository, git_text
-from forge.repo.leftovers import KEPT_FOLDER, UNFINISHED
+from forge.repo.leftovers import KEPT_FOLDER
 
 
 @contextmanager
@@ -18,10 +20,15 @@ def restored_on_failure(repo: Repository, head: str, paths: Iterable[str]) -> It
 
     They are copied first and moved back, so that putting them back needs no room on the disk. Not where HEAD is no
     longer `head`. Then the commit was made all the same, and Ctrl-C came after it, or another git has made one: the
-    files belong to that. Only for who holds the lock of the work tree.
+    files belong to that. Only for who holds the lock of the work tree. Raises ForgeError, before the block, for a link
+    at one of the paths.
     """
     index, kept = repo.git_dir / "index", repo.git_dir / KEPT_FOLDER
     written = [repo.top / path for path in paths]
+    for path in written:
+        if os.path.lexists(path) and not is_plain_file(path):
+            shown = path.relative_to(repo.top)
+            raise ForgeError(f"{shown} is not a plain file", hint="put the file itself there, not a link")
     copies = {path: kept / str(number) for number, path in enumerate(written) if path.is_file()}
     kept.mkdir()  # tidy() took away what a killed process may have left
     try:
@@ -41,16 +48,6 @@ def restored_on_failure(repo: Repository, head: str, paths: Iterable[str]) -> It
             raise
     finally:
         shutil.rmtree(kept, ignore_errors=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file in one step: one that is killed leaves the old file or the new one."""
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _put_back_index(index: Path, kept: Path) -> None:

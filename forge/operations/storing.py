@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from forge.errors import ForgeError
-from forge.operations.restoring import restored_on_failure, write_whole
+from forge.operations.restoring import restored_on_failure
 from forge.repo import lfs
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
 from forge.repo.contribution import ENTRY_PARTS, FOLDER, check_contribution, disagreements, path_of
+from forge.repo.files import read_plain_file, write_whole
 from forge.repo.git import Repository, git, git_succeeds, git_text, hash_object, read_blob
 from forge.repo.in_progress import refuse_unfinished
 from forge.repo.leftovers import alone_in_work_tree
@@ -117,8 +118,7 @@ def _prepare(
     for path, (mode, blob) in listed.items():
         kept = read_blob(repo, blob, limits.file_bytes)
         content = lfs.follow(repo, kept, path, limits.file_bytes)
-        file = repo.top / path
-        here = file.read_bytes() if file.is_file() and not file.is_symlink() else None
+        here = read_plain_file(repo.top / path, limits.file_bytes, path)
         # A payload of the other storage looks changed to git until it is moved: what counts is the content.
         if path in changed and here not in (kept, content):
             raise _uncommitted(path)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import forge
 from forge.errors import ForgeError
+from forge.repo.files import write_whole
 from forge.repo.git import Repository, git, git_text
 
 HOOKS = ("prepare-commit-msg", "pre-push")  # of a clone; only those that have something to do
@@ -111,7 +112,8 @@ def install_hooks(repo: Repository, program: str, names: Iterable[str] = HOOKS) 
         places = [place for place in _places(folder, names) if place.hook not in versioned]
         for place in places:
             target = _make_room(place)
-            _write(target, hook_text(place.name, program))
+            # In one step: a hook may be running while it is installed again.
+            write_whole(target, hook_text(place.name, program).encode(), mode=0o755)
             if target == place.legacy or os.path.lexists(place.kept):
                 chained.append(place.name)
         _hide(repo, [file for place in places for file in (place.hook, place.kept)])
@@ -202,17 +204,6 @@ def _works(hook: Path | None) -> bool:
             executable = shlex.split(line.removeprefix("program="))
             return len(executable) == 1 and os.access(executable[0], os.X_OK)
     return False
-
-
-def _write(hook: Path, text: str) -> None:
-    """Replace in one step: a hook may be running while it is installed again."""
-    partial = hook.with_name(f"{hook.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.chmod(0o755)
-        partial.replace(hook)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _content(file: Path) -> bytes:

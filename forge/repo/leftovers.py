@@ -9,14 +9,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from forge.repo import lock
+from forge.repo.files import UNFINISHED, is_plain_file
 from forge.repo.git import Repository
 
 KEPT_FOLDER = "before-forge"  # in the git folder: what git forge commit puts back if it fails
-UNFINISHED = ".unfinished"  # ends the name of a file that is being written beside the one it will replace
 MERGE_FILE = ".merge_file_"  # how git begins the name of what it hands to a merge driver, in the top folder
 ITEM_START = b'{\n  "digest"'
 ENOUGH = 60.0  # seconds: far longer than a driver needs to start and to say that it is at work
 
+_WRITTEN_AT_TOP = ("forge-item.json", "forge.toml", ".gitattributes", ".merge_file_")
 _WRITTEN_IN = ("contributions/*", "consolidation")
 
 
@@ -30,11 +31,11 @@ def alone_in_work_tree(repo: Repository, doing: str, *, wait: bool = False) -> I
 
 def tidy(repo: Repository) -> list[str]:
     """Remove leftovers, and say which; only for who holds the lock of the work tree."""
-    found = [repo.top / f".{name}{UNFINISHED}" for name in ("forge-item.json", ".gitattributes")]
+    found = [path for name in _WRITTEN_AT_TOP for path in repo.top.glob(f".{name}*{UNFINISHED}")]
     for folder in _WRITTEN_IN:
         # Linked folders lead elsewhere: nothing there is ours to remove.
         found += [path for path in repo.top.glob(f"{folder}/.*{UNFINISHED}") if not _through_link(repo, path)]
-    gone = [path for path in found if path.is_file() and not path.is_symlink() and _removed(path)]
+    gone = [path for path in found if is_plain_file(path) and _removed(path)]
     shutil.rmtree(repo.git_dir / KEPT_FOLDER, ignore_errors=True)
     if not (repo.git_dir / "index.lock").exists():  # else git may be in the middle of a merge
         gone += tidy_merge_files(repo)
@@ -56,7 +57,7 @@ def tidy_merge_files(repo: Repository, keep: Collection[str] = ()) -> list[Path]
 
 def _is_old_item(path: Path) -> bool:
     with suppress(OSError):
-        if path.is_symlink() or not path.is_file() or time.time() - path.stat().st_mtime < ENOUGH:
+        if not is_plain_file(path) or time.time() - path.stat().st_mtime < ENOUGH:
             return False
         with path.open("rb") as file:
             start = file.read(len(ITEM_START))

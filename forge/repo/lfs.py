@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from forge.errors import ForgeError
+from forge.repo.files import is_plain_file
 from forge.repo.git import BLOB_LIMIT, Repository, environment, git, git_succeeds, git_text, read_blobs, read_path
 from forge.repo.places import pushed_commits
 
@@ -131,7 +132,7 @@ def objects_here(repo: Repository, pointers: Iterable[Pointer]) -> set[str]:
 
 def is_pointer_file(path: Path) -> bool:
     """Whether a file on disk is a pointer where the content should be."""
-    if path.is_symlink() or not path.is_file():
+    if not is_plain_file(path):
         return False
     with path.open("rb") as stream:
         return stream.read(len(START)) == START

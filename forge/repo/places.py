@@ -14,12 +14,14 @@ from pathlib import Path, PurePosixPath
 
 from forge.errors import ForgeError
 from forge.repo import git as git_side
+from forge.repo.files import read_plain_file
 from forge.repo.git import Repository
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import ForgeItem
-from forge.repo.recipe_text import from_json
+from forge.repo.recipe_text import MAX_BYTES, from_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import Settings, load_settings, not_a_model_repository, read_settings
+from forge.repo.toml_text import MAX_BYTES as MAX_TOML
 from forge.text import printable
 
 INDEX = ":"
@@ -99,22 +101,11 @@ def read_file(repo: Repository, place: Place, path: str, limit: int = git_side.B
     if place is not None:
         rev = place if place == INDEX else resolve(repo, place)
         return git_side.read_path(repo, rev, path, limit)
-    file = repo.top / path
-    try:
-        found = file.lstat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ForgeError(f"{path} is not a plain file", hint="put the file itself there, not a link")
-        if found.st_size > limit:
-            raise ForgeError(
-                f"{path} has {found.st_size:,} bytes, more than the limit of {limit:,}",
-                hint="raise limits.file_mebibytes in forge.toml if you trust where it comes from",
-            )
-        return file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    content = read_plain_file(repo.top / path, limit, path)
+    if content is None:
         kept_out = _list_index(repo, path).get(path)
         return git_side.read_path(repo, INDEX, path, limit) if kept_out and kept_out.sparse else None
-    except OSError as error:
-        raise ForgeError(f"cannot read {path}: {error.strerror}") from None
+    return content
 
 
 def read_item(repo: Repository, place: Place) -> ForgeItem:
@@ -131,7 +122,7 @@ def read_item(repo: Repository, place: Place) -> ForgeItem:
 
 def find_item(repo: Repository, place: Place) -> ForgeItem | None:
     """As read_item, with None where there is no forge item."""
-    text = read_file(repo, place, ITEM_FILE)
+    text = read_file(repo, place, ITEM_FILE, MAX_BYTES)
     return None if text is None else from_json(text, described(place, ITEM_FILE))
 
 
@@ -139,7 +130,7 @@ def read_settings_of(repo: Repository, place: Place) -> Settings:
     """forge.toml of a place. Raises ForgeError where there is none."""
     if place is None:
         return load_settings(repo.top)
-    text = read_file(repo, place, SETTINGS_FILE)
+    text = read_file(repo, place, SETTINGS_FILE, MAX_TOML)
     if text is None:
         raise not_a_model_repository("the index" if place == INDEX else place)
     return read_settings(text, described(place, SETTINGS_FILE))

@@ -11,9 +11,10 @@ from typing import Any
 
 from forge.errors import ForgeError
 from forge.repo.checks import check_choice
+from forge.repo.files import read_plain_file
 from forge.repo.licences import check_license
 from forge.repo.recipe import METHODS, OBJECTIVES, PER, STRATEGIES, Base, check_strategy
-from forge.repo.toml_text import format_toml, parse_toml, refuse_unknown, take_table
+from forge.repo.toml_text import MAX_BYTES, format_toml, parse_toml, refuse_unknown, take_table
 
 FILE_NAME = "forge.toml"
 FORMAT = 1
@@ -212,12 +213,9 @@ def load_settings(top: Path) -> Settings:
 
     Raises ForgeError where there is no forge.toml: this is no model repository (yet).
     """
-    try:
-        text = (top / FILE_NAME).read_bytes()
-    except FileNotFoundError:
-        raise not_a_model_repository(str(top)) from None
-    except OSError as error:
-        raise ForgeError(f"cannot read {FILE_NAME}: {error.strerror}") from None
+    text = read_plain_file(top / FILE_NAME, MAX_BYTES, FILE_NAME)
+    if text is None:
+        raise not_a_model_repository(str(top))
     return read_settings(text)
 
 

@@ -14,12 +14,14 @@ from typing import Literal, get_args
 
 from forge.errors import ForgeError
 from forge.repo import lfs
+from forge.repo.files import read_plain_file, write_whole
 from forge.repo.git import Repository, git, read_blob, read_blobs
 from forge.repo.recipe import Entry, ForgeItem
 
 Storage = Literal["git", "lfs"]
 STORAGES: tuple[Storage, ...] = get_args(Storage)
 ATTRIBUTES_FILE = ".gitattributes"
+MAX_ATTRIBUTES = 100 * 2**20  # bytes: git reads no larger one
 
 # `-text`: no line end conversion may touch tensors. Blob ids of the text files are in the forge item, so their
 # line ends are fixed as well. merge=binary for them too: a card, or a config, speaks of the adapter beside it. Two
@@ -71,22 +73,21 @@ def with_storage(text: str, storage: Storage) -> str:
 
 def read_attributes(repo: Repository) -> str:
     """The text of .gitattributes in the work tree, line ends and all; empty where there is none."""
-    path = repo.top / ATTRIBUTES_FILE
-    return os.fsdecode(path.read_bytes()) if path.exists() else ""
+    return os.fsdecode(_attributes(repo) or b"")
 
 
 def write_attributes(repo: Repository, text: str) -> None:
     """Write .gitattributes in the work tree."""
-    (repo.top / ATTRIBUTES_FILE).write_bytes(os.fsencode(text))
+    write_whole(repo.top / ATTRIBUTES_FILE, os.fsencode(text))
 
 
 def storage_of(repo: Repository) -> Storage:
     """Where `git add` puts payloads in this work tree."""
-    attributes = repo.top / ATTRIBUTES_FILE
     try:  # nearly always the answer, and no process need be started for it
-        if b"filter=lfs" not in attributes.read_bytes() and not (repo.common_dir / "info/attributes").exists():
-            return "git"
-    except OSError:
+        text = _attributes(repo)
+    except ForgeError:  # a link, which git does not read either
+        return "git"
+    if text is None or (b"filter=lfs" not in text and not (repo.common_dir / "info/attributes").exists()):
         return "git"
     found = set(filters_of(repo, [pattern.replace("*", "any") for pattern in _PAYLOADS]).values())
     return "lfs" if found == {_FILTERS["lfs"]} else "git"
@@ -181,6 +182,10 @@ def with_ids(
     if made is not None and consolidation:
         made = replace(made, **consolidation)  # type: ignore[arg-type]
     return replace(item, contributions=entries, consolidation=made)
+
+
+def _attributes(repo: Repository) -> bytes | None:
+    return read_plain_file(repo.top / ATTRIBUTES_FILE, MAX_ATTRIBUTES, ATTRIBUTES_FILE)
 
 
 def _stands_for(pointer: bytes, content: bytes) -> bool:

@@ -24,7 +24,8 @@ from story.hospitals import ITEM, copy_repository, forge_ok, git, git_ok
 
 from forge.operations.verifying import problems_of
 from forge.repo.git import find_repository
-from forge.repo.leftovers import ENOUGH, KEPT_FOLDER, MERGE_FILE, UNFINISHED, tidy
+from forge.repo.files import UNFINISHED
+from forge.repo.leftovers import ENOUGH, KEPT_FOLDER, MERGE_FILE, tidy
 
 KILLS = int(os.environ.get("FORGE_TEST_KILLS", "2"))
 SEED = int(os.environ.get("FORGE_TEST_SEED", "0"))
