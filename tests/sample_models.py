@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,11 +28,12 @@ def adapter_config(rank: int = 2, **changes: object) -> bytes:
     return json.dumps(config | changes).encode()
 
 
-def adapter(version: float = 1.0, rank: int = 2, module: str = "trunk.layer.0.q_proj") -> bytes:
-    """One adapted module, 4 -> 3 features."""
+def adapter(version: float = 1.0, rank: int = 2, module: str = "trunk.layer.0.q_proj", name: str = "") -> bytes:
+    """One adapted module, 4 -> 3 features; of every contribution another one."""
     key = f"base_model.model.{module}"
+    own = version + zlib.crc32(name.encode()) / 2**32
     tensors = {
-        f"{key}.lora_A.weight": np.full((rank, 4), version, np.float32),
+        f"{key}.lora_A.weight": np.full((rank, 4), own, np.float32),
         f"{key}.lora_B.weight": np.full((3, rank), version, np.float32),
     }
     return safetensors_format.to_bytes(tensors)
@@ -93,7 +95,7 @@ class SampleModel:
     def write_contribution(self, name: str, version: int = 1, labels: Sequence[str] = LABELS) -> None:
         """contributions/NAME in the work tree; the task has the contribution's name."""
         self.write(path_of(name, "adapter_config.json"), adapter_config())
-        self.write(path_of(name, "adapter_model.safetensors"), adapter(version))
+        self.write(path_of(name, "adapter_model.safetensors"), adapter(version, name=name))
         self.write(path_of(name, "distilled.safetensors"), distilled(name, labels, version))
         text = card.to_toml(card.Card(name, tuple(labels), BASE))
         self.write(path_of(name, "card.toml"), text.encode())

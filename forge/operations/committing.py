@@ -39,8 +39,9 @@ from forge.repo.recipe_text import to_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import Settings, load_settings
 from forge.repo.storage import is_kept_as, storage_of
-from forge.repo.three_way import MergePlan
+from forge.repo.three_way import MergePlan, refuse_doubled
 from forge.repo.trailers import trailer_lines
+from forge.repo.tree_checks import tree_problems
 
 
 class Committed(TypedDict):
@@ -75,6 +76,8 @@ def commit_contributions(
     folder = repo.top / CONSOLIDATION
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ForgeError(f"{CONSOLIDATION} is not a folder", hint="move it out of the way")
+    for problem in tree_problems(repo, INDEX):
+        raise ForgeError(problem, hint="take it out of git first (git rm --cached PATH keeps the file), or rename it")
     settings = load_settings(repo.top)
     if storage_of(repo) == "lfs":
         require_lfs(repo, "the payloads of this model are kept in it")
@@ -153,6 +156,7 @@ def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Cha
         else:
             _refuse_moved(repo, old, settings)
             replaced.append(entry)
+    refuse_doubled([*kept, *new, *replaced])
     removed = [name for name in before.names if name not in there]
     return Changes(tuple(kept), tuple(new), tuple(replaced), tuple(removed))
 

@@ -132,7 +132,7 @@ def settled_contributions(repo: Repository, unmerged: Unmerged, side: str | None
     listed = list_files(repo, INDEX, FOLDER)
     clean = {path: file for path, file in listed.items() if file.mode != UNMERGED}
     in_conflict = {path.split("/")[1] for path in unmerged if path.startswith(f"{FOLDER}/") and path.count("/") > 1}
-    chosen_side = {name: _side_that_changed(name, unmerged, sides) for name in in_conflict}
+    chosen_side = {name: _side_that_changed(repo, name, unmerged, sides) for name in in_conflict}
     entries = [files.entry(1.0) for files in find_all(repo, INDEX, clean)[0].values() if not files.missing]
     alike = sides.stored_as(repo, entries)
     if alike.others:
@@ -157,12 +157,15 @@ def settled_contributions(repo: Repository, unmerged: Unmerged, side: str | None
     return changes
 
 
-def _side_that_changed(name: str, unmerged: Unmerged, sides: Sides) -> str | None:
+def _side_that_changed(repo: Repository, name: str, unmerged: Unmerged, sides: Sides) -> str | None:
     """The side whose version of a contribution a merge takes, None where a person has to say."""
     mine, other = sides.ours.entry(name), sides.others[0].entry(name) if sides.others else None
     before = sides.ancestor.entry(name) if sides.ancestor else None
     inside = [stages for path, stages in unmerged.items() if path.startswith(f"{path_of(name)}/")]
-    if any(OURS in stages and THEIRS in stages for stages in inside):
+    # What a side has not may stand there all the same: another contribution of that side, which git takes for this one
+    # under a new name because their files look alike.
+    both = all(_has(repo, name, sides, stage) for stage in (OURS, THEIRS))
+    if both and any(OURS in stages and THEIRS in stages for stages in inside):
         return None  # both hold something else there, if only another card
     if mine is None and other is None:
         return "ours"  # removed by both
@@ -172,6 +175,12 @@ def _side_that_changed(name: str, unmerged: Unmerged, sides: Sides) -> str | Non
     if before is not None or (mine is not None and other is not None):
         return None  # removed by one side, and changed by the other
     return "theirs" if mine is None else "ours"  # added by one side
+
+
+def _has(repo: Repository, name: str, sides: Sides, stage: int) -> bool:
+    """Whether a side has files of a contribution, folded or not; True as well where its tree is not known."""
+    tree = sides.trees.get(stage)
+    return tree is None or bool(list_files(repo, tree, path_of(name)))
 
 
 def _files_of_side(

@@ -16,6 +16,7 @@ from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import TaskScore, check_modules
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import LimitSettings, not_a_model_repository
+from forge.repo.tree_checks import tree_problems
 
 # Another processor adds floats in another order: scores reproduce to this, not to the last bit.
 CROSS_ENTROPY_TOLERANCE = 2e-3
@@ -38,7 +39,7 @@ def problems_of(
     """
     if all(read_file(repo, rev, file) is None for file in (SETTINGS_FILE, ITEM_FILE)):
         raise not_a_model_repository(rev)
-    problems = disagreements(repo, rev)
+    problems = [*tree_problems(repo, rev), *disagreements(repo, rev)]
     if problems:
         return problems
     settings = read_settings_of(repo, rev)

@@ -18,9 +18,15 @@ Coefficient = float | Mapping[str, float]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BLOB_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-# Characters that end a line, move the cursor or turn the reading direction: a label is shown on terminals.
-_UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Characters that end a line, move the cursor, turn the reading direction or have no width: a label is shown on
+# terminals, and two that look the same must be the same. Of the last, not all are in the category of formats.
+_UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+WITHOUT_WIDTH = frozenset(
+    map(chr, [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2800, 0x3164, 0xFFA0,
+              *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
+)  # fmt: skip
+# What Windows takes for a device, whatever follows the first dot.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
 def check_name(name: object) -> str:
@@ -30,6 +36,11 @@ def check_name(name: object) -> str:
         raise ForgeError(
             f"{shown} cannot be the name of a contribution",
             hint="use 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit",
+        )
+    if name.endswith(".") or _DEVICES.fullmatch(name):
+        raise ForgeError(
+            f"{name!r} cannot be the name of a contribution: no folder can have it on Windows",
+            hint="choose another one; names of devices such as aux, and a dot at the end, are taken there",
         )
     return name
 
@@ -41,8 +52,8 @@ def check_text(text: object, what: str) -> str:
     if len(text) > MAX_TEXT:
         raise ForgeError(f"{what} is longer than {MAX_TEXT} characters")
     for character in text:
-        if unicodedata.category(character) in _UNPRINTABLE_CATEGORIES or character in _BIDI_CONTROLS:
-            raise ForgeError(f"{what} contains the control character {character!r}")
+        if unicodedata.category(character) in _UNPRINTABLE_CATEGORIES or character in WITHOUT_WIDTH:
+            raise ForgeError(f"{what} contains the control character {character!a}, which nobody sees")
     return text
 
 

@@ -19,7 +19,7 @@ from forge.repo.payloads import (
     check_distilled,
 )
 from forge.repo.places import UNMERGED, ListedFile, Place, described, find_item, list_files, read_file, read_settings_of
-from forge.repo.recipe import Base, Entry, ForgeItem
+from forge.repo.recipe import Base, Entry, ForgeItem, doubled_payloads
 from forge.repo.settings import LimitSettings
 
 FOLDER = "contributions"
@@ -175,7 +175,7 @@ def disagreements(repo: Repository, place: Place, contributions: Found | None = 
         item = find_item(repo, place)
         if item is None:
             return ["there is no forge-item.json"]
-        problems = _settings_disagreements(repo, place, item)
+        problems = [*_settings_disagreements(repo, place, item), *doubled_payloads(item.contributions)]
         found, unreadable = find_all(repo, place) if contributions is None else contributions
     except ForgeError as error:
         return [error.message]

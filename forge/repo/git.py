@@ -39,7 +39,7 @@ LOCAL_VARIABLES = (
 )
 
 MEBIBYTE = 1 << 20
-BLOB_LIMIT = 1024 * MEBIBYTE  # bytes; no blob of a contribution is larger unless forge.toml says so
+BLOB_LIMIT = 256 * MEBIBYTE  # bytes; no blob of a contribution is larger unless forge.toml says so
 
 
 @dataclass(frozen=True)

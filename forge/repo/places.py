@@ -76,7 +76,7 @@ def pushed_commits(repo: Repository, refs: Iterable[str]) -> list[tuple[str, str
 
 
 def list_files(repo: Repository, place: Place, folder: str) -> dict[str, ListedFile]:
-    """The files below `folder`, by path.
+    """The files below `folder`, by path; of the whole tree, though not of the work tree, where it is "".
 
     Symbolic links and submodules are listed with their mode (120000, 160000), not followed; an unmerged
     file, in the index or the work tree, with the mode UNMERGED and no id.
@@ -86,7 +86,7 @@ def list_files(repo: Repository, place: Place, folder: str) -> dict[str, ListedF
     if place == INDEX:
         return _list_index(repo, folder)
     tree = f"{resolve(repo, place)}^{{tree}}"
-    output = git_side.git(repo, "ls-tree", "-r", "-z", "--full-tree", tree, "--", folder)
+    output = git_side.git(repo, "ls-tree", "-r", "-z", "--full-tree", tree, *(["--", folder] if folder else []))
     listed = {}
     for line in os.fsdecode(output).split("\0"):
         head, _, path = line.partition("\t")
@@ -137,7 +137,8 @@ def read_settings_of(repo: Repository, place: Place) -> Settings:
 
 
 def _list_index(repo: Repository, folder: str) -> dict[str, ListedFile]:
-    output = git_side.git(repo, "ls-files", "--stage", "-t", "-z", "--", f":(top,literal){folder}")
+    pathspec = f":(top,literal){folder}" if folder else ":/"
+    output = git_side.git(repo, "ls-files", "--stage", "-t", "-z", "--full-name", "--", pathspec)
     listed = {}
     for line in os.fsdecode(output).split("\0"):
         head, _, path = line.partition("\t")

@@ -258,6 +258,22 @@ def empty(base: Base, strategy: str) -> ForgeItem:
     return ForgeItem(base=base, strategy=strategy)
 
 
+def doubled_payloads(entries: Collection[Entry]) -> list[str]:
+    """Where contributions have one adapter or one distilled dataset under several names, one line each.
+
+    Under two names it would count twice, in the merged model and in how that is judged.
+    """
+    problems = []
+    for part, what in (("adapter", "adapter"), ("distilled", "distilled dataset")):
+        names: dict[str, list[str]] = {}
+        for entry in entries:
+            names.setdefault(getattr(entry, part), []).append(entry.name)
+        for same in sorted(sorted(each) for each in names.values() if len(each) > 1):
+            shown = ", ".join(same[:4]) + (f" and {len(same) - 4} more" if len(same) > 4 else "")
+            problems.append(f"the same {what} under several names: {shown}")
+    return problems
+
+
 def identity(entry: Entry) -> tuple[str, str, str]:
     """What makes a contribution the one it is: the blobs, not the coefficient that a merge gave it."""
     return (entry.adapter, entry.config, entry.distilled)

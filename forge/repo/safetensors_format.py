@@ -54,7 +54,7 @@ LARGEST = 1 << 48  # of a dimension or an offset: beyond any file, and far from 
 class Limits:
     """What a file may have at most; beyond it, it is refused before it is read in full."""
 
-    file: int = 1 << 30  # bytes
+    file: int = 256 << 20  # bytes
     header: int = 16 << 20  # bytes
     tensors: int = 100_000
     rank: int = 8  # dimensions of one tensor

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from forge.errors import MergeConflict
 from forge.repo.checks import Coefficient
-from forge.repo.recipe import Base, Entry, ForgeItem, identity
+from forge.repo.recipe import Base, Entry, ForgeItem, doubled_payloads, identity
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def plan_merge(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -
         else:
             raise _contribution_conflict(name, before, mine, other)
     _refuse_names_of_one_folder([*from_ours, *from_theirs])
+    refuse_doubled([*from_ours, *from_theirs])
     return MergePlan(base, strategy, tuple(from_ours), tuple(from_theirs), tuple(removed))
 
 
@@ -79,6 +80,7 @@ def plan_of_tree(
         known = [found for other in others if (found := other.entry(entry.name)) and same_contribution(found, entry)]
         from_others.append(known[0] if known else replace(entry, coefficient=1.0, tasks={}))
     _refuse_names_of_one_folder([*from_ours, *from_others])
+    refuse_doubled([*from_ours, *from_others])
     names = {entry.name for entry in (*from_ours, *from_others)}
     removed = tuple(name for name in ours.names if name not in names)
     return MergePlan(base, strategy, tuple(from_ours), tuple(from_others), removed)
@@ -211,6 +213,16 @@ def _contribution_conflict(name: str, before: Entry | None, mine: Entry | None, 
         f"go back with `git merge --abort`, rename one of them (`git mv {folder} contributions/NEW-NAME`), "
         "run `git forge commit` there, and merge again",
     )
+
+
+def refuse_doubled(entries: Sequence[Entry]) -> None:
+    """Raise MergeConflict where one adapter or distilled dataset is there under several names."""
+    problems = doubled_payloads(entries)
+    if problems:
+        raise MergeConflict(
+            f"{problems[0]}: it would count more than once",
+            hint="leave one of them: take the others out with `git rm -r contributions/NAME`",
+        )
 
 
 def _refuse_names_of_one_folder(entries: list[Entry]) -> None:

@@ -52,7 +52,8 @@ def test_tables(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["show"]) == 0
     lung, breast = (model.git("rev-parse", f"HEAD:contributions/{name}/distilled.safetensors")[:10]
                     for name in ("lung", "breast"))  # fmt: skip
-    adapter = model.git("rev-parse", "HEAD:contributions/lung/adapter_model.safetensors")[:10]
+    lungs, breasts = (model.git("rev-parse", f"HEAD:contributions/{name}/adapter_model.safetensors")[:10]
+                      for name in ("lung", "breast"))  # fmt: skip
     sizes = [(model.top / f"contributions/{name}/distilled.safetensors").stat().st_size for name in ("breast", "lung")]
     assert capsys.readouterr().out == (
         f"Version   {model.git('rev-parse', 'HEAD')[:10]}  Add breast\n"
@@ -64,9 +65,9 @@ def test_tables(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
         "Name    Coefficient  Task    Labels                           Author  Kind               Adapter  "
         "Distilled dataset\n"
         "breast     0.600000  breast  normal | tumor [a]               Ada     LoRA r 2  "
-        f"280 B {adapter}   {sizes[0]} B {breast}\n"
+        f"280 B {breasts}   {sizes[0]} B {breast}\n"
         "lung       0.400000  lung    benign tissue | malignant tumor  Ada     LoRA r 2  "
-        f"280 B {adapter}   {sizes[1]} B {lung}\n"
+        f"280 B {lungs}   {sizes[1]} B {lung}\n"
         "\n"
         "Search             Value\n"
         "method             shiwa, one coefficient per contribution\n"

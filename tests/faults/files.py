@@ -12,7 +12,7 @@ from forge.repo.card import Card, to_toml
 def contribution_files(name: str, version: int = 1) -> dict[str, bytes]:
     return {
         "adapter_config.json": adapter_config(),
-        "adapter_model.safetensors": adapter(version),
+        "adapter_model.safetensors": adapter(version, name=name),
         "distilled.safetensors": distilled(name, LABELS, version),
         "card.toml": to_toml(Card(name, LABELS, BASE)).encode(),
     }

@@ -23,8 +23,8 @@ from sample_models import SampleModel
 from story.hospitals import ITEM, copy_repository, forge_ok, git, git_ok
 
 from forge.operations.verifying import problems_of
-from forge.repo.git import find_repository
 from forge.repo.files import UNFINISHED
+from forge.repo.git import find_repository
 from forge.repo.leftovers import ENOUGH, KEPT_FOLDER, MERGE_FILE, tidy
 
 KILLS = int(os.environ.get("FORGE_TEST_KILLS", "2"))

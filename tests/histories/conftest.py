@@ -22,7 +22,7 @@ def contribution_files(task: str, version: int = 1) -> dict[str, bytes]:
     """The four files of a contribution, small and valid."""
     return {
         "adapter_config.json": adapter_config(),
-        "adapter_model.safetensors": adapter(version),
+        "adapter_model.safetensors": adapter(version, name=task),
         "distilled.safetensors": distilled(task, LABELS, version),
         "card.toml": card.to_toml(card.Card(task, LABELS, BASE)).encode(),
     }

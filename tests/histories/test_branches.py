@@ -167,15 +167,14 @@ def test_a_strategy_of_git_that_knows_no_drivers_stops(pair: Path) -> None:
 
 
 def test_a_merge_of_two_models_that_were_started_apart(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contributions: Files
 ) -> None:
     """No commit in common: what both have is one contribution, and everything else is added."""
     monkeypatch.setenv("GIT_AUTHOR_DATE", "2026-01-03T03:04:05+0000")  # on the same day they would be the same commits
     other = start_model(tmp_path / "other")
     git_ok(model, "merge", "--quiet", "breast")
     for name in ("breast", "lung"):
-        files = {path.name: path.read_bytes() for path in (model / "contributions" / "breast").iterdir()}
-        write_contribution(other, name, files)
+        write_contribution(other, name, contributions[name])
         forge_ok(other, "commit")
     git_ok(model, "fetch", "--quiet", str(other), "main:other")
     ours = head(model)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from histories.checks import assert_given_up, assert_merge, assert_stopped, assert_whole, head, names, problems
-from histories.conftest import Files
+from histories.conftest import Files, contribution_files
 from story.hospitals import (
     ITEM,
     NAMES,
@@ -92,7 +92,7 @@ def test_a_shallow_clone(origin: str, contributions: Files) -> None:
     before = head(top)
     assert_stopped(git(top, "merge", "origin/lung"), "refusing to merge unrelated histories")
     assert_given_up(top, before, "reset", "--quiet", "--hard")
-    write_contribution(top, "mine", contributions["lung"])
+    write_contribution(top, "mine", contribution_files("mine"))
     forge_ok(top, "commit")
     git_ok(top, "push", "--quiet", "origin", "HEAD:refs/heads/mine")
     git_ok(top, "reset", "--quiet", "--hard", before)
@@ -166,7 +166,7 @@ def test_a_sparse_checkout(origin: str, contributions: Files, index: str) -> Non
     assert folders(top) == ["breast"] and names(top) == ["breast", "colon", "lung"]
     assert_clean(top)
     git_ok(top, "sparse-checkout", "set", "--cone", "contributions/breast", "contributions/mine")
-    write_contribution(top, "mine", contributions["lung"])
+    write_contribution(top, "mine", contribution_files("mine"))
     forge_ok(top, "commit")
     assert names(top) == ["breast", "colon", "lung", "mine"]
     assert_whole(top)
@@ -217,7 +217,7 @@ def test_a_model_as_a_submodule(origin: str, tmp_path: Path, contributions: File
     git_ok(inner, "merge", "--quiet", "--no-edit", "origin/lung")
     assert_merge(inner, "origin/lung^", before, "origin/lung")
     assert "Forge-Contribution: lung" in git_ok(inner, "log", "-1", "--format=%(trailers)")
-    write_contribution(inner, "mine", contributions["lung"])
+    write_contribution(inner, "mine", contribution_files("mine"))
     forge_ok(inner, "commit")
     assert_whole(inner)
     assert_clean(inner)
@@ -282,7 +282,7 @@ def test_a_filter_that_is_gone(pair: Path, contributions: Files) -> None:
     done = git(pair, "switch", "lung")
     assert_stopped(done, GONE, "git forge install", "git config --remove-section filter.forge")
     assert git_ok(pair, "branch", "--show-current") == "main"
-    write_contribution(pair, "mine", contributions["lung"])
+    write_contribution(pair, "mine", contribution_files("mine"))
     assert_stopped(git(pair, "add", "contributions/mine"), GONE, "git forge install")
     git_ok(pair, "config", "--remove-section", "filter.forge")
     git_ok(pair, "reset", "--quiet", "--hard")

@@ -163,7 +163,7 @@ def test_a_reverted_merge_stays_out_until_the_revert_is_reverted(pair: Path, con
     assert_merge(pair, "lung^", reverted, "lung")
     assert names(pair) == ["breast", "lung"]
 
-    contribute(pair, "second", {**contributions["colon"]}, start="colon")  # the reverted branch goes on
+    contribute(pair, "second", contribution_files("second"), start="colon")  # the reverted branch goes on
     git_ok(pair, "switch", "--quiet", "main")
     git_ok(pair, "merge", "--quiet", "--no-edit", "second")
     assert names(pair) == ["breast", "lung", "second"]  # what it has added since, and that alone: as git does

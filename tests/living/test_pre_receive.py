@@ -152,7 +152,7 @@ def test_limits_of_the_server_hold_whatever_forge_toml_says(model: SampleModel, 
         subprocess.run(["git", "-C", str(server), "config", *change], check=True)
 
     toml = model.top / "forge.toml"
-    toml.write_text(toml.read_text().replace("distilled_images = 100000", "distilled_images = 999999"))
+    toml.write_text(toml.read_text().replace("distilled_images = 500", "distilled_images = 999999"))
     assert "999999" in toml.read_text()
     model.add_contribution("bob", {"ada": 0.5, "bob": 0.5})
     for key, value, words in (

@@ -130,8 +130,6 @@ def settled_original(tmp_path_factory: pytest.TempPathFactory) -> SettledModel:
     model.branch("lung", "main", {"breast": 0.7, "lung": 0.4}, [("lung", 1)])
     model.branch("colon", "main", {"breast": 0.6, "colon": 0.5}, [("colon", 1)])
     model.branch("other", "colon", {"breast": 0.6, "colon": 0.5, "lung": 0.3}, [("lung", 2)])
-    model.write("contributions/lung/notes.md", b"Of the other hospital.\n")
-    model.commit("Notes")
     model.branch("updated", "main", {"breast": 0.9}, [("breast", 5)])
     model.branch(WRECKED, "main", {"breast": 0.7, WRECKED: 0.4}, [(WRECKED, 1)])
     model.git("switch", "--quiet", "main")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from forge.errors import ForgeError
 from forge.repo import recipe, recipe_text
-from forge.repo.checks import check_name
+from forge.repo.checks import WITHOUT_WIDTH, check_name, check_text
 from forge.repo.recipe import Base, Consolidation, Entry, ForgeItem, Search, TaskScore
 from forge.repo.recipe_text import from_json, to_json
 
@@ -104,11 +104,13 @@ GOLDEN = """\
 """
 
 
-names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,7}", fullmatch=True)
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,6}[A-Za-z0-9_-]", fullmatch=True)
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
 shares = st.floats(0, 1)
 blob_ids = st.integers(0, 2**160 - 1).map(lambda number: f"{number:040x}")
-texts = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=12)
+texts = st.text(
+    st.characters(categories=["L", "N", "P", "S"], exclude_characters="".join(WITHOUT_WIDTH)), min_size=1, max_size=12
+)
 modules = st.dictionaries(texts, numbers, min_size=1, max_size=3)
 searches = st.builds(
     Search, st.sampled_from(recipe.METHODS), st.sampled_from(recipe.PER), st.sampled_from(recipe.OBJECTIVES), numbers,
@@ -424,6 +426,33 @@ def test_refused_content(change: Callable[[dict[str, Any]], object], message: st
 def test_refused_names(name: object) -> None:
     with pytest.raises(ForgeError, match="cannot be the name"):
         check_name(name)
+
+
+@pytest.mark.parametrize("name", ["aux", "NUL", "com1", "Lpt9.png", "con.a.b", "a.", "breast..", "prn"])
+def test_names_that_no_folder_can_have_everywhere(name: str) -> None:
+    with pytest.raises(ForgeError, match="no folder can have it on Windows"):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["auxiliary", "com", "com10", "console", "a.b", "nul_", "x-aux"])
+def test_names_that_only_look_like_devices(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [*"\u200b\u200d\u2060\ufeff\u00ad\u202e\u2066\u200f\u061c\u3164\ufe0f\u034f\U000e0041\x9b\x1b"],
+)  # fmt: skip
+def test_text_holds_nothing_that_nobody_sees(hidden: str) -> None:
+    """Two labels that look the same are the same, and none turns the reading direction."""
+    with pytest.raises(ForgeError, match="which nobody sees") as caught:
+        check_text(f"benign{hidden} tissue", "a label")
+    assert caught.value.message.isascii() and caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("text", ["Mäuse", "肺腺癌", "سرطان الرئة", "µ ≥ 3 mm²", "e\u0301"])
+def test_text_in_any_script_is_taken(text: str) -> None:
+    assert check_text(text, "a label") == text
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])

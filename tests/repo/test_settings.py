@@ -31,7 +31,7 @@ def test_defaults() -> None:
     assert settings == SETTINGS
     assert (settings.strategy, settings.task_aware, settings.consolidate) == ("mixture", False, 0)
     assert settings.search == SearchSettings() == PRESETS["best"]
-    assert settings.limits.file_bytes == 2**30
+    assert settings.limits.file_bytes == 256 * 2**20
 
 
 def test_the_paper_s_settings() -> None:
@@ -60,7 +60,7 @@ def test_text() -> None:
         '[merge]\nstrategy = "mixture"\ntask_aware = false\nconsolidate = 0\ngate = 0.2\n\n'
         '[search]\nmethod = "shiwa"\nper = "contribution"\nobjective = "cross-entropy"\npull = 0.0\n'
         'optimizer = "Shiwa"\nevaluations = 40\nstart = 0.5\nbounds = 1.5\nl1 = 0.05\nseed = 0\n\n'
-        "[limits]\nfile_mebibytes = 1024\ndistilled_images = 100000\n"
+        "[limits]\nfile_mebibytes = 256\ndistilled_images = 500\ncontributions = 1000\n"
     )
 
 

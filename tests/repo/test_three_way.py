@@ -20,7 +20,8 @@ BASE = Base("embedded", "sha256:base")
 def entry(name: str, version: str, coefficient: float) -> Entry:
     """A contribution whose adapter's blob id stands for its version."""
     adapter = hashlib.sha1(f"{name} {version}".encode()).hexdigest()
-    return Entry(name, adapter, "c" * 40, "d" * 40, coefficient)
+    distilled = hashlib.sha1(name.encode()).hexdigest()
+    return Entry(name, adapter, "c" * 40, distilled, coefficient)
 
 
 def item(text: str, strategy: str = "mixture", base: Base = BASE) -> ForgeItem:
@@ -377,7 +378,7 @@ def test_files_of_two_sides_put_together() -> None:
     mine, their = one.contributions[0], replace(other.contributions[0], distilled="e" * 40)
     other = replace(other, contributions=(their,))
     assert put_together(replace(mine, distilled="e" * 40), one, other)
-    assert put_together(replace(their, distilled="d" * 40), one, other)
+    assert put_together(replace(their, distilled=mine.distilled), one, other)
     assert not put_together(mine, one, other) and not put_together(their, one, other)
     assert not put_together(replace(mine, distilled="f" * 40), one, other)  # somebody's own third version
     assert not put_together(mine, one, item(""))

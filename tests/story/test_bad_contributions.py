@@ -246,12 +246,12 @@ def test_names_that_are_no_folder(model: Path, elsewhere: Path, name: str) -> No
 
 
 def test_files_beyond_the_limits(model: Path, elsewhere: Path) -> None:
-    change_settings(model, "distilled_images = 100000", "distilled_images = 3")
+    change_settings(model, "distilled_images = 500", "distilled_images = 3")
     git_ok(model, "commit", "--quiet", "-am", "Few images")
     before = snapshot(model)
     assert_refused(add(model, elsewhere), str(elsewhere / DISTILLED), "8 images", "limits.distilled_images")
     assert snapshot(model) == before
-    change_settings(model, "file_mebibytes = 1024", "file_mebibytes = 1")
+    change_settings(model, "file_mebibytes = 256", "file_mebibytes = 1")
     (elsewhere / ADAPTER).write_bytes(save(random_adapter(1, rank=1200)))
     (elsewhere / CONFIG).write_bytes(adapter_config(1200))
     before = snapshot(model)
