@@ -5,7 +5,8 @@
 
 A comment that this wrote before is replaced, so a request has one table, of its last push. Which host, request
 and token it is comes from the variables that GitHub Actions and GitLab CI set; see github-actions.yml and
-gitlab-ci.yml. Python's standard library alone.
+gitlab-ci.yml. The file is from a job that has read what strangers brought: it says what the comment is, and nothing
+else, and no more of it is read than a comment holds. Python's standard library alone.
 """
 
 from __future__ import annotations
@@ -40,19 +41,29 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: post_review.py FILE", file=sys.stderr)
         return 2
-    body = Path(sys.argv[1]).read_text(encoding="utf-8")
-    if not body.startswith(MARKER):
-        print(f"{sys.argv[1]} holds no review, so nothing is posted", file=sys.stderr)
-        return 1
-    if len(body) > MOST:
-        body = body[:MOST].rpartition("\n")[0] + "\n\nThe rest is in the log of the job.\n"
     try:
+        body = read_review(Path(sys.argv[1]))
         print(to_gitlab(body) if "CI_API_V4_URL" in os.environ else to_github(body))
     except (PostError, KeyError) as error:
         missing = isinstance(error, KeyError)
         print(f"error: {f'{error.args[0]} is not set' if missing else error}", file=sys.stderr)
         return 1
     return 0
+
+
+def read_review(file: Path) -> str:
+    """The text to post, cut where a comment ends. Raises PostError for what `git forge review` did not write."""
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(4 * MOST + 1)  # bytes; UTF-8 has at most four a character
+    except OSError as error:
+        raise PostError(f"{file}: {error.strerror}") from None
+    body = content.decode("utf-8", "replace")
+    if not body.startswith(MARKER):
+        raise PostError(f"{file} holds no review, so nothing is posted")
+    if len(body) > MOST:
+        body = body[:MOST].rpartition("\n")[0] + "\n\nThe rest is in the artifact of the job.\n"
+    return body
 
 
 def to_github(body: str) -> str:
@@ -74,7 +85,8 @@ def to_gitlab(body: str) -> str:
     """https://docs.gitlab.com/api/notes"""
     headers = {"PRIVATE-TOKEN": os.environ["GITLAB_TOKEN"]}
     api = os.environ["CI_API_V4_URL"]
-    project = urllib.parse.quote(os.environ["CI_PROJECT_ID"], safe="")
+    # Not CI_PROJECT_ID: a merge request from a fork has its pipeline in the fork.
+    project = urllib.parse.quote(os.environ["CI_MERGE_REQUEST_PROJECT_ID"], safe="")
     notes = f"{api}/projects/{project}/merge_requests/{int(os.environ['CI_MERGE_REQUEST_IID'])}/notes"
     own = call("GET", f"{api}/user", headers)["id"]
     for note in pages(notes, headers):

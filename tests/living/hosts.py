@@ -1,7 +1,8 @@
-"""A GitHub and a GitLab on the loopback, as far as comments go, and the parts of their runners that matter here."""
+"""A GitHub and a GitLab on the loopback, as far as comments and the repository clinics/model go."""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -20,12 +21,19 @@ BOT, PERSON = 7, 8
 # (method, path) as the hosts document them: issue comments of GitHub, notes of GitLab.
 LIST = re.compile(r"/(?:repos/clinics/model/issues|projects/clinics%2Fmodel/merge_requests)/5/(?:comments|notes)")
 ONE = re.compile(r"/(?:repos/clinics/model/issues/comments|projects/clinics%2Fmodel/merge_requests/5/notes)/(\d+)")
+# The repository is private: git gets it for a job's token, under the name that each host has for that.
+REPOSITORY = re.compile(r"/clinics/model(?:\.git)?(/.*)")
+BASIC = {base64.b64encode(f"{user}:{TOKEN}".encode()).decode() for user in ("x-access-token", "gitlab-ci-token")}
 
 
 @dataclass
 class Host:
-    """comments: (author, text) by id, in order. requests: "METHOD path" of all that was asked."""
+    """comments: (author, text) by id, in order. requests: "METHOD path" of all that was asked of the APIs.
 
+    repository: the git folder of clinics/model.
+    """
+
+    repository: Path
     comments: dict[int, tuple[int, str]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     url: str = ""
@@ -36,18 +44,22 @@ class Host:
 
 
 @contextmanager
-def running_host() -> Iterator[Host]:
-    """A host that knows both APIs, for the time of the block."""
-    host = Host()
+def running_host(repository: Path) -> Iterator[Host]:
+    """A host that knows both APIs and serves a repository to git, for the time of the block."""
+    host = Host(repository)
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             path, _, query = self.path.partition("?")
-            host.requests.append(f"{self.command} {path}")
             length = int(self.headers.get("Content-Length") or 0)
-            sent = json.loads(self.rfile.read(length)) if length else {}
-            code, content = self.found(path, dict(re.findall(r"(\w+)=(\d+)", query)), sent)
-            body = json.dumps(content).encode()
+            content = self.rfile.read(length)
+            if of_git := REPOSITORY.fullmatch(path):
+                self.answer_git(of_git[1], query, content)
+                return
+            host.requests.append(f"{self.command} {path}")
+            sent = json.loads(content) if content else {}
+            code, answer = self.found(path, dict(re.findall(r"(\w+)=(\d+)", query)), sent)
+            body = json.dumps(answer).encode()
             self.send_response(code)
             self.send_header("Content-Length", str(len(body)))
             if code == 302:
@@ -56,6 +68,34 @@ def running_host() -> Iterator[Host]:
             self.wfile.write(body)
 
         do_GET = do_POST = do_PATCH = do_PUT = answer  # noqa: N815 (the library's names)
+
+        def answer_git(self, path: str, query: str, content: bytes) -> None:
+            if self.headers.get("Authorization", "").removeprefix("Basic ") not in BASIC:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", "Basic")
+                self.end_headers()
+                return
+            # https://git-scm.com/docs/git-http-backend
+            asked = {
+                "GIT_PROJECT_ROOT": str(host.repository.parent),
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "PATH_INFO": f"/{host.repository.name}{path}",
+                "QUERY_STRING": query,
+                "REQUEST_METHOD": self.command,
+                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+                "CONTENT_LENGTH": str(len(content)),
+                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            }
+            command = ["git", "http-backend"]
+            done = subprocess.run(command, input=content, env=os.environ | asked, capture_output=True, check=True)
+            head, _, body = done.stdout.partition(b"\r\n\r\n")
+            headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+            self.send_response(int(headers.pop("Status", "200").split()[0]))
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
 
         def found(self, path: str, query: Mapping[str, str], sent: Mapping[str, str]) -> tuple[int, Any]:
             given = (self.headers.get("Authorization"), self.headers.get("PRIVATE-TOKEN"))
@@ -96,70 +136,3 @@ def running_host() -> Iterator[Host]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@dataclass
-class Runner:
-    """Runs the scripts of a job in a checkout as the host's runner does; `uses` steps are the test's own affair."""
-
-    checkout: Path
-    variables: dict[str, str]
-
-    def run(self, shell: str, script: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*shell.split(), "-c", script],
-            cwd=self.checkout,
-            env=os.environ | self.variables | more,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def github_job(self, workflow: Mapping[str, Any], name: str, context: Mapping[str, str]) -> dict[str, int]:
-        """The exit code of every step with a script, by the step's name; a failed one ends all but `always()`."""
-        job = workflow["jobs"][name]
-        environment = {
-            key: expanded(value, context) for key, value in {**workflow["env"], **job.get("env", {})}.items()
-        }
-        assert expanded(f"${{{{ {job['if']} }}}}", context) == "true"
-        codes: dict[str, int] = {}
-        for step in job["steps"]:
-            if "run" not in step:
-                continue
-            assert "${{" not in step["run"], "an expression in a script is an injection"
-            condition = str(step.get("if", ""))
-            if any(codes.values()) and "always()" not in condition:
-                continue
-            wanted = condition.replace("always()", "").replace("&&", "").strip()
-            if wanted and expanded(f"${{{{ {wanted} }}}}", context) != "true":
-                continue
-            own = {key: expanded(value, context) for key, value in step.get("env", {}).items()}
-            done = self.run("bash -e", step["run"], **(environment | own))
-            codes[step["name"]] = done.returncode
-            self.said = done.stdout + done.stderr
-        return codes
-
-    def gitlab_job(self, pipeline: Mapping[str, Any], name: str) -> tuple[int, int]:
-        """The exit codes of script and after_script."""
-        job = pipeline[name]
-        environment = {key: str(value) for key, value in pipeline["variables"].items()}
-        done = self.run("bash -eo pipefail", "\n".join(job["script"]), **environment)
-        self.said = done.stdout + done.stderr
-        after = self.run("bash -eo pipefail", "\n".join(job.get("after_script", [])), **environment)
-        self.said += after.stdout + after.stderr
-        return done.returncode, after.returncode
-
-
-def expanded(text: object, context: Mapping[str, str]) -> str:
-    """`text` with the expressions in it filled in: a name of the context, or two that are compared."""
-
-    def value(word: str) -> str:
-        word = word.strip()
-        return word[1:-1] if word.startswith("'") else context[word]
-
-    def fill(found: re.Match[str]) -> str:
-        left, equals, right = found[1].partition("==")
-        return str(value(left) == value(right)).lower() if equals else value(left)
-
-    return re.sub(r"\$\{\{(.*?)\}\}", fill, str(text))

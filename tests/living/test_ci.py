@@ -1,213 +1,352 @@
-"""The recipes for GitHub Actions and GitLab CI: valid for their hosts, and every script in them run for real."""
+"""The recipes for GitHub Actions and GitLab CI: every script in them run for real.
+
+The branch that wants to be merged and the one that it is merged into are both full of files that leave a mark when
+they are run. The recipes make a real environment and start a real pip; what it installs stands for git forge.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from living.hosts import BOT, PERSON, TOKEN, Host, Runner, running_host
+from living.hosts import BASIC, BOT, PERSON, TOKEN, Host, running_host
+from living.runners import MARKER, RECIPES, GitHubRunner, GitLabRunner, Job, commands, recipe
+from living.traps import MODULES, set_traps
 from sample_models import SampleModel
 
-RECIPES = Path(__file__).parents[2] / "examples" / "ci"
-POST = RECIPES / "post_review.py"
-MARKER = "<!-- git forge review -->"
+HOSTILE = "::error title=review::said of the model"
+
+# Stands for git forge. No score is computed: loading torch is what test_review pays for.
+FORGE = f"""\
+import os, sys
+verb, *rest = sys.argv[1:]
+print({HOSTILE!r}, file=sys.stderr, flush=True)
+if "CRASH" in os.environ:
+    sys.exit(128)
+words = [{sys.executable!r}, "-P", "-m", "forge", verb, "--no-scores", *rest]
+os.execv(words[0], words)
+"""
 
 
-def recipe(name: str) -> dict[Any, Any]:
-    found = yaml.safe_load((RECIPES / name).read_text())
-    assert isinstance(found, dict)
-    return found
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `python -I -m venv` makes, with its pip: it takes seconds, so it is made once and copied."""
+    place = tmp_path_factory.mktemp("python") / "venv"
+    subprocess.run([sys.executable, "-I", "-m", "venv", str(place)], check=True)
+    return place
+
+
+@pytest.fixture(scope="session")
+def git_forge(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A line of a requirements file: a wheel with FORGE in it, pinned by its hash."""
+    wheel = tmp_path_factory.mktemp("wheel") / "git_forge-0.1.0-py3-none-any.whl"
+    about = "git_forge-0.1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("forge/__init__.py", "")
+        archive.writestr("forge/__main__.py", FORGE)
+        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: git-forge\nVersion: 0.1.0\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+    return f"git-forge @ {wheel.as_uri()}#sha256={hashlib.sha256(wheel.read_bytes()).hexdigest()}"
 
 
 @pytest.fixture
-def host() -> Iterator[Host]:
-    with running_host() as found:
-        yield found
-
-
-@pytest.fixture
-def variables(host: Host, tmp_path: Path) -> dict[str, str]:
-    """What the runners of both hosts set, and a folder for PATH: pip installs nothing, git forge is this one."""
-    folder = tmp_path / "bin"
+def marks(tmp_path: Path) -> Path:
+    """Where a trap leaves its name."""
+    folder = tmp_path / "marks"
     folder.mkdir()
-    python = f'#!/bin/sh\n[ "$2" != pip ] || {{ echo "$@" >>"{tmp_path}/pip"; exit; }}\nexec {sys.executable} "$@"\n'
-    # No score is computed here: loading torch is what test_review pays for.
-    forge = '#!/bin/sh\n[ "$1" != review ] || { shift; set -- review --no-scores "$@"; }\n'
-    forge += (
-        f'[ "$1" != verify ] || {{ shift; set -- verify --no-scores "$@"; }}\nexec {sys.executable} -m forge "$@"\n'
-    )
-    for name, text in (("python", python), ("git-forge", forge)):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    return {
-        "PATH": f"{folder}:{os.environ['PATH']}",
-        "RUNNER_TEMP": str(tmp_path),
-        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
-        "GITHUB_API_URL": host.url,
-        "GITHUB_REPOSITORY": "clinics/model",
-    }
+    return folder
 
 
 @pytest.fixture
-def origin(tmp_path: Path) -> SampleModel:
-    """What the host has: main with ada, and on a branch with a name of its own kind bob; the host's script on main."""
+def origin(tmp_path: Path, marks: Path) -> SampleModel:
+    """What the host has: main with ada, and on a branch with a name of its own kind bob; the host's script on main.
+
+    Traps are everywhere. The branch is pull request and merge request number 5.
+    """
     model = SampleModel(tmp_path / "origin")
+    set_traps(model.top, marks)
     for folder in (".github", ".gitlab"):
-        model.write(f"{folder}/post_review.py", POST.read_bytes())
+        model.write(f"{folder}/post_review.py", (RECIPES / "post_review.py").read_bytes())
     model.add_contribution("ada", {"ada": 1.0})
     model.git("switch", "--quiet", "-c", "$(touch${IFS}pwned)")
+    for folder in (".github", ".gitlab"):
+        model.write(f"{folder}/post_review.py", f"open({str(marks / folder)!r}, 'w').close()\n".encode())
     model.add_contribution("bob", {"ada": 0.5, "bob": 0.5})
+    push(model)
     return model
 
 
 @pytest.fixture
-def checkout(origin: SampleModel, tmp_path: Path) -> Path:
-    place = tmp_path / "checkout"
-    subprocess.run(["git", "clone", "-q", str(origin.top), str(place)], check=True)
-    subprocess.run(["git", "checkout", "-q", "--detach", "HEAD"], cwd=place, check=True)
-    return place
+def host(origin: SampleModel) -> Iterator[Host]:
+    with running_host(origin.top / ".git") as found:
+        yield found
 
 
-def spoil(origin: SampleModel, checkout: Path) -> str:
-    """A commit on the branch that does not verify, fetched and checked out as the host does; its id."""
-    item = origin.top / "forge-item.json"
-    item.write_text(item.read_text().replace("0.5", "0.9", 1))
-    origin.write(".github/post_review.py", b"raise SystemExit('the script of the branch was run')")
-    origin.write(".gitlab/post_review.py", b"raise SystemExit('the script of the branch was run')")
-    tip = origin.commit("By hand")
-    subprocess.run(["git", "fetch", "-q", "origin"], cwd=checkout, check=True)
-    subprocess.run(["git", "checkout", "-q", "--detach", tip], cwd=checkout, check=True)
+@pytest.fixture
+def variables(environment: Path, tmp_path: Path) -> dict[str, str]:
+    """For every job: a folder for PATH with the runner's Python. What strangers chose is in no other variable."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    copies = f'[ "$*" != "-I -m venv venv" ] || exec cp -a "{environment}" venv'
+    for name in ("python", "python3"):
+        (folder / name).write_text(f'#!/bin/sh\n{copies}\nexec {sys.executable} "$@"\n')
+        (folder / name).chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+@pytest.fixture
+def on_github(origin: SampleModel, host: Host, variables: dict[str, str], tmp_path: Path) -> GitHubRunner:
+    variables |= {
+        "GITHUB_SERVER_URL": host.url,
+        "GITHUB_API_URL": host.url,
+        "GITHUB_REPOSITORY": "clinics/model",
+        "GITHUB_SHA": origin.git("rev-parse", "main"),
+    }
+    return GitHubRunner(host, tmp_path, variables, origin.top)
+
+
+@pytest.fixture
+def on_gitlab(
+    origin: SampleModel, host: Host, variables: dict[str, str], git_forge: str, tmp_path: Path
+) -> GitLabRunner:
+    """In a fork: the host's script speaks of the project that is merged into all the same."""
+    variables |= {
+        "GIT_FORGE": git_forge,
+        "CI_SERVER_URL": host.url,
+        "CI_API_V4_URL": host.url,
+        "CI_JOB_TOKEN": TOKEN,
+        "CI_PROJECT_ID": "somebody/model",
+        "CI_PROJECT_URL": f"{host.url}/clinics/model",
+        "CI_DEFAULT_BRANCH": "main",
+        "CI_COMMIT_BRANCH": "main",
+        "CI_COMMIT_SHA": origin.git("rev-parse", "HEAD"),
+        "CI_MERGE_REQUEST_IID": "5",
+        "CI_MERGE_REQUEST_PROJECT_ID": "clinics/model",
+        "CI_MERGE_REQUEST_PROJECT_URL": f"{host.url}/clinics/model",
+        "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
+    }
+    return GitLabRunner(tmp_path, variables, origin.top)
+
+
+@pytest.fixture
+def context(origin: SampleModel, git_forge: str) -> dict[str, str]:
+    """What GitHub says of the pull request in its expressions."""
+    return {
+        "github.event_name": "pull_request_target",
+        "github.base_ref": "main",
+        "github.event.pull_request.head.sha": origin.git("rev-parse", "HEAD"),
+        "github.event.pull_request.number": "5",
+        "github.token": TOKEN,
+        "vars.GIT_FORGE": git_forge,
+    }
+
+
+def push(model: SampleModel) -> str:
+    """Let the host's refs of request 5 name the tip of the branch; its id."""
+    tip = model.git("rev-parse", "HEAD")
+    for ref in ("refs/pull/5/head", "refs/merge-requests/5/head"):
+        model.git("update-ref", ref, tip)
     return tip
 
 
-@pytest.mark.parametrize(
-    ("file", "schema"), [("github-actions.yml", "vendor.github-workflows"), ("gitlab-ci.yml", "vendor.gitlab-ci")]
-)
-def test_the_hosts_would_take_it(file: str, schema: str) -> None:
-    pytest.importorskip("check_jsonschema")
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(RECIPES / file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+def spoil(model: SampleModel) -> str:
+    """A commit on the branch that does not verify; its id."""
+    item = model.top / "forge-item.json"
+    item.write_text(item.read_text().replace("0.5", "0.9", 1))
+    model.commit("By hand")
+    return push(model)
 
 
-def test_github(origin: SampleModel, checkout: Path, variables: dict[str, str], host: Host, tmp_path: Path) -> None:
+def reviewed(runner: GitHubRunner, context: dict[str, str]) -> tuple[Job, Job | None]:
+    """The jobs review and comment of a pull request."""
     workflow = recipe("github-actions.yml")
-    assert set(workflow[True]) == {"push", "pull_request"}  # YAML 1.1 reads `on` as true; the host does not
-    runner = Runner(checkout, variables)
-    context = {
-        "github.event_name": "pull_request",
-        "github.base_ref": "main",
-        "github.event.pull_request.head.sha": origin.git("rev-parse", "HEAD"),
-        "github.event.pull_request.head.repo.full_name": "clinics/model",
-        "github.event.pull_request.number": "5",
-        "github.repository": "clinics/model",
-        "github.token": TOKEN,
-    }
-    codes = runner.github_job(workflow, "review", context)
-    assert codes == {"Install": 0, "Review": 0, "Summary": 0, "Comment": 0}, runner.said
-    assert (tmp_path / "pip").read_text() == "-m pip install git-forge\n"
-    [text] = host.texts()
-    assert text.startswith(MARKER) and "| `bob` | - | 0.500000 |" in text and ": verified" in text
-    assert (tmp_path / "summary.md").read_text() == text
+    review = runner.run(workflow, "review", context)
+    assert review is not None
+    assert runner.run(workflow, "verify", context) is None
+    artifact = {"needs.review.outputs.artifact": review.outputs["artifact"]}
+    return review, runner.run(workflow, "comment", context | artifact)
 
-    context["github.event.pull_request.head.sha"] = spoil(origin, checkout)
-    codes = runner.github_job(workflow, "review", context)
-    assert codes == {"Install": 0, "Review": 1, "Summary": 0, "Comment": 0}, runner.said
+
+def ran(marks: Path) -> set[str]:
+    """The traps that something has run."""
+    return {path.name for path in marks.iterdir()}
+
+
+def assert_no_token_is_left(*jobs: Job) -> None:
+    for folder in (folder for job in jobs for folder in job.folders):
+        for file in folder.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                content = file.read_bytes()
+                assert not any(secret.encode() in content for secret in (TOKEN, *BASIC)), file
+
+
+def test_the_traps_work(origin: SampleModel, marks: Path) -> None:
+    def python(*words: str) -> None:
+        subprocess.run([sys.executable, *words], cwd=origin.top, capture_output=True, check=False)
+
+    for module in ("pip", "venv", "forge"):
+        python("-m", module)
+        assert (marks / f"{module}+__init__.py").exists()
+    python(".github/post_review.py")
+    for module in MODULES:
+        if "/" not in module:
+            python("-c", f"import importlib, sys; sys.modules.pop({module[:-3]!r}, 0); import {module[:-3]}")
+            assert (marks / module).exists(), module
+    subprocess.run(["./git-forge"], cwd=origin.top, check=True)
+    assert (marks / "git-forge").exists() and (marks / ".github").exists()
+
+
+def test_github(
+    origin: SampleModel, on_github: GitHubRunner, context: dict[str, str], host: Host, marks: Path, tmp_path: Path
+) -> None:
+    base, head = origin.git("rev-parse", "main"), origin.git("rev-parse", "HEAD")
+    review, comment = reviewed(on_github, context)
+    assert ran(marks) == set()
+    assert review.codes == {"Install": 0, "Fetch": 0, "Review": 0}, review.said
+    assert comment is not None and comment.codes == {"Comment": 0}, comment
+    [text] = host.texts()
+    assert text.startswith(f"{MARKER}\n### git forge: `{head}` into `{base}`: verified")
+    assert "| `bob` | - | 0.500000 |" in text
+    workspace, temp = review.folders
+    assert (temp / "summary").read_text() == text
+    assert not (workspace / "contributions" / "bob").exists()  # an object, and no file
+    assert not (comment.folders[0] / "contributions").exists()
+    assert HOSTILE in review.said and commands(review.said) == []
+    assert_no_token_is_left(review, comment)
+
+    context["github.event.pull_request.head.sha"] = spoil(origin)
+    review, comment = reviewed(on_github, context)
+    assert ran(marks) == set()
+    assert review.codes == {"Install": 0, "Fetch": 0, "Review": 1}, review.said
+    assert comment is not None and comment.codes == {"Comment": 0}, comment
     [text] = host.texts()  # the same comment
     assert "not ready" in text and "edited by hand" in text
-
-    context["github.event.pull_request.head.repo.full_name"] = "somebody/model"
-    assert "Comment" not in runner.github_job(workflow, "review", context)
-
-    context["github.event_name"] = "push"
-    assert runner.github_job(workflow, "verify", context) == {"Install": 0, "Verify": 1}
-    subprocess.run(["git", "checkout", "-q", "origin/main"], cwd=checkout, check=True)
-    assert runner.github_job(workflow, "verify", context) == {"Install": 0, "Verify": 0}
     assert not list(tmp_path.rglob("pwned"))
 
 
-def test_gitlab(origin: SampleModel, checkout: Path, variables: dict[str, str], host: Host, tmp_path: Path) -> None:
-    pipeline = recipe("gitlab-ci.yml")
-    (tmp_path / "builds").mkdir()
-    variables |= {
-        "CI_API_V4_URL": host.url,
-        "CI_PROJECT_ID": "clinics/model",
-        "CI_MERGE_REQUEST_IID": "5",
-        "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
-        "CI_COMMIT_SHA": origin.git("rev-parse", "HEAD"),
-        "CI_BUILDS_DIR": str(tmp_path / "builds"),
-        "GITLAB_TOKEN": "",
-    }
-    # The runner checks out one commit and has no other branch.
-    for branch in ("main", "HEAD"):
-        subprocess.run(["git", "update-ref", "-d", f"refs/remotes/origin/{branch}"], cwd=checkout, check=True)
-    runner = Runner(checkout, variables)
-    assert runner.gitlab_job(pipeline, "review") == (0, 0), runner.said
-    assert "no GITLAB_TOKEN, so no comment" in runner.said and host.requests == []
-    review = (checkout / "review.md").read_text()
-    assert "| `bob` | - | 0.500000 |" in review
-    assert pipeline["review"]["artifacts"]["paths"] == ["review.md"]
+def test_github_after_a_push(
+    origin: SampleModel, on_github: GitHubRunner, context: dict[str, str], host: Host, marks: Path
+) -> None:
+    workflow = recipe("github-actions.yml")
+    context["github.event_name"] = "push"
+    verify = on_github.run(workflow, "verify", context)
+    assert ran(marks) == set()
+    assert verify is not None and verify.codes == {"Install": 0, "Fetch": 0, "Verify": 0}, verify
+    assert HOSTILE in verify.said and commands(verify.said) == []
+    assert on_github.run(workflow, "review", context) is None
+    assert on_github.run(workflow, "comment", context | {"needs.review.outputs.artifact": ""}) is None
 
-    variables["GITLAB_TOKEN"] = TOKEN
-    host.comments = {1: (PERSON, review), **dict.fromkeys(range(2, 130), (PERSON, "hm"))}
-    assert runner.gitlab_job(pipeline, "review") == (0, 0), runner.said
-    assert host.texts() == [review]
-    variables["CI_COMMIT_SHA"] = spoil(origin, checkout)
-    assert runner.gitlab_job(pipeline, "review") == (1, 0), runner.said
+    spoiled = spoil(origin)
+    origin.git("branch", "--force", "main", spoiled)
+    on_github.variables = {**on_github.variables, "GITHUB_SHA": spoiled}
+    again = on_github.run(workflow, "verify", context)
+    assert ran(marks) == set()
+    assert again is not None and again.codes == {"Install": 0, "Fetch": 0, "Verify": 1}, again
+    assert "edited by hand" in again.said
+    assert_no_token_is_left(verify, again)
+    assert host.requests == []
+
+
+def test_github_where_nothing_can_be_reviewed(
+    origin: SampleModel, on_github: GitHubRunner, context: dict[str, str], host: Host
+) -> None:
+    review, comment = reviewed(on_github, context | {"vars.GIT_FORGE": ""})
+    assert review.codes == {"Install": 1} and comment is None
+    [said] = commands(review.said)
+    assert said.startswith("::error::The variable GIT_FORGE is not set.")
+
+    review, comment = reviewed(on_github, context | {"github.event.pull_request.head.sha": "1" * 40})
+    assert review.codes == {"Install": 0, "Fetch": 1} and comment is None
+    assert "has moved on" in review.said
+
+    # An earlier push was reviewed, and its table must not stay.
+    host.comments[1] = (BOT, f"{MARKER} verified")
+    on_github.variables = {**on_github.variables, "CRASH": "1"}
+    review, comment = reviewed(on_github, context)
+    assert review.codes == {"Install": 0, "Fetch": 0, "Review": 128}, review.said
+    assert comment is not None and comment.codes == {"Comment": 0}, comment
+    head = origin.git("rev-parse", "HEAD")
+    assert host.texts() == [
+        f"{MARKER}\n### git forge: `{head}` could not be reviewed\n\nThe log of the job says why.\n"
+    ]
+
+
+def test_gitlab(
+    origin: SampleModel, on_gitlab: GitLabRunner, host: Host, variables: dict[str, str], marks: Path, tmp_path: Path
+) -> None:
+    pipeline = recipe("gitlab-ci.yml")
+    base, head = origin.git("rev-parse", "main"), origin.git("rev-parse", "HEAD")
+    review = on_gitlab.run(pipeline, "review")
+    assert ran(marks) == set()
+    assert review.codes == {"review": 0}, review.said
+    comment = on_gitlab.run(pipeline, "comment")
+    assert comment.codes == {"comment": 0}
+    assert "no GITLAB_TOKEN, so no comment" in comment.said and host.requests == []
+    table = on_gitlab.artifacts["review.md"].decode()
+    assert table.startswith(f"{MARKER}\n### git forge: `{head}` into `{base}`: verified")
+    assert "| `bob` | - | 0.500000 |" in table
+    [clone] = review.folders[1].glob("*/model")
+    assert not (clone / "contributions" / "bob").exists()  # an object, and no file
+
+    on_gitlab.secrets = {"git-forge-comment": {"GITLAB_TOKEN": TOKEN}}
+    host.comments = {1: (PERSON, table), **dict.fromkeys(range(2, 130), (PERSON, "hm"))}
+    comment = on_gitlab.run(pipeline, "comment")
+    assert ran(marks) == set()
+    assert comment.codes == {"comment": 0}, comment.said
+    assert host.texts() == [table]
+    assert_no_token_is_left(review, comment)
+
+    variables["CI_COMMIT_SHA"] = spoil(origin)
+    review = on_gitlab.run(pipeline, "review")
+    assert ran(marks) == set()
+    assert review.codes == {"review": 1}, review.said
+    assert on_gitlab.run(pipeline, "comment").codes == {"comment": 0}
     [text] = host.texts()  # on the second page, and not the one that a person has quoted
     assert "not ready" in text
-    assert host.comments[1] == (PERSON, review)
-    assert runner.gitlab_job(pipeline, "verify")[0] == 1
+    assert host.comments[1] == (PERSON, table)
     assert not list(tmp_path.rglob("pwned"))
 
 
-@pytest.mark.parametrize("code", [302, 403, 500])
-def test_a_host_that_says_no(host: Host, tmp_path: Path, code: int) -> None:
-    host.broken = code
-    file = tmp_path / "review.md"
-    file.write_text(MARKER)
-    variables = {
-        "GITHUB_API_URL": host.url,
-        "GITHUB_REPOSITORY": "clinics/model",
-        "PULL_REQUEST": "5",
-        "GITHUB_TOKEN": TOKEN,
-    }
-    done = post(file, variables)
-    assert done.returncode == 1 and f"HTTP {code}" in done.stderr
-    assert TOKEN not in done.stdout + done.stderr and "Traceback" not in done.stderr
-    assert len(host.requests) == 1 and host.comments == {}
+def test_gitlab_after_a_push(
+    origin: SampleModel, on_gitlab: GitLabRunner, variables: dict[str, str], marks: Path
+) -> None:
+    pipeline = recipe("gitlab-ci.yml")
+    variables["CI_COMMIT_SHA"] = origin.git("rev-parse", "main")
+    verify = on_gitlab.run(pipeline, "verify")
+    assert ran(marks) == set()
+    assert verify.codes == {"verify": 0}, verify.said
+    assert_no_token_is_left(verify)
+    variables["CI_COMMIT_SHA"] = spoil(origin)
+    origin.git("branch", "--force", "main", variables["CI_COMMIT_SHA"])
+    verify = on_gitlab.run(pipeline, "verify")
+    assert ran(marks) == set()
+    assert verify.codes == {"verify": 1} and "edited by hand" in verify.said
 
 
-def test_what_is_no_review_or_too_long(host: Host, tmp_path: Path) -> None:
-    file = tmp_path / "review.md"
-    file.write_text("")
-    done = post(file, {})
-    assert done.returncode == 1 and "holds no review" in done.stderr
-    file.write_text(MARKER + "\nline" * 20_000)
-    done = post(file, {"GITHUB_API_URL": host.url, "GITHUB_REPOSITORY": "clinics/model", "GITHUB_TOKEN": TOKEN})
-    assert done.returncode == 1 and done.stderr == "error: PULL_REQUEST is not set\n"
-    done = post(
-        file,
-        {
-            "GITHUB_API_URL": host.url,
-            "GITHUB_REPOSITORY": "clinics/model",
-            "GITHUB_TOKEN": TOKEN,
-            "PULL_REQUEST": "5",
-        },
-    )
-    assert (done.returncode, done.stdout) == (0, "wrote a comment\n")
-    [(author, text)] = host.comments.values()
-    assert author == BOT and len(text) < 65_536 and text.endswith("line\n\nThe rest is in the log of the job.\n")
+def test_gitlab_where_nothing_can_be_reviewed(
+    origin: SampleModel, on_gitlab: GitLabRunner, host: Host, variables: dict[str, str], git_forge: str
+) -> None:
+    pipeline = recipe("gitlab-ci.yml")
+    on_gitlab.secrets = {"git-forge-comment": {"GITLAB_TOKEN": TOKEN}}
+    del variables["GIT_FORGE"]
+    for name in ("verify", "review"):
+        job = on_gitlab.run(pipeline, name)
+        assert job.codes == {name: 1} and job.said.startswith("error: the variable GIT_FORGE is not set")
+    comment = on_gitlab.run(pipeline, "comment")
+    assert comment.codes == {"comment": 1} and "review.md: No such file" in comment.said
+    assert host.comments == {}
 
-
-def post(file: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    known = {name: value for name, value in os.environ.items() if not name.startswith(("CI_", "GIT"))}
-    return subprocess.run(
-        [sys.executable, str(POST), str(file)], env=known | variables, capture_output=True, text=True, check=False
-    )
+    variables |= {"GIT_FORGE": git_forge, "CRASH": "1"}
+    assert on_gitlab.run(pipeline, "review").codes == {"review": 128}
+    assert on_gitlab.run(pipeline, "comment").codes == {"comment": 0}
+    head = origin.git("rev-parse", "HEAD")
+    assert host.texts() == [
+        f"{MARKER}\n### git forge: `{head}` could not be reviewed\n\nThe log of the job says why.\n"
+    ]
