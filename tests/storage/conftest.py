@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,9 @@ def in_lfs(tmp_path_factory: pytest.TempPathFactory, in_git: Path) -> Path:
     top = tmp_path_factory.mktemp("in-lfs") / "model"
     shutil.copytree(in_git, top, symlinks=True)
     assert convert(find_repository(top), "lfs") == len(PAYLOADS)
+    for path in PAYLOADS:  # as old as the index, git would ask git-lfs anew, which stores again what a test has lost
+        os.utime(top / path, (1e9, 1e9))
+    git_ok(top, "update-index", "-q", "--refresh")
     return top
 
 
