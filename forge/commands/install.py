@@ -22,6 +22,9 @@ def command(scope: str, force: bool) -> None:
 
     Hooks that are there already are kept and run before ours.
 
+    In a clone with a remote, lfs.url and lfs.pushurl are set to what git-lfs makes of the remote's URL, unless they are
+    set already, so that no branch's .lfsconfig sends it elsewhere.
+
     With --server it is one hook, pre-receive, which refuses a push whose forge item does not verify, or that is over
     the limits of the receiving repository: git config forge.maxFileSize (1g), forge.maxContributions (1000),
     forge.maxFiles (10000), forge.maxImages (100000). All new commits must verify, not only the tips, with

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from forge.repo.contribution import ContributionFiles, Found
     from forge.repo.git import Repository
     from forge.repo.in_progress import Operation
+    from forge.repo.lfs_endpoint import NamedEndpoint
     from forge.repo.recipe import ForgeItem
 
 
@@ -40,7 +41,7 @@ class Status:
 
     operation: what stands still, by git's verb. unmerged: the model's files in conflict. next_steps: the commands
     that settle that, or that mend a HEAD that was merged but not forged. kept_otherwise: payloads in HEAD that are not
-    kept in `storage`, where .gitattributes sends them.
+    kept in `storage`, where .gitattributes sends them. lfsconfig: the places of git-lfs that .lfsconfig names in vain.
     """
 
     branch: str | None
@@ -54,6 +55,7 @@ class Status:
     pointers: tuple[str, ...]
     storage: str
     kept_otherwise: tuple[str, ...]
+    lfsconfig: tuple[NamedEndpoint, ...]
     operation: str | None
     unmerged: tuple[str, ...]
     next_steps: tuple[str, ...]
@@ -87,6 +89,7 @@ def find_status(repo: Repository) -> Status:
     from forge.repo.contribution import disagreements, find_all, pointers
     from forge.repo.git import git_succeeds, git_text
     from forge.repo.in_progress import find_operation, of_the_model, unmerged_files
+    from forge.repo.lfs_endpoint import endpoints_named
     from forge.repo.places import INDEX, WORK_TREE
     from forge.repo.settings import load_settings
     from forge.repo.storage import storage_of
@@ -127,6 +130,7 @@ def find_status(repo: Repository) -> Status:
         pointers=tuple(path for path in unread if path not in otherwise),
         storage=storage,
         kept_otherwise=otherwise,
+        lfsconfig=endpoints_named(repo),
         operation=operation.verb if operation else None,
         unmerged=tuple(unmerged),
         next_steps=_next_steps(repo, operation, bool(unmerged), bool(head_problems), index),
@@ -216,6 +220,7 @@ def _porcelain(status: Status) -> list[str]:
     lines += [f"! work-tree {problem}" for problem in status.work_tree_problems]
     lines += [f"! pointer {path}" for path in status.pointers]
     lines += [f"! kept-otherwise {path}" for path in status.kept_otherwise]
+    lines += [f"! lfsconfig {each.key} {each.url} used {each.used or '(none)'}" for each in status.lfsconfig]
     return lines
 
 
@@ -268,6 +273,10 @@ def _print(status: Status) -> None:
     if status.kept_otherwise:
         say("", f"Not kept in {status.storage} as .gitattributes says (run `git forge storage {status.storage}`):")
         say(*(f"  {path}" for path in status.kept_otherwise))
+    if status.lfsconfig:
+        say("", "In .lfsconfig another place is named for git-lfs than the one that this clone asks:")
+        say(*(f"  {each.key} = {each.url}  (asked: {each.used or 'none is set'})" for each in status.lfsconfig))
+        say("If you trust it: git config lfs.url URL (lfs.pushurl for where files are pushed to)")
 
 
 def _words(status: ContributionStatus) -> str:

@@ -30,8 +30,7 @@ from forge.repo.files import write_whole
 from forge.repo.gate import pass_gate
 from forge.repo.git import Repository, git, git_succeeds, git_text
 from forge.repo.in_progress import refuse_unfinished
-from forge.repo.lfs import follow
-from forge.repo.lfs import require as require_lfs
+from forge.repo.lfs import follow, require_filter
 from forge.repo.places import INDEX, list_files, read_file, read_item, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import Entry, ForgeItem, identity
@@ -80,7 +79,7 @@ def commit_contributions(
         raise ForgeError(problem, hint="take it out of git first (git rm --cached PATH keeps the file), or rename it")
     settings = load_settings(repo.top)
     if storage_of(repo) == "lfs":
-        require_lfs(repo, "the payloads of this model are kept in it")
+        require_filter(repo, "the payloads of this model are kept in it")
     head = resolve(repo, "HEAD")
     _refuse_unforged_merge(repo, head)
     before = read_item(repo, head)

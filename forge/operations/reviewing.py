@@ -157,7 +157,8 @@ def _merge(repo: Repository, ours: str, theirs: str) -> _Merged:
     with _throw_away_work_tree(repo, ours) as work:
         # The drivers of this program, installed or not.
         settings = [word for key, value in clone_setup.expected().items() for word in ("-c", f"{key}={value}")]
-        variables = _NOBODY | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
+        # What a branch has in git-lfs is no matter to the merge of trees, and need not come from anywhere.
+        variables = _NOBODY | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8", "GIT_LFS_SKIP_SMUDGE": "1"}
         # The search shows its progress on standard error only where that is a terminal; here it is read.
         command = (*_ALONE, *settings, "merge", "--no-commit", "--no-ff", "--no-edit", theirs)
         done = run_git(work, *command, variables=variables, check=False)

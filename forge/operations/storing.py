@@ -171,7 +171,7 @@ def _check_filters(repo: Repository, paths: Iterable[str], storage: Storage) -> 
                 hint=f"see git check-attr --all -- {path}; take out the line of {ATTRIBUTES_FILE} (or of "
                 ".git/info/attributes) that says so",
             )
-    told = lfs.ensure_set_up(repo) if storage == "lfs" else None
+    told = lfs.set_up(repo) if storage == "lfs" else None
     if told and told.startswith("warning: "):
         raise ForgeError(told.removeprefix("warning: "))
 

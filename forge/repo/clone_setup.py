@@ -11,13 +11,14 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from forge.errors import ForgeError
-from forge.repo import hook_files, lfs
-from forge.repo.git import Repository, git, git_text
+from forge.repo import hook_files, lfs, lfs_endpoint
+from forge.repo.git import Repository, git
+from forge.repo.lfs_endpoint import Setting
 from forge.repo.storage import attribute_lines, read_attributes, storage_of, with_storage, write_attributes
 
 Scope = Literal["local", "global"]
@@ -54,15 +55,9 @@ def program() -> str:
 
 
 def is_installed(repo: Repository) -> bool:
-    """Whether all settings are in effect, and they and the hooks name a program that is there."""
-    found = _found(repo, None)
-    for key in SETTINGS:
-        value = found.get(key)
-        if value is None or not _is_ours(key, value) or not _program_is_there(key, value):
-            return False
-        if hook_files.UNSAFE.search(value):
-            return False
-    return hook_files.hooks_in_place(repo)
+    """Whether all settings are in effect, and with the hooks name a program that is there, and git-lfs is pinned."""
+    settings = _listed(repo)
+    return _is_whole(repo, _by_key(settings)) and lfs_endpoint.is_pinned(settings)
 
 
 def ensure_installed(repo: Repository) -> str | None:
@@ -72,38 +67,47 @@ def ensure_installed(repo: Repository) -> str | None:
 
 
 def _ensure_own(repo: Repository) -> str | None:
-    if is_installed(repo):
-        return None
-    fresh = not any(key in _found(repo, None) for key in SETTINGS)
+    settings = _listed(repo)
+    found = _by_key(settings)
+    told = []
     try:
-        install(repo)
+        if not _is_whole(repo, found):
+            _write(repo, "local")
+            if any(key in found for key in SETTINGS):
+                told = ["The set-up of this clone was not whole or named a program that is gone; it was done again."]
+            else:
+                told = [
+                    "This clone was not set up for git forge yet; its drivers and hooks are now (git forge install)."
+                ]
+        pinned = not lfs_endpoint.is_pinned(settings) and lfs_endpoint.pin(repo)
+        if pinned and storage_of(repo) == "lfs":  # in a model kept in git nothing asks it
+            told.append(f"git-lfs asks {lfs_endpoint.find_endpoint(repo).url} for files, whatever .lfsconfig says.")
     except ForgeError as error:  # a clone that may only be read can still be looked at
-        return f"warning: this clone is not set up for git forge: {error.message}"
-    if fresh:
-        return "This clone was not set up for git forge yet; its drivers and hooks are now (git forge install)."
-    return "The set-up of this clone was not whole or named a program that is gone; it was done again."
+        told.append(f"warning: this clone is not set up for git forge: {error.message}")
+    return "\n".join(told) or None
+
+
+def _is_whole(repo: Repository, found: Mapping[str, str]) -> bool:
+    """Whether drivers and hooks are in place."""
+    for key in SETTINGS:
+        value = found.get(key)
+        if value is None or not _is_ours(key, value) or not _program_is_there(key, value):
+            return False
+        if hook_files.UNSAFE.search(value):
+            return False
+    return hook_files.hooks_in_place(repo)
 
 
 def install(repo: Repository | None, scope: Scope = "local", force: bool = False) -> list[str]:
-    """Write the settings, and in one clone the hooks; the names of foreign hooks that are chained.
+    """Write the settings, and in one clone the hooks and git-lfs's endpoint; the names of the hooks that are chained.
 
     repo may be None with scope "global", which writes the user's settings only. Doing it again changes
     nothing. force: replace values that a person has put there; without it they raise ForgeError.
     """
-    where = repo if repo is not None else _nowhere()
-    found = _found(where, scope)
-    for key, value in found.items():
-        if key in SETTINGS and not _is_ours(key, value) and not force:
-            raise ForgeError(
-                f"the {scope} git setting {key} is already: {value}",
-                hint=f"see that nothing needs it, then: git forge install --{scope} --force",
-            )
-    for key, value in expected().items():
-        if found.get(key) != value:
-            git(where, "config", f"--{scope}", "--replace-all", key, value)
-    if scope == "global" or repo is None:
-        return []
-    return hook_files.install_hooks(repo, program())
+    chained = _write(repo, scope, force)
+    if scope == "local" and repo is not None:
+        lfs_endpoint.pin(repo)
+    return chained
 
 
 def install_server(repo: Repository) -> list[str]:
@@ -114,10 +118,11 @@ def install_server(repo: Repository) -> list[str]:
 def uninstall(repo: Repository | None, scope: Scope = "local") -> None:
     """Take out the settings, and in one clone the hooks, that install has put there; nothing else."""
     where = repo if repo is not None else _nowhere()
-    for key, value in _found(where, scope).items():
+    for key, value in _by_key(_listed(where, scope)).items():
         if key in SETTINGS and _is_ours(key, value):
             git(where, "config", f"--{scope}", "--unset-all", key)
     if scope == "local" and repo is not None:
+        lfs_endpoint.unpin(repo)
         hook_files.uninstall_hooks(repo)
 
 
@@ -136,18 +141,32 @@ def add_attributes(repo: Repository) -> bool:
     return after != before
 
 
-def _found(repo: Repository, scope: Scope | None) -> dict[str, str]:
-    """The settings of ours that are there, in one scope or in effect (the last one wins)."""
+def _write(repo: Repository | None, scope: Scope, force: bool = False) -> list[str]:
+    where = repo if repo is not None else _nowhere()
+    found = _by_key(_listed(where, scope))
+    for key, value in found.items():
+        if key in SETTINGS and not _is_ours(key, value) and not force:
+            raise ForgeError(
+                f"the {scope} git setting {key} is already: {value}",
+                hint=f"see that nothing needs it, then: git forge install --{scope} --force",
+            )
+    for key, value in expected().items():
+        if found.get(key) != value:
+            git(where, "config", f"--{scope}", "--replace-all", key, value)
+    if scope == "global" or repo is None:
+        return []
+    return hook_files.install_hooks(repo, program())
+
+
+def _listed(repo: Repository, scope: Scope | None = None) -> list[Setting]:
+    """The settings that set-up is about, in one scope or all, by one process: every command looks at them."""
     sections = r"^(filter\.forge|diff\.forge|merge\.forge|merge\.forge-union)\."
-    args = ["config", *([f"--{scope}"] if scope else []), "--null", "--get-regexp", sections]
-    return dict(_pairs(git_text(repo, *args, check=False)))
+    return lfs_endpoint.list_settings(repo, f"{sections}|{lfs_endpoint.PATTERN}", scope)
 
 
-def _pairs(listing: str) -> Iterator[tuple[str, str]]:
-    for record in listing.split("\0"):
-        key, _, value = record.partition("\n")
-        if key:
-            yield key, value
+def _by_key(settings: Sequence[Setting]) -> dict[str, str]:
+    """The value of each that is in effect: the last one wins."""
+    return {each.key: each.value for each in settings}
 
 
 def _is_ours(key: str, value: str) -> bool:

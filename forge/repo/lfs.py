@@ -2,6 +2,10 @@
 
 git-lfs does all the storing and transferring itself. A pointer (its docs/spec.md) is a small text that stands
 for a file in a tree: the SHA-256 of the content and its size.
+
+The clone decides where a pointer may lead, never the branch that holds it. What git-lfs has in this clone is read.
+What it has not is asked for only where git-lfs is set up in this clone's own settings, and only at the endpoint that
+is set there (lfs_endpoint.py). So a clone of a model kept in git refuses pointers, and no .lfsconfig moves anything.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from pathlib import Path
 from forge.errors import ForgeError
 from forge.repo.files import is_plain_file
 from forge.repo.git import BLOB_LIMIT, Repository, environment, git, git_succeeds, git_text, read_blobs, read_path
+from forge.repo.lfs_endpoint import NOWHERE, Endpoint, default_remote, find_endpoint, find_push_url, list_settings
 from forge.repo.places import pushed_commits
 
 START = b"version https://git-lfs."
@@ -61,10 +66,31 @@ def require(repo: Repository, why: str) -> None:
         raise ForgeError(f"git-lfs is not on this machine, and {why}", hint=INSTALL)
 
 
+def require_filter(repo: Repository, why: str) -> None:
+    """Raise ForgeError unless git would run git-lfs's filter in this clone: without it a file is no pointer."""
+    require(repo, why)
+    if not list_settings(repo, r"^filter\.lfs\.(clean|process)$"):
+        raise ForgeError(f"git-lfs is not set up in this clone, and {why}", hint="git lfs install --local")
+
+
 def ensure_set_up(repo: Repository) -> str | None:
-    """See that the settings of git-lfs's filter are in effect; what to tell the user if they were not."""
-    found = git_text(repo, "config", "--get-regexp", r"^filter\.lfs\.", check=False).split()
-    if {"filter.lfs.clean", "filter.lfs.required"} <= set(found):
+    """See that git-lfs is set up in this clone, where it is to be; what to tell the user if it was not.
+
+    A branch alone does not decide that: the remote's own main branch, as it was fetched, must keep payloads there too.
+    """
+    if _is_set_up(repo):
+        return None if is_available(repo) else f"warning: git-lfs is not on this machine: {INSTALL}"
+    if not _main_branch_uses_it(repo):
+        return (
+            "warning: this branch keeps its payloads in git-lfs, which this clone does not use, nor does the main "
+            "branch of its remote; if it is to: git lfs install --local"
+        )
+    return set_up(repo)
+
+
+def set_up(repo: Repository) -> str | None:
+    """Set git-lfs up in this clone's own settings; what to tell the user, None where it was so already."""
+    if _is_set_up(repo):
         return None if is_available(repo) else f"warning: git-lfs is not on this machine: {INSTALL}"
     if not is_available(repo):
         return f"warning: this model keeps its payloads in git-lfs, which is not on this machine: {INSTALL}"
@@ -78,35 +104,23 @@ def ensure_set_up(repo: Repository) -> str | None:
 def read_payloads(repo: Repository, blobs: Iterable[str], limit: int = BLOB_LIMIT) -> dict[str, bytes]:
     """The contents of blobs by id, as read_blobs; where a blob is a pointer, the content that it stands for."""
     found = read_blobs(repo, blobs, limit)
+    endpoint = None
     for blob, content in found.items():
         if content.startswith(START):
-            found[blob] = follow(repo, content, partial(_path_of, repo, blob), limit)
+            endpoint = endpoint or find_endpoint(repo)
+            found[blob] = _follow(repo, content, partial(_path_of, repo, blob), limit, endpoint)
     return found
 
 
-def follow(repo: Repository, content: bytes, source: str | Callable[[], str], limit: int = BLOB_LIMIT) -> bytes:
-    """`content` itself, or the file that it is a pointer to, which git-lfs downloads if it is not here.
+def follow(repo: Repository, content: bytes, source: str, limit: int = BLOB_LIMIT) -> bytes:
+    """`content` itself, or the file that it is a pointer to, which git-lfs gets if it is not here and it may be asked.
 
-    source: what a message names, or how to find that out. Raises ForgeError where the object cannot be had, is
-    larger than `limit`, or is not what the pointer says.
+    source: what a message names. Raises ForgeError where the object cannot be had, is larger than `limit`, or is not
+    what the pointer says.
     """
-    pointer = parse_pointer(content)
-    if pointer is None:
+    if parse_pointer(content) is None:
         return content
-    if pointer.size > limit:
-        raise ForgeError(
-            f"{_named(source)}: the file in git-lfs has {pointer.size:,} bytes, more than the limit of {limit:,}",
-            hint="raise limits.file_mebibytes in forge.toml if you trust where it comes from",
-        )
-    found, said = _smudge(repo, content, pointer.size)
-    if len(found) == pointer.size and (pointer.altered or hashlib.sha256(found).hexdigest() == pointer.oid):
-        return found
-    if found != content:
-        said = "what is stored under its name is another file (see git lfs fsck)"
-    raise ForgeError(
-        f"{_named(source)}: the content is in git-lfs, and object {pointer.oid[:10]} cannot be had: {said}"[:600],
-        hint="get it with: git lfs pull (of other branches: git lfs fetch --all)" if is_available(repo) else INSTALL,
-    )
+    return _follow(repo, content, lambda: source, limit, find_endpoint(repo))
 
 
 def pointers_among(repo: Repository, blobs: Iterable[str]) -> dict[str, Pointer]:
@@ -149,7 +163,9 @@ def store(repo: Repository, content: bytes) -> bytes:
 
 def fetch(repo: Repository) -> None:
     """Download what HEAD needs, in one go. No error where that fails: reading says what is missing."""
-    git(repo, *_EVERYTHING, "lfs", "fetch", check=False)
+    endpoint = find_endpoint(repo)
+    if endpoint.asked:
+        git(repo, *_only(endpoint.url), *_EVERYTHING, "lfs", "fetch", check=False)
 
 
 def push_objects(repo: Repository, remote: str, url: str, refs: Sequence[str]) -> None:
@@ -163,28 +179,87 @@ def push_objects(repo: Repository, remote: str, url: str, refs: Sequence[str]) -
     if not needed and not pointers_among(repo, _new_payloads(repo, remote, tips)):
         return
     require(repo, "what is pushed keeps files in it")
+    only = _only(find_push_url(repo, remote, url))
     # git-lfs's own hook may have done this already: then it finds nothing to do.
-    _push(repo, ("pre-push", remote, url), "".join(f"{line.strip()}\n" for line in refs))
+    _push(repo, (*only, "lfs", "pre-push", remote, url), "".join(f"{line.strip()}\n" for line in refs))
     here = sorted(objects_here(repo, needed))
     if here and remote in git_text(repo, "remote").split("\n"):  # git-lfs takes no path in place of a name here
         # Among them is what an earlier push without hooks has left behind.
-        _push(repo, ("push", "--object-id", remote, *here))
+        _push(repo, (*only, "lfs", "push", "--object-id", remote, *here))
 
 
 # The user's settings may exclude paths from being fetched; what a model is made of is needed all the same.
 _EVERYTHING = ("-c", "lfs.fetchinclude=", "-c", "lfs.fetchexclude=")
 
 
-def _smudge(repo: Repository, pointer: bytes, size: int) -> tuple[bytes, str]:
-    """What git-lfs makes of a pointer, at most one byte more than `size`, and what it said where it failed."""
+def _only(url: str | None) -> tuple[str, ...]:
+    """Options of git that leave git-lfs one endpoint, in both directions; None: no place but this clone."""
+    if url is None:  # as a path it is left to git-lfs's own agent for paths, which finds no repository there
+        return (*_only(NOWHERE), "-c", "lfs.standalonetransferagent=lfs-standalone-file")
+    return ("-c", f"lfs.url={url}", "-c", f"lfs.pushurl={url}")
+
+
+def _is_set_up(repo: Repository) -> bool:
+    """Whether git-lfs's filter is in this clone's own settings; those of a user speak of other clones too."""
+    found = {each.key for each in list_settings(repo, r"^filter\.lfs\.", "local")}
+    return {"filter.lfs.clean", "filter.lfs.required"} <= found
+
+
+def _main_branch_uses_it(repo: Repository) -> bool:
+    """Whether the main branch of the remote keeps payloads in git-lfs; True as well where no such branch is known."""
+    main = f"refs/remotes/{default_remote(repo)}/HEAD"
+    if not git_succeeds(repo, "rev-parse", "--verify", "--quiet", f"{main}^{{commit}}"):
+        return True
+    return b"filter=lfs" in (read_path(repo, main, ".gitattributes") or b"")
+
+
+def _follow(repo: Repository, content: bytes, source: Callable[[], str], limit: int, endpoint: Endpoint) -> bytes:
+    pointer = parse_pointer(content)
+    if pointer is None:
+        return content
+    if pointer.size > limit:
+        raise ForgeError(
+            f"{source()}: the file in git-lfs has {pointer.size:,} bytes, more than the limit of {limit:,}",
+            hint="raise limits.file_mebibytes in forge.toml if you trust where it comes from",
+        )
+    found, said = _smudge(repo, content, pointer.size, endpoint)
+    if len(found) == pointer.size and (pointer.altered or hashlib.sha256(found).hexdigest() == pointer.oid):
+        return found
+    if found != content:
+        said = "what is stored under its name is another file (see git lfs fsck)"
+    elif not endpoint.asked:
+        raise _not_asked(source(), pointer, endpoint)
+    raise ForgeError(
+        f"{source()}: the content is in git-lfs, and object {pointer.oid[:10]} cannot be had: {said}"[:600],
+        hint="get it with: git lfs pull (of other branches: git lfs fetch --all)" if is_available(repo) else INSTALL,
+    )
+
+
+def _not_asked(source: str, pointer: Pointer, endpoint: Endpoint) -> ForgeError:
+    here = f"{source}: this is a pointer of git-lfs, and object {pointer.oid[:10]} is not in this clone"
+    if not endpoint.used:
+        return ForgeError(
+            f"{here}, which does not use git-lfs: no server was asked for it",
+            hint="let who made the branch run git forge storage git; if this clone is to use git-lfs after all: "
+            "git lfs install --local",
+        )
+    return ForgeError(
+        f"{here}, whose settings name no server for it", hint="git remote add origin URL, or git config lfs.url URL"
+    )
+
+
+def _smudge(repo: Repository, pointer: bytes, size: int, endpoint: Endpoint) -> tuple[bytes, str]:
+    """What git-lfs makes of a pointer, at most one byte more than `size`, and what it said where it failed.
+
+    Where the endpoint may not be asked it is the pointer itself, unless the object is here.
+    """
+    command = ["git", *_only(endpoint.url if endpoint.asked else None), *_EVERYTHING, "lfs", "smudge"]
     variables = environment(repo) | {"GIT_TERMINAL_PROMPT": "0"}  # a merge driver never prompts
     variables.pop("GIT_LFS_SKIP_SMUDGE", None)
     pipe = subprocess.PIPE
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            ["git", *_EVERYTHING, "lfs", "smudge"], cwd=repo.top, env=variables, stdin=pipe, stdout=pipe, stderr=errors
-        ) as process,
+        subprocess.Popen(command, cwd=repo.top, env=variables, stdin=pipe, stdout=pipe, stderr=errors) as process,
     ):
         assert process.stdin is not None and process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -201,7 +276,7 @@ def _smudge(repo: Repository, pointer: bytes, size: int) -> tuple[bytes, str]:
 
 def _push(repo: Repository, args: tuple[str, ...], lines: str = "") -> None:
     # It speaks to the terminal itself: progress, questions for a password. Standard output is not ours to fill.
-    command = ["git", "-c", "lfs.allowincompletepush=false", "lfs", *args]
+    command = ["git", "-c", "lfs.allowincompletepush=false", *args]
     done = subprocess.run(command, cwd=repo.top, env=environment(repo), input=lines.encode(), stdout=2, check=False)
     if done.returncode:
         raise ForgeError(
@@ -238,7 +313,3 @@ def _path_of(repo: Repository, blob: str) -> str:
     """The path that a blob has, or had, in some branch; looked for only where a message needs it."""
     known = git_text(repo, "log", "--all", "-1", "--format=", "--name-only", f"--find-object={blob}", check=False)
     return known.splitlines()[0] if known else f"blob {blob[:10]}"
-
-
-def _named(source: str | Callable[[], str]) -> str:
-    return source if isinstance(source, str) else source()

@@ -10,6 +10,7 @@ from storage.lfs_models import LfsServer, lose, oid_of, remotes
 from story.hospitals import (
     contribution_files,
     forge_ok,
+    git,
     git_ok,
     item,
     load_tiny_base,
@@ -59,3 +60,28 @@ def test_a_merge_across_storages_is_the_merge(branches: Path, tmp_path: Path, se
     assert forge_ok(top, "storage", "lfs").err == "2 files moved\n"
     assert forge_ok(top, "verify").out.startswith("ok: ")
     assert item(top)["scores"] == wanted["scores"]
+
+
+def test_the_driver_refuses_pointers_where_the_clone_does_not_use_git_lfs(
+    branches: Path, tmp_path: Path, server: LfsServer
+) -> None:
+    other = Path(shutil.copytree(branches, tmp_path / "other", symlinks=True))
+    remotes(other, server)
+    git_ok(other, "switch", "--quiet", "colon")
+    forge_ok(other, "storage", "lfs")
+    tip = git_ok(other, "rev-parse", "colon")
+    lfs.push_objects(find_repository(other), "origin", "origin", [f"refs/heads/x {tip} refs/heads/x {'0' * 40}"])
+
+    git_ok(branches, "fetch", "--quiet", str(other), "colon:theirs")
+    before = item(branches)
+    done = git(branches, "merge", "--no-edit", "theirs")
+    assert done.returncode == 1
+    assert "error: contributions/colon/" in done.stderr and "this is a pointer of git-lfs" in done.stderr
+    assert "hint: let who made the branch run git forge storage git" in done.stderr
+    git_ok(branches, "merge", "--abort")
+    assert item(branches) == before
+
+    git_ok(branches, "lfs", "install", "--local", "--skip-repo")
+    git_ok(branches, "config", "lfs.url", server.url)
+    git_ok(branches, "merge", "--quiet", "--no-edit", "theirs")
+    assert set(item(branches)["contributions"]) == {"breast", "colon"}
