@@ -27,10 +27,11 @@ def command(scope: str, force: bool) -> None:
 
     With --server it is one hook, pre-receive, which refuses a push whose forge item does not verify, or that is over
     the limits of the receiving repository: git config forge.maxFileSize (1g), forge.maxContributions (1000),
-    forge.maxFiles (10000), forge.maxImages (100000). All new commits must verify, not only the tips, with
-    git config forge.checkCommits all.
+    forge.maxFiles (10000), forge.maxImages (100000). Every commit that a ref is set to must verify, and all new ones
+    behind it with git config forge.checkCommits all. Where they are not set, receive.fsckObjects,
+    receive.denyNonFastForwards and receive.denyDeletes are set to true.
     """
-    from forge.repo import clone_setup
+    from forge.repo import clone_setup, server_setup
     from forge.repo.git import find_repository
 
     if scope == "global":
@@ -41,6 +42,9 @@ def command(scope: str, force: bool) -> None:
     if scope == "server":
         chained = clone_setup.install_server(repo)
         say(f"Every push to {repo.top} is checked from now on.")
+        for each in server_setup.set_rules(repo):
+            said = f"is {each.value}: {each.meaning}." if each.ours else f"was set before and stays: {each.value}"
+            say(f"{each.key} {said}")
     else:
         chained = clone_setup.install(repo, "local", force)
         say(f"git forge is set up in {repo.top}.")

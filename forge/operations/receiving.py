@@ -1,8 +1,9 @@
 """What a server takes: pushes whose versions verify, within limits that no pushed file can raise.
 
-Only what is new is checked. The tips of all that is pushed must verify (the whole history of what is new with
-`git config forge.checkCommits all`), as `git forge verify --no-scores` has it: a branch may hold commits that do
-not, such as a merge on a web page that the next commit refolds. The size is that of every new file.
+The commit that each ref is set to must verify, new to the server or not: what came in behind the tip of one ref
+could else be made the tip of another. With `git config forge.checkCommits all` every new commit must as well, as
+`git forge verify --no-scores` has it: a branch may hold commits that do not, such as a merge on a web page that the
+next commit refolds. The size is that of every new file.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class ServerLimits:
     """What `git config` of the receiving repository says: forge.maxFileSize and so on.
 
     file_size: bytes of one file, also of one in git-lfs. contributions: in one version. files: below contributions/
-    in one version. images: in one distilled dataset. all_commits: whether every new commit must verify, not only tips.
+    in one version. images: in one distilled dataset. all_commits: whether every new commit must verify, not only the
+    one that a ref is set to.
     """
 
     file_size: int = BLOB_LIMIT
@@ -121,7 +123,7 @@ def check_push(repo: Repository, updates: Sequence[Update]) -> Verdict:
     reader = _PointerReader(repo, limits)
     checked: dict[str, list[str]] = {}
     for update in updates:
-        commits = _new_commits(repo, update.new, limits.all_commits)
+        commits = _commits_to_check(repo, update.new, limits.all_commits)
         for commit in commits:
             if commit not in checked:
                 checked[commit] = _version_problems(repo, commit, limits, reader)
@@ -173,13 +175,13 @@ def _over(path: str, size: int, limits: ServerLimits) -> str:
     return f"{path} has {size:,} bytes, more than the {limits.file_size:,} that this server takes (forge.maxFileSize)"
 
 
-def _new_commits(repo: Repository, tip: str, every: bool) -> list[str]:
-    """The commits of a pushed object that no ref of the server has yet, the tip first; the tip alone if not `every`."""
+def _commits_to_check(repo: Repository, tip: str, every: bool) -> list[str]:
+    """The commit of a pushed object first; if `every`, then those behind it that no ref of the server has yet."""
     commit = git_text(repo, "rev-parse", "--verify", "--quiet", f"{tip}^{{commit}}", check=False)
     if not commit:
         return []  # a tag of a tree or blob
-    count = [] if every else ["--max-count=1"]
-    return git_text(repo, "rev-list", "--topo-order", *count, commit, "--not", "--all").split()
+    new = git_text(repo, "rev-list", "--topo-order", commit, "--not", "--all").split() if every else []
+    return list(dict.fromkeys([commit, *new]))
 
 
 def _is_model(repo: Repository, commit: str) -> bool:

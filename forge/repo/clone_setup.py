@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from forge.errors import ForgeError
-from forge.repo import hook_files, lfs, lfs_endpoint
+from forge.repo import hook_files, lfs, lfs_endpoint, server_setup
 from forge.repo.git import Repository, git
 from forge.repo.lfs_endpoint import Setting
 from forge.repo.storage import attribute_lines, read_attributes, storage_of, with_storage, write_attributes
@@ -112,7 +112,7 @@ def install(repo: Repository | None, scope: Scope = "local", force: bool = False
 
 def install_server(repo: Repository) -> list[str]:
     """Let the repository, a bare one on a server as a rule, check what is pushed to it; as `install` otherwise."""
-    return hook_files.install_hooks(repo, program(), hook_files.SERVER_HOOKS)
+    return server_setup.install_server(repo, program())
 
 
 def uninstall(repo: Repository | None, scope: Scope = "local") -> None:
@@ -123,6 +123,7 @@ def uninstall(repo: Repository | None, scope: Scope = "local") -> None:
             git(where, "config", f"--{scope}", "--unset-all", key)
     if scope == "local" and repo is not None:
         lfs_endpoint.unpin(repo)
+        server_setup.unset_rules(repo)
         hook_files.uninstall_hooks(repo)
 
 

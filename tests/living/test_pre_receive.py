@@ -77,6 +77,12 @@ def _as_model(top: Path) -> SampleModel:
     return model
 
 
+def settings(repository: Path, *args: str) -> str:
+    """`git config ARGS` there; nothing where it fails."""
+    command = ["git", "-C", str(repository), "config", *args]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def path_in(name: str, file: str) -> str:
     return f"contributions/{name}/{file}"
 
@@ -122,7 +128,30 @@ def test_every_commit_is_checked_where_the_server_says_so(model: SampleModel, pu
     push()
 
 
-def test_what_is_deleted_tagged_forced_or_no_model(model: SampleModel, push: Push) -> None:
+def test_what_came_in_behind_a_good_tip_is_checked_when_a_ref_is_set_to_it(
+    model: SampleModel, push: Push, server: Path
+) -> None:
+    model.write(path_in("ada", "adapter_model.safetensors"), sample_models.adapter(version=3))
+    bad = model.commit("Not folded")
+    model.write_item(model.item({"ada": 1.0}))
+    good = model.commit("Folded")
+    push("HEAD:refs/heads/branch")  # so the server has both
+    wrong = "contributions/ada/adapter_model.safetensors is "
+    push(f"{bad}:main", refused=f"refs/heads/main: {wrong}")
+    push(f"{bad}:refs/heads/new", refused=f"refs/heads/new: {wrong}")
+    push(f"{bad}:refs/tags/v1", refused=f"refs/tags/v1: {wrong}")
+    model.git("tag", "-a", "-m", "two", "v2", bad)
+    push("v2", refused=f"refs/tags/v2: {wrong}")
+    settings(server, "receive.denyNonFastForwards", "false")
+    push(f"+{bad}:refs/heads/branch", refused=f"refs/heads/branch: {wrong}")  # back to what was there before
+    settings(server, "forge.checkCommits", "all")
+    push(f"{bad}:main", refused=f"refs/heads/main: {wrong}")
+    push(f"{good}:main")  # nothing of it is new, and the commit that main is set to is whole
+
+
+def test_what_is_deleted_tagged_forced_or_no_model(model: SampleModel, push: Push, server: Path) -> None:
+    for key in ("receive.denyDeletes", "receive.denyNonFastForwards"):
+        settings(server, key, "false")
     first = model.git("rev-parse", "HEAD~1")
     model.git("tag", "-a", "-m", "one", "v1")
     blob = model.git("hash-object", "-w", "forge.toml")
@@ -133,7 +162,7 @@ def test_what_is_deleted_tagged_forced_or_no_model(model: SampleModel, push: Pus
     model.commit("No model")
     push("v1", "blob", "pages")
     push(":pages", ":refs/tags/blob")
-    push(f"+{first}:main")  # what the server has had already is not looked at again
+    push(f"+{first}:main")
 
     model.git("checkout", "--quiet", "main")
     (model.top / "forge-item.json").unlink()
@@ -195,10 +224,8 @@ def test_files_in_git_lfs_are_checked_where_they_are_here(model: SampleModel, pu
     assert "files in git-lfs that are not on this machine: 1" in push("HEAD:elsewhere")
     keep(content, content)
     assert push("HEAD:here") == "", "the object is beside the repository, so it is checked and nothing is said"
-    # Taken already, so a commit more is needed to have it looked at again.
     keep(content, content[:-1] + b"x")
-    model.commit("Once more")
-    push(refused="is another file")
+    push(refused="is another file")  # taken already, and looked at again where another ref is set to it
     point_to(b"\x80 no safetensors")
     keep(b"\x80 no safetensors", b"\x80 no safetensors")
     push(refused="contributions/ada/adapter_model.safetensors")
@@ -263,3 +290,57 @@ def test_replacement_refs_and_a_work_tree_do_not_fool_it(model: SampleModel, pus
     model.add_contribution("bob", {"ada": 0.5, "bob": 0.5})
     done = subprocess.run(["git", "push", "origin", "main"], cwd=model.top, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+RULES = ("receive.fsckObjects", "receive.denyNonFastForwards", "receive.denyDeletes")
+
+
+def test_what_git_itself_takes_is_set_and_said_and_taken_out_again(
+    tmp_path: Path, run_git: RunGit, capsys: pytest.CaptureFixture[str], user_settings: Path
+) -> None:
+    run_git(tmp_path, "init", "--quiet", "--bare", "bare.git")
+    bare = tmp_path / "bare.git"
+    settings(bare, RULES[1], "false")
+    before = (bare / "config").read_bytes()
+    with contextlib.chdir(bare):
+        for _ in range(2):
+            assert cli.run(["install", "--server"]) == 0
+            assert capsys.readouterr().out.splitlines()[1:] == [
+                "receive.fsckObjects is true: damaged objects are refused.",
+                "receive.denyNonFastForwards was set before and stays: false",
+                "receive.denyDeletes is true: no branch or tag is deleted.",
+            ]
+        assert [settings(bare, "--local", key) for key in RULES] == ["true", "false", "true"]
+        settings(bare, RULES[2], "false")  # changed since, by a person
+        assert cli.run(["install", "--server"]) == 0
+        assert "receive.denyDeletes was set before and stays: false" in capsys.readouterr().out
+        assert cli.run(["uninstall"]) == 0
+        assert [settings(bare, "--local", key) for key in RULES] == ["", "false", "false"]
+        settings(bare, "--unset", RULES[2])
+        assert (bare / "config").read_bytes() == before
+
+        settings(bare, "--global", RULES[2], "true")  # on already: nothing to set, nothing to take out
+        assert cli.run(["install", "--server"]) == 0
+        assert "receive.denyDeletes was set before and stays: true" in capsys.readouterr().out
+        assert settings(bare, "--local", RULES[2]) == ""
+        assert cli.run(["uninstall"]) == 0
+        assert (bare / "config").read_bytes() == before
+
+
+def test_nothing_is_set_back_or_deleted_or_damaged(model: SampleModel, server: Path) -> None:
+    model.commit("One more")
+    model.git("push", "--quiet", "origin", "main", "main:other")
+    tip = model.git("rev-parse", "main")
+    for refs, said in ((["+main~1:main"], "denying non-fast-forward"), ([":other"], "denying ref deletion")):
+        done = subprocess.run(
+            ["git", "push", "origin", *refs], cwd=model.top, capture_output=True, text=True, check=False
+        )
+        assert done.returncode != 0 and said in done.stderr, done.stderr
+    text = f"tree {model.git('rev-parse', 'main^{tree}')}\nparent {tip}\nauthor Ada 0 +0000\n\nNo committer\n"
+    (model.top / "odd").write_text(text)
+    odd = model.git("hash-object", "-t", "commit", "-w", "--literally", "odd")
+    done = subprocess.run(
+        ["git", "push", "origin", f"{odd}:refs/heads/odd"], cwd=model.top, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0 and "fsck" in done.stderr, done.stderr
+    assert model.git("ls-remote", "origin").count(tip) >= 2
