@@ -70,9 +70,17 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
 
     # Ours' settings as committed: an edit of forge.toml that nobody else can see must not change a merge.
     settings = read_settings_of(repo, "HEAD")
-    item = fold(repo, plan, mine, settings, blob_reader(repo, settings.limits))
+    folded = fold(repo, plan, mine, settings, blob_reader(repo, settings.limits))
+    item = folded.item
     if item != mine:
-        item = pass_gate(item, settings.gate, accept=False, hint=_ACCEPT)
+        item = pass_gate(
+            item,
+            settings.gate,
+            accept=False,
+            hint=_ACCEPT,
+            replaced=folded.replaced,
+            contradictions=folded.contradictions,
+        )
     if item.consolidation is None and (mine.consolidation or other.consolidation):
         said = "the consolidation was made of other contributions and is dropped; make one with git forge commit"
         say(f"{said} --consolidate", err=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -216,21 +217,38 @@ def choose_by_hold_out(
     return candidates[losses.index(min(losses))]
 
 
-def pooled_tasks(images: Sequence[TaskImages]) -> list[TaskImages]:
-    """Distilled datasets with the same labels, in whatever order they list them, as one task; sorted by name."""
-    grouped: dict[tuple[str, ...], list[TaskImages]] = {}
-    for part in images:
-        grouped.setdefault(tuple(sorted(part.labels)), []).append(part)
-    tasks: dict[str, TaskImages] = {}
-    for parts in grouped.values():
+@dataclass(frozen=True)
+class Pool:
+    """Distilled datasets with the same labels, as one task: `parts` names whose images stand where in it."""
+
+    task: TaskImages
+    parts: Mapping[str, slice]
+
+
+def pooled(images: Mapping[str, TaskImages]) -> list[Pool]:
+    """Distilled datasets by name as tasks: those with the same labels, in whatever order, are one; sorted by task."""
+    grouped: dict[tuple[str, ...], list[str]] = {}
+    for name, part in images.items():
+        grouped.setdefault(tuple(sorted(part.labels)), []).append(name)
+    pools: dict[str, Pool] = {}
+    for names in grouped.values():
+        parts = [images[name] for name in names]
         first = parts[0]
-        name = first.task
-        while name in tasks:  # the same name for other labels: both are kept apart
-            name += "+"
+        task = first.task
+        while task in pools:  # the same name for other labels: both are kept apart
+            task += "+"
         aligned = [torch.tensor([first.labels.index(label) for label in part.labels]) for part in parts]
         targets = [order.to(part.targets.device)[part.targets] for order, part in zip(aligned, parts, strict=True)]
-        tasks[name] = TaskImages(name, first.labels, torch.cat([part.pixels for part in parts]), torch.cat(targets))
-    return [tasks[name] for name in sorted(tasks)]
+        ends = list(accumulate(len(part.targets) for part in parts))
+        where = {name: slice(end - len(part.targets), end) for name, part, end in zip(names, parts, ends, strict=True)}
+        whole = TaskImages(task, first.labels, torch.cat([part.pixels for part in parts]), torch.cat(targets))
+        pools[task] = Pool(whole, where)
+    return [pools[task] for task in sorted(pools)]
+
+
+def pooled_tasks(images: Sequence[TaskImages]) -> list[TaskImages]:
+    """As `pooled`, the tasks alone."""
+    return [pool.task for pool in pooled({str(number): part for number, part in enumerate(images)})]
 
 
 def _aims(base: BaseModel, members: Sequence[Member], objective: str, only: TaskImages | None) -> list[Aim]:

@@ -132,9 +132,13 @@ def per_group(out: Tensor, task: TaskImages) -> tuple[Tensor, Tensor]:
     return means, targets
 
 
-def _score(out: Tensor, task: TaskImages) -> Score:
-    out, targets = per_group(out, task)
+def score_of(out: Tensor, targets: Tensor) -> Score:
+    """The score of outputs [n, classes] for targets [n]."""
     return Score(float(F.cross_entropy(out, targets)), float((out.argmax(-1) == targets).float().mean()))
+
+
+def _score(out: Tensor, task: TaskImages) -> Score:
+    return score_of(*per_group(out, task))
 
 
 def area_under_curve(probabilities: np.ndarray, targets: np.ndarray) -> float | None:

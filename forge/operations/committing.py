@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
 from forge.errors import ForgeError
 from forge.operations.consolidating import consolidated, without_consolidation
 from forge.operations.contributing import write_files
-from forge.operations.folding import fold
+from forge.operations.folding import Folded, fold
 from forge.operations.loading import ReadBlobs, blob_reader
 from forge.operations.restoring import restored_on_failure
 from forge.repo.consolidation import FOLDER as CONSOLIDATION
@@ -27,7 +27,7 @@ from forge.repo.contribution import (
     path_of,
 )
 from forge.repo.files import write_whole
-from forge.repo.gate import pass_gate
+from forge.repo.gate import Contradiction, pass_gate
 from forge.repo.git import Repository, git, git_succeeds, git_text
 from forge.repo.in_progress import refuse_unfinished
 from forge.repo.lfs import follow, require_filter
@@ -93,13 +93,20 @@ def commit_contributions(
     for name in sorted({entry.name for entry in (*changes.kept, *changes.new, *changes.replaced)}):
         check_contribution(repo, name, None, base=settings.base, limits=settings.limits)
     reader = work_tree_reader(repo, changes, settings)
-    item = fold_changes(repo, before, changes, settings, reader, again=refolded)
-    item, files = _consolidate(repo, item, settings, reader, steps)
+    folded = fold_changes(repo, before, changes, settings, reader, again=refolded)
+    item, files = _consolidate(repo, folded.item, settings, reader, steps)
     if item == before and not paths and not refolded:
         raise ForgeError("the model is as it was: no step of a consolidation made it better")
     if item != before:
         accepting = "`git forge commit --accept` commits it all the same, and records that; nothing was changed"
-        item = pass_gate(item, settings.gate, accept=accept, hint=accepting)
+        item = pass_gate(
+            item,
+            settings.gate,
+            accept=accept,
+            hint=accepting,
+            replaced=folded.replaced,
+            contradictions=folded.contradictions,
+        )
     trailers = trailer_lines(item, before)
     subject = message or _subject(changes, before, settings, refolded, steps is not None)
     there_before = [*list_files(repo, "HEAD", CONSOLIDATION), *list_files(repo, INDEX, CONSOLIDATION)]
@@ -174,13 +181,15 @@ def _refuse_moved(repo: Repository, old: Entry, settings: Settings) -> None:
 
 def fold_changes(
     repo: Repository, before: ForgeItem, changes: Changes, settings: Settings, read: ReadBlobs, *, again: bool = False
-) -> ForgeItem:
+) -> Folded:
     """Fold changes into a recipe, one contribution at a time, as merges of one contribution each would.
 
     All at once where the search does not mind the order. Where only cards changed, the recipe is the one
     before, unless it is to be searched `again`: cards do not enter the model.
     """
     item = before
+    contradictions: dict[str, Contradiction] = {}
+    found = Folded(before)
     gone = {*changes.removed, *(entry.name for entry in changes.replaced)}
     new = sorted((*changes.new, *changes.replaced), key=lambda entry: entry.name)
     joint = settings.search.method == "joint"
@@ -191,9 +200,11 @@ def fold_changes(
         ours = tuple(each for each in item.contributions if each.name not in gone)
         removed = tuple(each.name for each in item.contributions if each.name in gone)
         plan = MergePlan(settings.base, settings.strategy, ours, entries, removed)
-        item = fold(repo, plan, item, settings, read, compared_with=before, again=again)
+        found = fold(repo, plan, item, settings, read, compared_with=before, again=again)
+        item = found.item
+        contradictions |= {each.name: each for each in found.contradictions}
         gone, again = set(), False
-    return item
+    return replace(found, contradictions=tuple(contradictions.values()))
 
 
 def _consolidate(

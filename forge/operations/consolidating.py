@@ -83,6 +83,7 @@ def without_consolidation(repo: Repository, item: ForgeItem, settings: Settings,
 
 def _rescored(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> ForgeItem:
     """`item` with the scores that it has now; what it was made from keeps its own."""
+    found = score_item(repo, item, settings, read)
     before = {score.task: score for score in item.scores}
     scores = tuple(
         replace(
@@ -90,6 +91,16 @@ def _rescored(repo: Repository, item: ForgeItem, settings: Settings, read: ReadB
             accuracy_before=before[score.task].accuracy_before,
             cross_entropy_before=before[score.task].cross_entropy_before,
         )
-        for score in score_item(repo, item, settings, read)
+        for score in found.scores
     )
-    return replace(item, scores=scores)
+    own_before = {score.name: score for score in item.own_scores}
+    own = tuple(
+        replace(
+            score,
+            accuracy_before=own_before[score.name].accuracy_before,
+            cross_entropy_before=own_before[score.name].cross_entropy_before,
+        )
+        for score in found.own_scores
+        if score.name in own_before
+    )
+    return replace(item, scores=scores, own_scores=own)

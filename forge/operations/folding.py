@@ -7,29 +7,47 @@ and the search settings; it touches neither index nor work tree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from forge.console import progress
+from forge.errors import ForgeError
 from forge.operations.bases import load_repository_base
+from forge.operations.judging import Judged, answers, find_contradictions, judge, score_on
 from forge.operations.loading import (
     ReadBlobs,
     compose_model,
     load_adapters,
     load_distilled_sets,
-    load_residual,
+    load_item,
+    payloads_of,
+    read_at_once,
 )
 from forge.repo.checks import Coefficient
+from forge.repo.gate import Contradiction
 from forge.repo.git import Repository
-from forge.repo.recipe import Entry, ForgeItem, Search, TaskScore, empty
-from forge.repo.settings import HELD_OUT, SearchSettings, Settings
+from forge.repo.recipe import Entry, ForgeItem, OwnScore, Search, empty, identity
+from forge.repo.settings import HELD_OUT, LimitSettings, SearchSettings, Settings
 from forge.repo.three_way import MergePlan, combine, entries_with
 
 if TYPE_CHECKING:
     from forge.model.adapters import Adapter
     from forge.model.base import BaseModel
     from forge.model.merging import MergeSettings
-    from forge.model.scoring import Score, TaskImages
+    from forge.model.scoring import TaskImages
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a fold gives: the forge item, and what its gate has to know besides.
+
+    replaced: how the models before and after do on distilled images in whose place others have come. contradictions:
+    newcomers whose labels mean something else than the others'.
+    """
+
+    item: ForgeItem
+    replaced: tuple[OwnScore, ...] = ()
+    contradictions: tuple[Contradiction, ...] = ()
 
 
 def fold(
@@ -41,7 +59,7 @@ def fold(
     *,
     compared_with: ForgeItem | None = None,
     again: bool = False,
-) -> ForgeItem:
+) -> Folded:
     """The forge item of a merge or commit: `plan` with coefficients, on top of `before` (ours).
 
     What the recipe records as "before" is the model of `compared_with`, which is `before` itself if not given.
@@ -54,19 +72,29 @@ def fold(
     """
     unchanged = (plan.base, plan.strategy, plan.ours) == (before.base, before.strategy, before.contributions)
     if unchanged and not plan.theirs and not again:
-        return before
+        return Folded(before)
     if not plan.ours and not plan.theirs:
-        return empty(plan.base, plan.strategy)
-
-    from forge.model.merging import pooled_tasks
-
-    base = load_repository_base(repo, plan.base)
+        return Folded(empty(plan.base, plan.strategy))
     plan = _fitting(plan)
     entries = [*plan.ours, *plan.theirs]
+    refuse_too_many(len(entries), settings.limits)
+
+    from forge.model.merging import pooled
+
+    base = load_repository_base(repo, plan.base)
+    known = compared_with or before
+    if known.base.fingerprint != base.fingerprint:
+        known = empty(known.base, known.strategy)  # its adapters belong to another base
+    gone = _replaced(known, entries)
+    incoming = [blob for entry in entries for blob in identity(entry)]
+    read = read_at_once(read, incoming, payloads_of(known), [entry.distilled for entry in gone])
     adapters = load_adapters(base, entries, read)
     images = load_distilled_sets(base, entries, read, settings.limits)
-    tasks = pooled_tasks(list(images.values()))
-    scores_before = _scores_before(base, compared_with or before, tasks, read)
+    pools = pooled(images)
+    model_before = load_item(base, known, read)
+    said_before = answers(base, model_before, pools)
+    newcomers = {entry.name for entry in plan.theirs}
+    contradictions = find_contradictions(base, pools, said_before, adapters, newcomers, set(known.names) - newcomers)
     joint = settings.search.method == "joint"
     # Where ours is the bare base, theirs is a whole model already: there is nothing to weigh it against.
     if len(entries) > 1 if joint else before.contributions:
@@ -74,30 +102,42 @@ def fold(
         if not before.contributions:
             search = replace(search, objective_before=None)
     else:
-        weighed, search = _unweighed(plan, tasks, joint), None
-    scores = _score(base, plan.strategy, weighed, adapters, tasks)
-    return ForgeItem(
+        weighed, search = _unweighed(plan, [pool.task for pool in pools], joint), None
+    labels = {pool.task.task: pool.task.labels for pool in pools}
+    model = compose_model(base, plan.strategy, weighed, adapters, labels)
+    judged = judge(pools, answers(base, model, pools), said_before)
+    item = ForgeItem(
         base=plan.base,
         strategy=plan.strategy,
         contributions=weighed,
         search=search,
-        scores=tuple(_task_score(*row) for row in zip(tasks, scores, scores_before, strict=True)),
+        scores=judged.scores,
+        own_scores=judged.own_scores,
     )
+    old = load_distilled_sets(base, gone, read, settings.limits)
+    return Folded(item, score_on(base, old, model, model_before), contradictions)
 
 
-def score_item(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> tuple[TaskScore, ...]:
-    """The scores of a recipe on its own distilled sets, computed anew (`git forge verify`)."""
+def score_item(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> Judged:
+    """The scores of a recipe on its own distilled sets, computed anew (`git forge verify`); nothing of before."""
     if not item.contributions:
-        return ()
+        return Judged((), ())
 
-    from forge.model.merging import pooled_tasks
+    from forge.model.merging import pooled
 
     base = load_repository_base(repo, item.base)
-    adapters = load_adapters(base, item.contributions, read)
-    tasks = pooled_tasks(list(load_distilled_sets(base, item.contributions, read, settings.limits).values()))
-    residual = load_residual(base, item, read)
-    scores = _score(base, item.strategy, item.contributions, adapters, tasks, residual=residual)
-    return tuple(_task_score(task, score, None) for task, score in zip(tasks, scores, strict=True))
+    read = read_at_once(read, payloads_of(item), [entry.distilled for entry in item.contributions])
+    pools = pooled(load_distilled_sets(base, item.contributions, read, settings.limits))
+    return judge(pools, answers(base, load_item(base, item, read, [pool.task for pool in pools]), pools), None)
+
+
+def refuse_too_many(contributions: int, limits: LimitSettings) -> None:
+    """Raise ForgeError for more contributions than one version may have."""
+    if contributions > limits.contributions:
+        raise ForgeError(
+            f"{contributions:,} contributions, more than the limit of {limits.contributions:,}",
+            hint="raise limits.contributions in forge.toml if they are all meant to be in one model",
+        )
 
 
 def merge_settings(settings: SearchSettings, strategy: str) -> MergeSettings:
@@ -193,39 +233,11 @@ def _fitting(plan: MergePlan) -> MergePlan:
     return replace(plan, ours=fitted(plan.ours), theirs=fitted(plan.theirs))
 
 
-def _score(
-    base: BaseModel,
-    strategy: str,
-    entries: Sequence[Entry],
-    adapters: Mapping[str, Adapter],
-    tasks: Sequence[TaskImages],
-    labels: Mapping[str, tuple[str, ...]] | None = None,
-    residual: Adapter | None = None,
-) -> list[Score]:
-    """Scores of a recipe on `tasks`; `labels` by task where the recipe's own tasks are others than these."""
-    from forge.model.scoring import score_tasks
-
-    known = {task.task: task.labels for task in tasks} if labels is None else labels
-    return score_tasks(base, compose_model(base, strategy, entries, adapters, known, residual), tasks)
-
-
-def _scores_before(base: BaseModel, before: ForgeItem, tasks: Sequence[TaskImages], read: ReadBlobs) -> list[Score]:
-    """How the model that this one is made from does on all tasks at hand; an empty one is the base itself."""
-    if before.base.fingerprint != base.fingerprint:
-        before = empty(before.base, before.strategy)  # its adapters belong to another base
-    adapters = load_adapters(base, before.contributions, read)  # of before: the plan may have replaced some
-    labels = {score.task: score.labels for score in before.scores}
-    residual = load_residual(base, before, read)
-    return _score(base, before.strategy, before.contributions, adapters, tasks, labels, residual)
-
-
-def _task_score(task: TaskImages, after: Score, before: Score | None) -> TaskScore:
-    return TaskScore(
-        task=task.task,
-        labels=task.labels,
-        images=len(task.targets),
-        accuracy=after.accuracy,
-        cross_entropy=after.cross_entropy,
-        accuracy_before=None if before is None else before.accuracy,
-        cross_entropy_before=None if before is None else before.cross_entropy,
-    )
+def _replaced(known: ForgeItem, entries: Sequence[Entry]) -> list[Entry]:
+    """The contributions of a recipe in whose place others of the same name come."""
+    coming = {entry.name: entry for entry in entries}
+    return [
+        entry
+        for entry in known.contributions
+        if entry.name in coming and coming[entry.name].distilled != entry.distilled
+    ]

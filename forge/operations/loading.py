@@ -47,14 +47,35 @@ def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:
     return lambda ids: read_payloads(repo, ids, limits.file_bytes)
 
 
+def read_at_once(read: ReadBlobs, *ids: Iterable[str]) -> ReadBlobs:
+    """A reader that has these blobs already, all read in one go; each of any others is read when it is asked for."""
+    found = dict(read(dict.fromkeys(blob for each in ids for blob in each)))
+
+    def cached(wanted: Iterable[str]) -> Mapping[str, bytes]:
+        asked = list(wanted)
+        missing = [blob for blob in asked if blob not in found]
+        if missing:
+            found.update(read(missing))
+        return {blob: found[blob] for blob in asked}
+
+    return cached
+
+
+def payloads_of(item: ForgeItem) -> list[str]:
+    """The blobs that the model of a recipe is made of; its distilled sets are not among them."""
+    blobs = [blob for entry in item.contributions for blob in (entry.config, entry.adapter)]
+    if item.consolidation is not None:
+        blobs += [item.consolidation.config, item.consolidation.adapter]
+    return blobs
+
+
 def load_adapters(base: BaseModel, entries: Sequence[Entry], read: ReadBlobs) -> dict[str, Adapter]:
     """The adapters of recipe entries by name, each checked on its own and against the base."""
-    adapters = {}
-    for entry in entries:
-        blobs = read([entry.config, entry.adapter])
-        source = f"contributions/{entry.name}"
-        adapters[entry.name] = load_adapter(base, blobs[entry.config], blobs[entry.adapter], source)
-    return adapters
+    blobs = read([blob for entry in entries for blob in (entry.config, entry.adapter)])
+    return {
+        entry.name: load_adapter(base, blobs[entry.config], blobs[entry.adapter], f"contributions/{entry.name}")
+        for entry in entries
+    }
 
 
 def load_adapter(base: BaseModel, config: bytes, weights: bytes, source: str) -> Adapter:
@@ -72,11 +93,13 @@ def load_distilled_sets(
     base: BaseModel, entries: Sequence[Entry], read: ReadBlobs, limits: LimitSettings
 ) -> dict[str, TaskImages]:
     """The distilled datasets of recipe entries by the contribution's name, sorted."""
-    found = {}
-    for entry in sorted(entries, key=lambda entry: entry.name):
-        data = read([entry.distilled])[entry.distilled]
-        found[entry.name] = load_distilled(base, data, f"contributions/{entry.name}/distilled.safetensors", limits)
-    return found
+    blobs = read([entry.distilled for entry in entries])
+    return {
+        entry.name: load_distilled(
+            base, blobs[entry.distilled], f"contributions/{entry.name}/distilled.safetensors", limits
+        )
+        for entry in sorted(entries, key=lambda entry: entry.name)
+    }
 
 
 def view_distilled(entry: Entry, read: ReadBlobs, limits: LimitSettings) -> DistilledView:
@@ -94,11 +117,21 @@ def load_model(
     if contribution is not None:
         entries = (replace(entry_named(item, contribution), coefficient=1.0, tasks={}),)
     base = load_repository_base(repo, item.base)
-    adapters = load_adapters(base, entries, blob_reader(repo, limits))
+    read = read_at_once(blob_reader(repo, limits), payloads_of(item) if contribution is None else ())
+    adapters = load_adapters(base, entries, read)
     labels = {score.task: score.labels for score in item.scores}
-    residual = load_residual(base, item, blob_reader(repo, limits)) if contribution is None else None
+    residual = load_residual(base, item, read) if contribution is None else None
     model = compose_model(base, item.strategy, entries, adapters, labels, residual)
     return LoadedModel(base, item, model, adapters, residual)
+
+
+def load_item(base: BaseModel, item: ForgeItem, read: ReadBlobs, tasks: Sequence[TaskImages] | None = None) -> Model:
+    """The model of a recipe on its base; tasks: those that it is asked about, where its scores may say others."""
+    adapters = load_adapters(base, item.contributions, read)
+    known = {score.task: score.labels for score in item.scores}
+    labels = known if tasks is None else {task.task: task.labels for task in tasks}
+    residual = load_residual(base, item, read)
+    return compose_model(base, item.strategy, item.contributions, adapters, labels, residual)
 
 
 def load_residual(base: BaseModel, item: ForgeItem, read: ReadBlobs) -> Adapter | None:
@@ -172,13 +205,7 @@ def load_distilled(base: BaseModel, data: bytes, source: str, limits: LimitSetti
     from forge.model.distillation import restore
     from forge.model.scoring import TaskImages
 
-    view = check_distilled(data, source, limits.distilled_images)
-    if (view.height, view.width) != base.image_size:
-        raise ForgeError(
-            f"{source}: images of {view.height}x{view.width}, but this base takes "
-            f"{base.image_size[0]}x{base.image_size[1]}",
-            hint="distil again for this base with git forge distill",
-        )
+    view = check_distilled(data, source, limits.distilled_images, base.image_size)
     tensors = load(data)
     pixels = base.normalise(restore(tensors["images"], tensors["offset"], tensors["scale"]))
     return TaskImages(view.task, view.labels, pixels, tensors["labels"].to(base.device))

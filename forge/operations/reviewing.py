@@ -280,7 +280,7 @@ def _gate_problems(repo: Repository, scores: tuple[ReviewedScore, ...], after: F
     A merge by the driver has passed the gate already, or is a conflict.
     """
     allowed = read_settings_of(repo, merged).gate
-    refused = {score.task for score in gate.refused(after, allowed)}
+    refused = {loss.name for loss in gate.losses(after, allowed)}
     for score in scores:
         if score.accuracy is None or score.accuracy_before is None or score.task in after.accepted:
             continue

@@ -210,9 +210,17 @@ def _stage(
     entries = [files.entry(1.0) for files in found.values()]
     sides = sides.stored_as(repo, entries)
     plan = plan_of_tree(entries, sides.ours, sides.others, settings.base, settings.strategy)
-    item = fold(repo, plan, sides.ours, settings, blob_reader(repo, settings.limits))
+    folded = fold(repo, plan, sides.ours, settings, blob_reader(repo, settings.limits))
+    item = folded.item
     if item != sides.ours:
-        item = pass_gate(item, settings.gate, accept=accept, hint=hint)
+        item = pass_gate(
+            item,
+            settings.gate,
+            accept=accept,
+            hint=hint,
+            replaced=folded.replaced,
+            contradictions=folded.contradictions,
+        )
     changes = changes | _consolidation_changes(repo, item)
     blob = hash_object(repo, to_json(item).encode(), write=True)
     changes[ITEM_FILE] = ListedFile("100644", blob)

@@ -13,7 +13,7 @@ from forge.repo.contribution import Follow, check_contribution, disagreements
 from forge.repo.git import Repository
 from forge.repo.places import read_file, read_item, read_settings_of
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import TaskScore, check_modules
+from forge.repo.recipe import ForgeItem, OwnScore, TaskScore, check_modules
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import LimitSettings, not_a_model_repository
 from forge.repo.tree_checks import tree_problems
@@ -62,12 +62,32 @@ def problems_of(
         computed = score_item(repo, item, settings, blob_reader(repo, settings.limits))
     except ForgeError as error:
         return [error.message]
-    return _score_problems(item.scores, computed)
+    return [*_score_problems(item.scores, computed.scores), *_own_score_problems(item, computed.own_scores)]
 
 
 def _stricter(one: LimitSettings, other: LimitSettings) -> LimitSettings:
     """Two limits in one, limit by limit."""
     return LimitSettings(**{each.name: min(getattr(one, each.name), getattr(other, each.name)) for each in fields(one)})
+
+
+def _own_score_problems(item: ForgeItem, found: tuple[OwnScore, ...]) -> list[str]:
+    if not item.own_scores:
+        return []  # made by an earlier version
+    return [
+        f"the score of contribution {score.name!r} on its own images does not reproduce: recorded accuracy "
+        f"{claimed.accuracy:.4f}, cross-entropy {claimed.cross_entropy:.4f}; computed {score.accuracy:.4f}, "
+        f"{score.cross_entropy:.4f}"
+        for claimed, score in zip(item.own_scores, found, strict=True)
+        if _differ(claimed, score)
+    ]
+
+
+def _differ(claimed: OwnScore | TaskScore, score: OwnScore | TaskScore) -> bool:
+    return (
+        abs(claimed.cross_entropy - score.cross_entropy) > CROSS_ENTROPY_TOLERANCE
+        or abs(claimed.accuracy - score.accuracy) * score.images > IMAGES_TOLERANCE + 1e-6
+        or claimed.images != score.images
+    )
 
 
 def _score_problems(recorded: tuple[TaskScore, ...], found: tuple[TaskScore, ...]) -> list[str]:
@@ -81,11 +101,7 @@ def _score_problems(recorded: tuple[TaskScore, ...], found: tuple[TaskScore, ...
         claimed = next((each for each in recorded if each.task == task), None)
         if claimed is None:
             problems.append(f"the forge item has no score of task {task!r}")
-        elif (
-            abs(claimed.cross_entropy - score.cross_entropy) > CROSS_ENTROPY_TOLERANCE
-            or abs(claimed.accuracy - score.accuracy) * score.images > IMAGES_TOLERANCE + 1e-6
-            or (claimed.labels, claimed.images) != (score.labels, score.images)
-        ):
+        elif _differ(claimed, score) or claimed.labels != score.labels:
             problems.append(
                 f"the score of task {task!r} does not reproduce: recorded accuracy {claimed.accuracy:.4f}, "
                 f"cross-entropy {claimed.cross_entropy:.4f}; computed {score.accuracy:.4f}, {score.cross_entropy:.4f}"

@@ -168,8 +168,13 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
     return AdapterView(modules, parameters)
 
 
-def check_distilled(data: bytes, source: str, most: int = MAX_DISTILLED) -> DistilledView:
-    """A distilled dataset of at most `most` images: uint8 [n, 3, h, w], every label with an image."""
+def check_distilled(
+    data: bytes, source: str, most: int = MAX_DISTILLED, size: tuple[int, int] | None = None
+) -> DistilledView:
+    """A distilled dataset of at most `most` images: uint8 [n, 3, h, w], every label with an image.
+
+    size: the height and width that the base takes, where that is known; looked at before anything of the pixels is.
+    """
     import numpy as np
 
     from forge.repo.safetensors_format import check_finite, parse_header, tensor_array
@@ -192,6 +197,11 @@ def check_distilled(data: bytes, source: str, most: int = MAX_DISTILLED) -> Dist
         raise ForgeError(
             f"{source}: {count:,} images, but 1 to {most:,} are allowed",
             hint="distil fewer per class, or raise limits.distilled_images in forge.toml",
+        )
+    if size is not None and shape[2:] != size:
+        raise ForgeError(
+            f"{source}: images of {shape[2]}x{shape[3]}, but this base takes {size[0]}x{size[1]}",
+            hint="distil again for this base with git forge distill",
         )
     for name, wanted in (("labels", (count,)), ("offset", (3,)), ("scale", (3,))):
         if found[name].shape != wanted:

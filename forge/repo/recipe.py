@@ -176,10 +176,35 @@ class TaskScore:
 
 
 @dataclass(frozen=True)
+class OwnScore:
+    """How the model does on the distilled images of one contribution; `before` is the model it was made from."""
+
+    name: str
+    images: int
+    accuracy: float
+    cross_entropy: float
+    accuracy_before: float | None = None
+    cross_entropy_before: float | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        of = f"of the own score of contribution {self.name!r}"
+        check_count(self.images, f"the images {of}")
+        for part in ("accuracy", "accuracy_before"):
+            value = getattr(self, part)
+            object.__setattr__(self, part, None if value is None else check_share(value, f"the {part} {of}"))
+        for part in ("cross_entropy", "cross_entropy_before"):
+            object.__setattr__(self, part, check_optional_number(getattr(self, part), f"the {part} {of}"))
+        if self.accuracy is None or self.cross_entropy is None:
+            raise ForgeError(f"the accuracy and cross_entropy {of} must be numbers")
+
+
+@dataclass(frozen=True)
 class ForgeItem:
     """The recipe of one model. Contributions are kept sorted by name, scores by task; both are unique.
 
-    accepted: the tasks whose loss of accuracy went past the gate because a person accepted it.
+    own_scores: one for each contribution, sorted by name; none in a recipe of an earlier version. accepted: the
+    contributions (tasks, in earlier versions) that went past the gate because a person accepted it.
     """
 
     base: Base
@@ -189,6 +214,7 @@ class ForgeItem:
     scores: tuple[TaskScore, ...] = ()
     consolidation: Consolidation | None = None
     accepted: tuple[str, ...] = ()
+    own_scores: tuple[OwnScore, ...] = ()
 
     def __post_init__(self) -> None:
         check_strategy(self.strategy)
@@ -207,10 +233,15 @@ class ForgeItem:
         self._check_coefficients()
         if self.consolidation is not None and not contributions:
             raise ForgeError("a consolidation needs contributions: there is nothing that it could be added to")
-        accepted = tuple(sorted(check_text(task, "an accepted task") for task in self.accepted))
+        own = tuple(sorted(self.own_scores, key=lambda score: score.name))
+        object.__setattr__(self, "own_scores", own)
+        if own and tuple(score.name for score in own) != self.names:
+            raise ForgeError("own scores must be of every contribution, each once")
+        accepted = tuple(sorted(check_text(name, "an accepted contribution or task") for name in self.accepted))
         object.__setattr__(self, "accepted", accepted)
-        if doubled(list(accepted)) is not None or any(self.score(task) is None for task in accepted):
-            raise ForgeError("accepted must name tasks that are scored, each once")
+        known = {*self.names, *(score.task for score in scores)}
+        if doubled(list(accepted)) is not None or not known.issuperset(accepted):
+            raise ForgeError("accepted must name contributions or scored tasks, each once")
 
     def _check_coefficients(self) -> None:
         for entry in self.contributions:
@@ -243,10 +274,17 @@ class ForgeItem:
     def score(self, task: str) -> TaskScore | None:
         return self._scores.get(task)
 
+    def own_score(self, name: str) -> OwnScore | None:
+        return self._own_scores.get(name)
+
     # An item of 16 MiB from somewhere may hold tens of thousands: each is looked up by name, not sought.
     @cached_property
     def _entries(self) -> dict[str, Entry]:
         return {entry.name: entry for entry in self.contributions}
+
+    @cached_property
+    def _own_scores(self) -> dict[str, OwnScore]:
+        return {score.name: score for score in self.own_scores}
 
     @cached_property
     def _scores(self) -> dict[str, TaskScore]:

@@ -21,6 +21,7 @@ from forge.repo.recipe import (
     Consolidation,
     Entry,
     ForgeItem,
+    OwnScore,
     Search,
     TaskScore,
     check_strategy,
@@ -100,6 +101,10 @@ def _document(item: ForgeItem) -> dict[str, object]:
     }
     if consolidation is not None:
         document["consolidation"] = {part: getattr(consolidation, part) for part in _CONSOLIDATION_KEYS}
+    if item.own_scores:
+        document["own_scores"] = {
+            score.name: {part: getattr(score, part) for part in _OWN_KEYS} for score in item.own_scores
+        }
     if item.accepted:
         document["accepted"] = list(item.accepted)
     return document
@@ -110,6 +115,7 @@ _BASE_KEYS = ("reference", "fingerprint")
 _ENTRY_KEYS = ("adapter", "config", "distilled", "coefficient")
 _SEARCH_KEYS = tuple(each.name for each in fields(Search))
 _CONSOLIDATION_KEYS = tuple(each.name for each in fields(Consolidation))
+_OWN_KEYS = ("images", "accuracy", "cross_entropy", "accuracy_before", "cross_entropy_before")
 _SCORE_KEYS = (
     "labels", "images", "accuracy", "cross_entropy", "accuracy_before", "cross_entropy_before",
 )  # fmt: skip
@@ -138,7 +144,7 @@ def _table(
 
 
 def _item(document: dict[str, object]) -> ForgeItem:
-    top = _table(document, "the forge item", _TOP_KEYS, ("consolidation", "accepted"))
+    top = _table(document, "the forge item", _TOP_KEYS, ("consolidation", "own_scores", "accepted"))
     base = _table(top["base"], "base", _BASE_KEYS)
     search = None
     if top["search"] is not None:
@@ -162,6 +168,7 @@ def _item(document: dict[str, object]) -> ForgeItem:
         scores=tuple(_score(task, value) for task, value in _table(top["scores"], "scores").items()),
         consolidation=consolidation,
         accepted=tuple(accepted),
+        own_scores=_own_scores(top["own_scores"]) if "own_scores" in top else (),
     )
 
 
@@ -171,6 +178,16 @@ def _entry(name: str, value: object) -> Entry:
     if "tasks" in table and not _table(table["tasks"], f"tasks of {what}"):
         raise ForgeError(f"tasks of {what} are empty", hint=_RESTORE)
     return Entry(name=name, **table)  # type: ignore[arg-type]
+
+
+def _own_scores(value: object) -> tuple[OwnScore, ...]:
+    found = _table(value, "own_scores")
+    if not found:
+        raise ForgeError("own_scores are empty", hint=_RESTORE)
+    return tuple(
+        OwnScore(name=name, **_table(table, f"the own score of {name[:80]!r}", _OWN_KEYS))  # type: ignore[arg-type]
+        for name, table in found.items()
+    )
 
 
 def _score(task: str, value: object) -> TaskScore:

@@ -161,6 +161,7 @@ def item_as_json(item: ForgeItem) -> dict[str, Any]:
         ],
         "search": None if search is None else {**vars(search), "scales": dict(search.scales)},
         "scores": [{**vars(score), "labels": list(score.labels)} for score in item.scores],
+        "own_scores": [dict(vars(score)) for score in item.own_scores],
         "consolidation": None if item.consolidation is None else vars(item.consolidation),
         "accepted": list(item.accepted),
     }

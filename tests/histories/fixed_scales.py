@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from forge.operations.folding import Folded
 from forge.repo.git import Repository
 from forge.repo.recipe import Entry, ForgeItem, Search, TaskScore, empty
 from forge.repo.settings import Settings
@@ -32,14 +33,14 @@ def fold(
     *,
     again: bool = False,
     **_: Any,
-) -> ForgeItem:
+) -> Folded:
     """In place of forge.operations.folding.fold, which it follows but for the search and the scores."""
     unchanged = (plan.base, plan.strategy, plan.ours) == (before.base, before.strategy, before.contributions)
     if unchanged and not plan.theirs and not again:
-        return before
+        return Folded(before)
     entries: tuple[Entry, ...] = (*plan.ours, *plan.theirs)
     if not entries:
-        return empty(plan.base, plan.strategy)
+        return Folded(empty(plan.base, plan.strategy))
     read([blob for entry in entries for blob in (entry.adapter, entry.config, entry.distilled)])
     search = None
     if before.contributions:
@@ -49,7 +50,7 @@ def fold(
         scales |= {"theirs": THEIRS} if plan.theirs else {}
         search = Search("shiwa", "contribution", "cross-entropy", 0.0, "none", 0, 0, 0.5, 1.5, 0.05, scales, 1.0, 0.5)
     scores = [TaskScore(entry.name, ("one", "other"), 4, 0.75, 0.5, 0.75, 0.5) for entry in entries]
-    return ForgeItem(plan.base, plan.strategy, entries, search, tuple(scores))
+    return Folded(ForgeItem(plan.base, plan.strategy, entries, search, tuple(scores)))
 
 
 @contextmanager

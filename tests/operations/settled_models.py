@@ -15,6 +15,7 @@ from story.snapshots import Snapshot
 from story.snapshots import snapshot as snapshot_of
 
 from forge.operations import committing, settling
+from forge.operations.folding import Folded
 from forge.repo.clone_setup import ATTRIBUTE_LINES
 from forge.repo.git import Repository
 from forge.repo.recipe import FILE_NAME as ITEM
@@ -28,20 +29,20 @@ WRECKED = "wrecked"  # the name of a contribution that costs every other task ha
 GONE = "merge.forge.driver=gone-from-path %O %A %B"
 
 
-def fold(repo: Repository, plan: MergePlan, before: ForgeItem, settings: Settings, read: Any, **_: Any) -> ForgeItem:
+def fold(repo: Repository, plan: MergePlan, before: ForgeItem, settings: Settings, read: Any, **_: Any) -> Folded:
     """As the real one, with two scales that are always the same and scores that only WRECKED makes worse."""
     unchanged = (plan.base, plan.strategy, plan.ours) == (before.base, before.strategy, before.contributions)
     if unchanged and not plan.theirs:
-        return before
+        return Folded(before)
     if not plan.ours and not plan.theirs:
-        return empty(plan.base, plan.strategy)
+        return Folded(empty(plan.base, plan.strategy))
     entries = combine(plan, OURS, THEIRS)
     wrecked = any(entry.name == WRECKED for entry in plan.theirs)
     scores = [
         TaskScore(entry.name, LABELS, 20, 0.4 if wrecked and entry.name != WRECKED else 0.9, 0.5, 0.9, 0.25)
         for entry in entries
     ]
-    return ForgeItem(plan.base, plan.strategy, entries, None, tuple(scores))
+    return Folded(ForgeItem(plan.base, plan.strategy, entries, None, tuple(scores)))
 
 
 class SettledModel(SampleModel):
