@@ -38,6 +38,8 @@ VERBS = {
     "export": "Write a version of the model as a PEFT folder or a checkpoint.",
     "verify": "Check that a version of the model is what it says.",
     "review": "Show what merging a branch would give, and whether it verifies.",
+    "sites": "Show who may change what, and by which keys.",
+    "approve": "Sign that a version of the model may be merged.",
     "storage": "Keep payloads in git itself or in git-lfs.",
     "gc": "Remove what git forge keeps in a clone and nobody needs.",
 }

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from forge.console import say
 from forge.errors import ExitCode
 
+if TYPE_CHECKING:
+    from forge.operations.trusting import Trust
+
 
 @click.command("verify")
 @click.argument("rev", default="HEAD")
 @click.option("--scores/--no-scores", default=True, help="Compute the recorded scores again (loads the model).")
+@click.option("--since", metavar="BASE", help="Also check that every commit since BASE had a right to its changes.")
 @click.option("--json", "as_json", is_flag=True)
-def command(rev: str, scores: bool, as_json: bool) -> int:
+def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
     """Check REV (HEAD): digest, forge item against tree, every contribution, and that the scores reproduce.
 
+    With --since, the keys and rights of BASE (`git forge sites BASE`) are held against the commits from BASE to REV.
     Exits with 1 if anything is wrong.
     """
     from forge.console import emit_json
+    from forge.operations.trusting import trust
     from forge.operations.verifying import problems_of
     from forge.repo.contribution import disagreements
     from forge.repo.git import find_repository, git_text
@@ -25,10 +33,15 @@ def command(rev: str, scores: bool, as_json: bool) -> int:
 
     repo = find_repository()
     commit = resolve(repo, rev)
-    problems = problems_of(repo, commit, scores=scores)
+    judged = trust(repo, since, commit) if since is not None else None
+    problems = [*(judged.problems if judged else ()), *problems_of(repo, commit, scores=scores)]
     if as_json:
-        emit_json({"rev": rev, "commit": commit, "ok": not problems, "problems": problems})
-    elif problems:
+        answer = {"rev": rev, "commit": commit, "ok": not problems, "problems": problems}
+        emit_json(answer if judged is None else answer | {"signatures": _as_json(judged)})
+        return ExitCode.NEGATIVE if problems else ExitCode.OK
+    if judged is not None:
+        say(f"signatures: {_words(judged)}")
+    if problems:
         for problem in problems:
             say(f"problem: {problem}")
         if commit == resolve(repo, "HEAD") and disagreements(repo, commit):
@@ -37,3 +50,21 @@ def command(rev: str, scores: bool, as_json: bool) -> int:
         name = git_text(repo, "show", "-s", "--format=%h %s", commit)
         say(f"ok: {name}" + ("" if scores else " (scores not computed)"))
     return ExitCode.NEGATIVE if problems else ExitCode.OK
+
+
+def _words(judged: Trust) -> str:
+    if not judged.required:
+        return "not required"
+    count = len(judged.signers)
+    by = ", ".join(sorted(set(judged.signers.values())))
+    approved = f"; behind it: {', '.join(judged.approved_by)}" if judged.approved_by else ""
+    return f"{count} {'commit' if count == 1 else 'commits'} signed" + (f" by {by}" if by else "") + approved
+
+
+def _as_json(judged: Trust) -> dict[str, Any]:
+    return {
+        "required": judged.required,
+        "signers": dict(judged.signers),
+        "approved_by": list(judged.approved_by),
+        "threshold": judged.threshold,
+    }

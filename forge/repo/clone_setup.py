@@ -39,6 +39,8 @@ SETTINGS = {
     "merge.forge.recursive": "forge-union",
     "merge.forge-union.name": "git forge: union of two forge items, for a virtual ancestor",
     "merge.forge-union.driver": "{driver} merge-driver --union %O %A %B %P",
+    # Notes of several people on one commit are merged line by line. git prints a variable's name in small letters.
+    "notes.forge-approvals.mergestrategy": "cat_sort_uniq",
 }
 # Values that earlier versions wrote, which install may replace. Anything else was put there by a person.
 OLDER: dict[str, tuple[str, ...]] = {"filter.forge.process": ("{program} filter-process",)}
@@ -161,7 +163,7 @@ def _write(repo: Repository | None, scope: Scope, force: bool = False) -> list[s
 
 def _listed(repo: Repository, scope: Scope | None = None) -> list[Setting]:
     """The settings that set-up is about, in one scope or all, by one process: every command looks at them."""
-    sections = r"^(filter\.forge|diff\.forge|merge\.forge|merge\.forge-union)\."
+    sections = r"^(filter\.forge|diff\.forge|merge\.forge|merge\.forge-union|notes\.forge-approvals)\."
     return lfs_endpoint.list_settings(repo, f"{sections}|{lfs_endpoint.PATTERN}", scope)
 
 

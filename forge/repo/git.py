@@ -95,9 +95,9 @@ def find_repository(start: Path | None = None) -> Repository:
 
 def environment(repo: Repository) -> dict[str, str]:
     """The environment for a program that is to work on `repo`, started in `repo.top`."""
-    if not repo.inherits:
-        return _without_local(os.environ)
-    variables = dict(os.environ)
+    variables = dict(os.environ) if repo.inherits else _without_local(os.environ)
+    # refs/replace/ID, which anybody may push, would show other content for an object than the one that was checked.
+    variables["GIT_NO_REPLACE_OBJECTS"] = "1"
     variables.pop("GIT_PREFIX", None)  # we start in the top folder, wherever the user stands
     if "GIT_DIR" in variables:  # may be relative to where this process started
         variables["GIT_DIR"] = str(repo.git_dir)
@@ -119,10 +119,10 @@ def git(repo: Repository, *args: str, input: bytes | None = None, check: bool = 
 
 
 def run_git(
-    repo: Repository, *args: str, variables: Mapping[str, str], check: bool = True
+    repo: Repository, *args: str, variables: Mapping[str, str], input: bytes | None = None, check: bool = True
 ) -> subprocess.CompletedProcess[bytes]:
     """As `git`, with more variables in its environment; with check=False for who reads why it failed by himself."""
-    done = _run(args, repo.top, environment(repo) | dict(variables))
+    done = _run(args, repo.top, environment(repo) | dict(variables), input)
     if check and done.returncode != 0:
         raise _failure(args, done.stderr)
     return done

@@ -1,0 +1,48 @@
+"""The last good tip of a target branch, as this clone remembers it: a server cannot hand out an older one unseen.
+
+A branch goes forwards only. Whoever can rewrite it on a server could take a revocation back, or a withdrawal.
+"""
+
+from __future__ import annotations
+
+from forge.errors import ForgeError
+from forge.repo.allowed_signers import FOLDER
+from forge.repo.git import Repository, git, git_succeeds, git_text
+
+PREFIX = "refs/forge/good/"
+
+
+def full_name(repo: Repository, rev: str) -> str | None:
+    """The ref that `rev` names ("main": "refs/heads/main"); None where it names a commit otherwise."""
+    name = git_text(
+        repo, "rev-parse", "--verify", "--quiet", "--symbolic-full-name", "--end-of-options", rev, check=False
+    )
+    return name if name.startswith("refs/") else None
+
+
+def remember(repo: Repository, ref: str, commit: str) -> None:
+    """Note that `commit` (a full id) was good as the tip of `ref` (a full name).
+
+    Nothing is noted where it has no .forge/, which asks for no signatures, nor where a later one is noted already.
+    Not for a pre-receive hook, in which git lets nobody write refs. Raises ForgeError for no full name.
+    """
+    if git_succeeds(repo, "cat-file", "-e", f"{commit}:{FOLDER}") and gone_back(repo, ref, commit) is None:
+        git(repo, "update-ref", "-m", "git forge: verified", _kept_as(ref), commit)
+
+
+def gone_back(repo: Repository, ref: str, commit: str) -> str | None:
+    """Why `commit` must not be taken as the tip of `ref`: it lacks what was good there. None where all is well."""
+    kept = _kept_as(ref)
+    good = git_text(repo, "rev-parse", "--verify", "--quiet", f"{kept}^{{commit}}", check=False)
+    if not good or git_succeeds(repo, "merge-base", "--is-ancestor", good, commit):
+        return None
+    return (
+        f"{ref} has gone back: {commit[:10]} does not contain {good[:10]}, which was good here before; "
+        f"if that is meant: git update-ref -d {kept}"
+    )
+
+
+def _kept_as(ref: str) -> str:
+    if not ref.startswith("refs/"):
+        raise ForgeError(f"not the full name of a ref: {ref}", hint="such as refs/heads/main")
+    return PREFIX + ref.removeprefix("refs/")
