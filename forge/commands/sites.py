@@ -46,8 +46,7 @@ def _print(files: TrustFiles) -> None:
     rows = [(f"contributions/{name}", ", ".join(owners)) for name, owners in found.sites.items()]
     print_table(("What", "Who"), [*rows, ("everything else", ", ".join(found.maintainers))])
     say("", f"newcomers = {found.newcomers}: {_NEWCOMERS[found.newcomers]}")
-    behind = "maintainer stands" if found.threshold == 1 else "maintainers stand"
-    say(f"threshold = {found.threshold}: so many {behind} behind what a protected branch is set to", "")
+    say(f"threshold = {found.threshold}: how many maintainers stand behind what a protected branch is set to", "")
     keys = [
         (
             ", ".join(key.principals),

@@ -64,7 +64,7 @@ def _sign(repo: Repository, commit: str) -> bytes:
     name = f"git-forge-approval-{commit}"
     message = f"git forge: approve {commit}"
     # No configured clean-up or template may change the text, and nobody is asked anything.
-    create = ("tag", "--sign", "--force", "--cleanup=verbatim", "-m", message, name, commit)
+    create = ("tag", "--sign", "--force", "--cleanup=whitespace", "-m", message, name, commit)
     try:
         git(repo, *create)
         return git(repo, "cat-file", "tag", f"refs/tags/{name}")

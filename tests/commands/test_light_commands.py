@@ -73,6 +73,8 @@ def test_help_version_and_idle_hooks_load_next_to_nothing(tmp_path: Path, args: 
         ("show",),
         ("status",),
         ("storage",),
+        ("sites",),
+        ("verify", "--no-scores", "--since", "HEAD~1"),
         ("gc",),
         ("diff", "HEAD~1", "HEAD"),
         ("install",),

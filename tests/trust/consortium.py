@@ -34,6 +34,10 @@ class Keyring:
         text = self.private(name, kind).with_name(f"{self.private(name, kind).name}.pub").read_text()
         return " ".join(text.split()[:2])
 
+    def fingerprint(self, name: str) -> str:
+        """As ssh-keygen itself prints it."""
+        return self.ssh_keygen("-l", "-f", str(self.private(name))).split()[1]
+
     def certificate(self, authority: str, name: str, *principals: str) -> Path:
         """A key whose certificate, beside it, is signed by an authority's."""
         key = self.private(f"{name} of {authority}")
@@ -41,8 +45,9 @@ class Keyring:
         self.ssh_keygen("-q", "-s", str(self.private(authority)), "-I", name, "-n", ",".join(principals), str(public))
         return key.with_name(f"{key.name}-cert.pub")
 
-    def ssh_keygen(self, *args: str) -> None:
-        subprocess.run(["ssh-keygen", *args], check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    def ssh_keygen(self, *args: str) -> str:
+        command = ["ssh-keygen", *args]
+        return subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
 
     def allowed(self, *people: str) -> str:
         return "".join(f"{name} {self.public(name)}\n" for name in people)
