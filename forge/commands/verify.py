@@ -57,8 +57,8 @@ def _words(judged: Trust) -> str:
         return "not required"
     count = len(judged.signers)
     by = ", ".join(sorted(set(judged.signers.values())))
-    approved = f"; behind it: {', '.join(judged.approved_by)}" if judged.approved_by else ""
-    return f"{count} {'commit' if count == 1 else 'commits'} signed" + (f" by {by}" if by else "") + approved
+    signed = f"{count} {'commit' if count == 1 else 'commits'} signed by {by}" if count else "no commit has a good one"
+    return signed + (f"; behind it: {', '.join(judged.approved_by)}" if judged.approved_by else "")
 
 
 def _as_json(judged: Trust) -> dict[str, Any]:

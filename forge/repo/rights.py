@@ -41,7 +41,7 @@ _WORDS: Mapping[Signature, str] = {
     "unknown key": "signed by a key that nobody is known by",
     "not valid then": "signed by a key that was not valid at its date",
     "other kind": "signed by another kind of key than SSH's",
-    "refused": "its signature does not hold: altered, or by a key that is revoked or not meant for git",
+    "refused": "its signature does not hold (altered, revoked, or not for git)",
 }
 _KEYS = ("format", "maintainers", "threshold", "newcomers", "sites")
 _CONTRIBUTIONS = "contributions"

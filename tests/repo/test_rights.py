@@ -129,7 +129,7 @@ def test_each_thing_that_was_not_rightful_is_a_line() -> None:
         ("unknown key", "signed by a key that nobody is known by"),
         ("not valid then", "signed by a key that was not valid at its date"),
         ("other kind", "signed by another kind of key than SSH's"),
-        ("refused", "its signature does not hold: altered, or by a key that is revoked or not meant for git"),
+        ("refused", "its signature does not hold (altered, revoked, or not for git)"),
     ],
 )
 def test_no_signature_but_a_good_one_counts(signature: str, words: str) -> None:
