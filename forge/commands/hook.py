@@ -28,6 +28,10 @@ def command(name: str, args: tuple[str, ...]) -> None:
 
     if name == "prepare-commit-msg" and args:
         prepare_commit_msg(find_repository(), Path(args[0]), args[1] if len(args) > 1 else None)
+    elif name == "applypatch-msg" and args:
+        from forge.repo.trailers import take_trailers_out
+
+        take_trailers_out(Path(args[0]))
     elif name == "pre-push":
         repo, refs = find_repository(), sys.stdin.readlines()
         pre_push(repo, refs)

@@ -59,20 +59,26 @@ def _word(change: Change) -> str:
 
 
 def _accuracy(version: Version) -> str:
-    from forge.repo.versions import mean_accuracy
-
-    if version.item is None:
-        return "-"
-    before, after = mean_accuracy(version.item)
+    before, after = _accuracies(version)
     if after is None:
         return "-"
     return f"{after:.3f}" if before is None else f"{before:.3f} -> {after:.3f}"
 
 
-def _as_json(version: Version) -> dict[str, Any]:
-    from forge.repo.versions import changes, item_as_json, mean_accuracy
+def _accuracies(version: Version) -> tuple[float | None, float | None]:
+    """(before, after); nothing of before where the commit has made no other model: that would look like its doing."""
+    from forge.repo.versions import is_same_model, mean_accuracy
 
-    before, after = mean_accuracy(version.item) if version.item else (None, None)
+    if version.item is None:
+        return None, None
+    before, after = mean_accuracy(version.item)
+    return None if is_same_model(version.previous, version.item) else before, after
+
+
+def _as_json(version: Version) -> dict[str, Any]:
+    from forge.repo.versions import changes, item_as_json
+
+    before, after = _accuracies(version)
     return {
         "commit": version.commit,
         "date": version.date,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from forge.console import say
 
 if TYPE_CHECKING:
-    from forge.repo.git import Repository
-    from forge.repo.recipe import Entry, ForgeItem
+    from forge.repo.contribution_details import Details
+    from forge.repo.recipe import ForgeItem, OwnScore, TaskScore
 
 
 @click.command("show")
@@ -19,21 +18,24 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def command(rev: str, as_json: bool) -> None:
     """Show one version of the model: contributions, coefficients, search and scores."""
+    from dataclasses import asdict
+
     from forge import console
     from forge.repo.contribution import disagreements
-    from forge.repo.versions import find_model_repository, find_version, item_as_json
+    from forge.repo.contribution_details import find_details
+    from forge.repo.versions import find_model_repository, find_version, is_same_model, item_as_json
     from forge.repo.wording import strategy_words
 
     repo = find_model_repository()
     version = find_version(repo, rev)
     assert version.item is not None
     item = version.item
-    details = {entry.name: _details(repo, version.commit, entry) for entry in item.contributions}
+    details = find_details(repo, version.commit, item.names)
     problems = disagreements(repo, version.commit)
     if as_json:
         model = item_as_json(item)
         for contribution in model["contributions"]:
-            contribution |= details[contribution["name"]]
+            contribution |= asdict(details[contribution["name"]])
         head = {"commit": version.commit, "date": version.date, "author": version.author}
         console.emit_json({**head, "subject": version.subject, **model, "disagreements": problems})
         return
@@ -46,7 +48,7 @@ def command(rev: str, as_json: bool) -> None:
     _print_contributions(item, details)
     _print_coefficients(item)
     _print_search(item)
-    _print_scores(item)
+    _print_scores(item, is_same_model(version.previous, item))
     if problems:
         _print_lines("", "The forge item and the tree disagree:", *(f"  {problem}" for problem in problems))
 
@@ -55,7 +57,7 @@ def _print_lines(*lines: str) -> None:
     say(*(line.rstrip() for line in lines))
 
 
-def _print_contributions(item: ForgeItem, details: dict[str, dict[str, Any]]) -> None:
+def _print_contributions(item: ForgeItem, details: dict[str, Details]) -> None:
     from forge import console
     from forge.repo.wording import coefficient_words
 
@@ -69,12 +71,12 @@ def _print_contributions(item: ForgeItem, details: dict[str, dict[str, Any]]) ->
             (
                 entry.name,
                 coefficient_words(entry.coefficient),
-                its["task"] or "?",
-                " | ".join(its["labels"]) or "?",
-                its["author"] or "?",
-                its["kind"] or "?",
-                f"{_size(its['adapter_bytes'])} {entry.adapter[:10]}",
-                f"{_size(its['distilled_bytes'])} {entry.distilled[:10]}",
+                its.task or "?",
+                " | ".join(its.labels) or "?",
+                its.author or "?",
+                its.kind or "?",
+                f"{_size(its.adapter_bytes)} {entry.adapter[:10]}",
+                f"{_size(its.distilled_bytes)} {entry.distilled[:10]}",
             )
         )
     headers = ("Name", "Coefficient", "Task", "Labels", "Author", "Kind", "Adapter", "Distilled dataset")
@@ -112,72 +114,35 @@ def _print_search(item: ForgeItem) -> None:
         console.print_table(("Consolidation", "Value"), rows)
 
 
-def _print_scores(item: ForgeItem) -> None:
+def _print_scores(item: ForgeItem, unchanged: bool) -> None:
+    """unchanged: the commit made nothing of its own of this model; what an earlier one was made from is no matter."""
     from forge import console
 
     if not item.scores:
         return
-    rows = [
-        (
-            score.task,
-            score.images,
-            "-" if score.accuracy_before is None else f"{score.accuracy_before:.3f}",
-            f"{score.accuracy:.3f}",
-            "-" if score.cross_entropy_before is None else f"{score.cross_entropy_before:.3f}",
-            f"{score.cross_entropy:.3f}",
-        )
-        for score in item.scores
-    ]
-    headers = ("Task", "Images", "Accuracy before", "after", "Cross-entropy before", "after")
+    headers = ("Images", "Accuracy before", "after", "Cross-entropy before", "after")
+    rows = [(score.task, *_figures(score, unchanged)) for score in item.scores]
     say()
-    console.print_table(headers, rows, right=(1, 2, 3, 4, 5), title="Scores on the distilled images")
+    console.print_table(("Task", *headers), rows, right=(1, 2, 3, 4, 5), title="Scores on the distilled images")
+    if len(item.own_scores) > len(item.scores):  # else every task is one contribution's
+        own = [(score.name, *_figures(score, unchanged)) for score in item.own_scores]
+        say()
+        console.print_table(
+            ("Contribution", *headers), own, right=(1, 2, 3, 4, 5), title="On each contribution's own distilled images"
+        )
     if item.accepted:
-        say(f"Accepted by a person, though it loses more than the gate allows: {', '.join(item.accepted)}")
+        say(f"Accepted by a person, though the gate stopped it: {', '.join(item.accepted)}")
 
 
-def _details(repo: Repository, commit: str, entry: Entry) -> dict[str, Any]:
-    """What the tree knows of a contribution; None where it knows nothing."""
-    from forge.errors import ForgeError
-    from forge.repo.card import read_card
-    from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
-    from forge.repo.git import git
-    from forge.repo.payloads import MAX_CONFIG, check_adapter_config
-    from forge.repo.places import read_file
-    from forge.repo.toml_text import MAX_BYTES
-
-    folder = path_of(entry.name)
-    task: str | None = None
-    labels: tuple[str, ...] = ()
-    try:
-        text = read_file(repo, commit, path_of(entry.name, CARD_FILE), MAX_BYTES)
-        if text is not None:
-            card = read_card(text)
-            task, labels = card.task, card.labels
-    except ForgeError:
-        pass  # a card is for people; `git forge verify` says what is wrong with it
-    kind: str | None = None
-    try:
-        text = read_file(repo, commit, path_of(entry.name, CONFIG_FILE), MAX_CONFIG)
-        if text is not None:
-            config = check_adapter_config(text, CONFIG_FILE)
-            kind = f"{config.kind} r {config.rank}"
-    except ForgeError:
-        pass  # as above
-    author = git(repo, "log", "-1", "--no-mailmap", "--format=%an", commit, "--", f":(top,literal){folder}")
-    sizes = {}
-    tree = git(repo, "ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", folder)
-    for line in os.fsdecode(tree).split("\0"):
-        head, _, path = line.partition("\t")
-        if path and head.split()[3].isdigit():
-            sizes[path] = int(head.split()[3])
-    return {
-        "task": task,
-        "labels": list(labels),
-        "kind": kind,
-        "author": author.decode("utf-8", "replace").strip() or None,
-        "adapter_bytes": sizes.get(path_of(entry.name, ADAPTER_FILE)),
-        "distilled_bytes": sizes.get(path_of(entry.name, DISTILLED_FILE)),
-    }
+def _figures(score: TaskScore | OwnScore, unchanged: bool) -> tuple[object, ...]:
+    before, loss_before = (None, None) if unchanged else (score.accuracy_before, score.cross_entropy_before)
+    return (
+        score.images,
+        "-" if before is None else f"{before:.3f}",
+        f"{score.accuracy:.3f}",
+        "-" if loss_before is None else f"{loss_before:.3f}",
+        f"{score.cross_entropy:.3f}",
+    )
 
 
 def _size(count: int | None) -> str:

@@ -9,13 +9,14 @@ from forge.operations.folding import score_item
 from forge.operations.loading import blob_reader, entry_named
 from forge.repo import lfs
 from forge.repo.consolidation import consolidation_problems
-from forge.repo.contribution import Follow, check_contribution, disagreements
+from forge.repo.contribution import Follow, check_contributions, disagreements
 from forge.repo.git import Repository
-from forge.repo.places import read_file, read_item, read_settings_of
+from forge.repo.places import read_file, read_item, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import ForgeItem, OwnScore, TaskScore, check_modules
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import LimitSettings, not_a_model_repository
+from forge.repo.trailers import trailer_problems
 from forge.repo.tree_checks import tree_problems
 
 # Another processor adds floats in another order: scores reproduce to this, not to the last bit.
@@ -39,7 +40,7 @@ def problems_of(
     """
     if all(read_file(repo, rev, file) is None for file in (SETTINGS_FILE, ITEM_FILE)):
         raise not_a_model_repository(rev)
-    problems = [*tree_problems(repo, rev), *disagreements(repo, rev)]
+    problems = [*tree_problems(repo, rev), *disagreements(repo, rev), *trailer_problems(repo, [resolve(repo, rev)])]
     if problems:
         return problems
     settings = read_settings_of(repo, rev)
@@ -48,10 +49,19 @@ def problems_of(
     problems = consolidation_problems(repo, rev, item)
     if problems:
         return problems
-    for name in item.names:
+    if len(item.names) > limits.contributions:
+        return [f"{len(item.names):,} contributions, more than the limit of {limits.contributions:,}"]
+    digests: dict[str, str] = {}
+    for name, found in check_contributions(repo, rev, item.names, base=item.base, limits=limits, follow=follow):
+        if isinstance(found, ForgeError):
+            problems.append(found.message)
+            continue
+        for what, digest in (("adapter", found.adapter.digest), ("distilled dataset", found.distilled.digest)):
+            other = digests.setdefault(digest, name)
+            if other != name:  # kept in git once, and once in git-lfs, it has two ids
+                problems.append(f"the same {what} under several names: {other}, {name}")
+        entry = entry_named(item, name)
         try:
-            found = check_contribution(repo, name, rev, base=item.base, limits=limits, follow=follow)
-            entry = entry_named(item, name)
             for coefficient in (entry.coefficient, *entry.tasks.values()):
                 check_modules(name, coefficient, found.adapter.modules)
         except ForgeError as error:

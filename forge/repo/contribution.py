@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from forge.errors import ForgeError
 from forge.repo import lfs
 from forge.repo.card import Card, read_card
 from forge.repo.checks import check_name
-from forge.repo.git import Repository, hash_object, read_blob
+from forge.repo.git import Repository, hash_object, read_blob, stream_blobs
 from forge.repo.payloads import (
     AdapterConfig,
     AdapterView,
@@ -140,23 +140,90 @@ def check_contribution(
     if limits is None:
         limits = read_settings_of(repo, place).limits
     files = find_files(repo, name, place)
-    if not files.blobs:
-        where = described(place, path_of(name))
-        raise ForgeError(f"no contribution in {where}", hint="make one with `git forge train` or `git forge add`")
-    if files.missing:
-        verb = "distill" if files.missing == (DISTILLED_FILE,) else "train"
-        raise ForgeError(
-            f"{files.described(files.missing[0])} is missing",
-            hint=f"make it with `git forge {verb} {name}`, or take it in with `git forge add {name}`",
-        )
-    card = read_card(_content(repo, files, CARD_FILE, limits, follow), files.described(CARD_FILE))
-    config = check_adapter_config(_content(repo, files, CONFIG_FILE, limits, follow), files.described(CONFIG_FILE))
-    weights = _content(repo, files, ADAPTER_FILE, limits, follow)
-    adapter = check_adapter(weights, config, files.described(ADAPTER_FILE))
-    images = _content(repo, files, DISTILLED_FILE, limits, follow)
-    distilled = check_distilled(images, files.described(DISTILLED_FILE), limits.distilled_images)
+    _refuse_incomplete(files)
+    contents = (_content(repo, files, file, limits, follow) for file in _CHECKED)
+    return _checked(files, contents, base, limits)
+
+
+def check_contributions(
+    repo: Repository, rev: str, names: Iterable[str], *, base: Base, limits: LimitSettings, follow: Follow = lfs.follow
+) -> Iterator[tuple[str, Contribution | ForgeError]]:
+    """As check_contribution, of many in a revision: every blob is read once, and all of them by one process.
+
+    With the error of each that is not as it should be. Payloads are let go of as soon as they are checked.
+    """
+    found, unreadable = find_all(repo, rev)
+    wanted = {name: found[name] for name in names if name in found and not found[name].missing}
+    stream = stream_blobs(
+        repo, [files.blobs[file] for files in wanted.values() for file in _CHECKED], limits.file_bytes
+    )
+
+    def contents(files: ContributionFiles) -> Iterator[bytes]:
+        for file in _CHECKED:
+            _, content = next(stream)
+            if isinstance(content, ForgeError):
+                raise content
+            yield follow(repo, content, files.described(file), limits.file_bytes)
+
+    for name in names:
+        if name in unreadable:
+            yield name, unreadable[name]
+        elif name not in wanted:
+            yield name, _incomplete(found.get(name, ContributionFiles(name, rev, {})))
+        else:
+            read = _Counted(contents(wanted[name]))
+            try:
+                yield name, _checked(wanted[name], read, base, limits)
+            except ForgeError as error:
+                for _ in range(len(_CHECKED) - read.taken):  # what is left of it
+                    next(stream)
+                yield name, error
+
+
+# In this order a contribution is read: what is small and can be wrong first.
+_CHECKED = (CARD_FILE, CONFIG_FILE, ADAPTER_FILE, DISTILLED_FILE)
+
+
+class _Counted:
+    """An iterator that knows how many it has been asked for."""
+
+    def __init__(self, inner: Iterator[bytes]) -> None:
+        self.inner, self.taken = inner, 0
+
+    def __iter__(self) -> _Counted:
+        return self
+
+    def __next__(self) -> bytes:
+        self.taken += 1
+        return next(self.inner)
+
+
+def _checked(
+    files: ContributionFiles, contents: Iterator[bytes], base: Base | None, limits: LimitSettings
+) -> Contribution:
+    """A contribution from the contents of its files, in the order of _CHECKED."""
+    card = read_card(next(contents), files.described(CARD_FILE))
+    config = check_adapter_config(next(contents), files.described(CONFIG_FILE))
+    adapter = check_adapter(next(contents), config, files.described(ADAPTER_FILE))
+    distilled = check_distilled(next(contents), files.described(DISTILLED_FILE), limits.distilled_images)
     _check_agreement(files, card, distilled, base)
     return Contribution(files, card, config, adapter, distilled)
+
+
+def _refuse_incomplete(files: ContributionFiles) -> None:
+    if files.missing:
+        raise _incomplete(files)
+
+
+def _incomplete(files: ContributionFiles) -> ForgeError:
+    if not files.blobs:
+        where = described(files.place, path_of(files.name))
+        return ForgeError(f"no contribution in {where}", hint="make one with `git forge train` or `git forge add`")
+    verb = "distill" if files.missing == (DISTILLED_FILE,) else "train"
+    return ForgeError(
+        f"{files.described(files.missing[0])} is missing",
+        hint=f"make it with `git forge {verb} {files.name}`, or take it in with `git forge add {files.name}`",
+    )
 
 
 def pointers(repo: Repository, name: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -37,6 +37,13 @@ LOCAL_VARIABLES = (
     "GIT_SHALLOW_FILE",
     "GIT_COMMON_DIR",
 )
+
+# `git log` for reading: the user's settings must not change what is parsed, nor .mailmap of a branch who is named.
+QUIET_LOG = (
+    "-c", "log.showRoot=true", "-c", "log.showSignature=false", "-c", "log.follow=false",
+    "-c", "i18n.logOutputEncoding=UTF-8", "-c", "core.quotePath=true", "log", "--no-color", "--no-notes",
+    "--no-mailmap", "--no-decorate",
+)  # fmt: skip
 
 MEBIBYTE = 1 << 20
 BLOB_LIMIT = 256 * MEBIBYTE  # bytes; no blob of a contribution is larger unless forge.toml says so
@@ -154,13 +161,29 @@ def read_blobs(repo: Repository, blobs: Iterable[str], limit: int = BLOB_LIMIT) 
     contents = {}
     for name, content in _cat_file(repo, wanted, limit):
         if content is None:
-            raise ForgeError(
-                f"object {name} is named by the forge item but is not in this repository",
-                hint="fetch it from where it was committed: git fetch --all; "
-                "if it is damaged here, which `git fsck` tells: git fetch --refetch",
-            )
+            raise _missing(name)
         contents[name] = content
     return contents
+
+
+def stream_blobs(
+    repo: Repository, blobs: Sequence[str], limit: int = BLOB_LIMIT
+) -> Iterator[tuple[str, bytes | ForgeError]]:
+    """As `read_blobs`, one after the other and in this order, with the error of each that cannot be read.
+
+    One process reads all that are as they should be, and no more than one of them is held.
+    """
+    wanted = list(blobs)
+    _fetch_promised(repo, list(dict.fromkeys(wanted)))
+    start = 0
+    while start < len(wanted):
+        try:
+            for name, content in _cat_file(repo, wanted[start:], limit):
+                yield name, _missing(name) if content is None else content
+                start += 1
+        except ForgeError as error:  # of this one; git is started again for the others
+            yield wanted[start], error
+            start += 1
 
 
 def read_path(repo: Repository, rev: str, path: str, limit: int = BLOB_LIMIT) -> bytes | None:
@@ -208,6 +231,14 @@ def state_dir(repo: Repository) -> Path:
     except OSError as error:
         raise ForgeError(f"cannot make {folder}: {error.strerror}", hint="check its permissions") from error
     return folder
+
+
+def _missing(name: str) -> ForgeError:
+    return ForgeError(
+        f"object {name} is named by the forge item but is not in this repository",
+        hint="fetch it from where it was committed: git fetch --all; "
+        "if it is damaged here, which `git fsck` tells: git fetch --refetch",
+    )
 
 
 def _fetch_promised(repo: Repository, blobs: list[str]) -> None:

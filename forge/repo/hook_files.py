@@ -21,7 +21,7 @@ from forge.errors import ForgeError
 from forge.repo.files import write_whole
 from forge.repo.git import Repository, git, git_text
 
-HOOKS = ("prepare-commit-msg", "pre-push")  # of a clone; only those that have something to do
+HOOKS = ("prepare-commit-msg", "applypatch-msg", "pre-push")  # of a clone; only those that have something to do
 SERVER_HOOKS = ("pre-receive",)
 MARK = "# A git-forge hook:"
 KEPT = ".before-forge"

@@ -7,6 +7,7 @@ a model that is silently wrong.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -65,15 +66,19 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class AdapterView:
-    """adapter_model.safetensors without its weights: adapted module -> (out, in) features, and all numbers."""
+    """adapter_model.safetensors without its weights: adapted module -> (out, in) features, and all numbers.
+
+    digest: SHA-256 of the file, by which it is the same file wherever it is kept.
+    """
 
     modules: Mapping[str, tuple[int, int]]
     parameters: int
+    digest: str = ""
 
 
 @dataclass(frozen=True)
 class DistilledView:
-    """distilled.safetensors without its pixels; per_class counts the images of each label."""
+    """distilled.safetensors without its pixels; per_class counts the images of each label. digest: as an adapter's."""
 
     task: str
     labels: tuple[str, ...]
@@ -82,6 +87,7 @@ class DistilledView:
     width: int
     per_class: tuple[int, ...]
     method: str | None
+    digest: str = ""
 
 
 def check_adapter_config(data: bytes, source: str) -> AdapterConfig:
@@ -165,7 +171,7 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
         modules[module] = (b[0], a[1])
     check_finite(data, header, source)
     parameters = sum(math.prod(tensor.shape) for tensor in header.tensors)
-    return AdapterView(modules, parameters)
+    return AdapterView(modules, parameters, hashlib.sha256(data).hexdigest())
 
 
 def check_distilled(
@@ -216,7 +222,8 @@ def check_distilled(
         if not images:
             raise ForgeError(f"{source}: no image of the label {label!r}", hint=_DISTIL)
     method = header.metadata.get("method")
-    return DistilledView(task, labels, count, shape[2], shape[3], per_class, method)
+    digest = hashlib.sha256(data).hexdigest()
+    return DistilledView(task, labels, count, shape[2], shape[3], per_class, method, digest)
 
 
 _EXPORT = "save the adapter again with PEFT's save_pretrained"

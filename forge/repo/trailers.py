@@ -1,19 +1,21 @@
 """Trailers of a commit message, so that plain `git log` reads as the history of the model.
 
-They repeat for people what the forge item holds; nothing ever reads them back.
+They repeat for people what the forge item holds; nothing ever reads them back, but to see that they do repeat it.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from forge.errors import ForgeError
-from forge.repo.git import Repository, git, git_succeeds
+from forge.repo.git import QUIET_LOG, Repository, git, git_succeeds
 from forge.repo.places import INDEX, find_item
 from forge.repo.recipe import ForgeItem, TaskScore
 from forge.repo.wording import coefficient_words, strategy_words
+from forge.text import printable
 
 _TRAILER = re.compile(r"Forge-(Strategy|Contribution|Removed|Score|Accepted):", re.IGNORECASE)
 # `git commit -v` and --cleanup=scissors: what follows is not part of the message.
@@ -59,6 +61,48 @@ def write_trailers(repo: Repository, message_file: Path, source: str | None) -> 
     for line in trailer_lines(item, previous):
         args += ["--trailer", line]
     git(repo, *args, str(message_file.absolute()))
+
+
+def take_trailers_out(message_file: Path) -> None:
+    """For the applypatch-msg hook: a patch lands on another model than the one that its message speaks of."""
+    text = os.fsdecode(message_file.read_bytes())
+    stripped = _without_trailers(text)
+    if stripped != text:
+        message_file.write_bytes(os.fsencode(stripped))
+
+
+def trailer_problems(repo: Repository, commits: Sequence[str]) -> list[str]:
+    """Where the message of a commit (a full id) says what its forge item does not, one line each.
+
+    A message may leave trailers out, and repeat what an earlier one said of the same model; it may not make anything
+    up. The message is what people read: a figure by hand would be believed.
+    """
+    problems = []
+    for commit, parent, lines in _messages(repo, commits):
+        item, previous = _item_of(repo, commit), _item_of(repo, parent) if parent else None
+        known = set(trailer_lines(item, previous)) if item is not None else set()
+        made_up = [line for line in lines if line not in known]
+        if made_up:
+            problems.append(
+                f"the message of {commit[:10]} says what its forge item does not: {printable(made_up[0])[:200]}"
+            )
+    return problems
+
+
+def _messages(repo: Repository, commits: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """(commit, its first parent or "", the lines that look like trailers of ours) of those that have any."""
+    if not commits:
+        return
+    said = git(
+        repo, *QUIET_LOG, "--no-walk=unsorted", "--stdin", "--format=%x00%H %P%n%B",
+        input="".join(f"{commit}\n" for commit in commits).encode(),
+    )  # fmt: skip
+    for record in said.decode("utf-8", "replace").split("\0")[1:]:
+        head, _, message = record.partition("\n")
+        commit, _, parents = head.partition(" ")
+        lines = [line.rstrip() for line in message.split("\n") if _TRAILER.match(line)]
+        if lines:
+            yield commit, parents.partition(" ")[0], lines
 
 
 def _score(score: TaskScore) -> str:

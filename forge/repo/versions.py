@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from forge.errors import ForgeError
 from forge.repo.checks import Coefficient
-from forge.repo.git import Repository, find_repository, git, read_blobs
+from forge.repo.git import QUIET_LOG, Repository, find_repository, git, read_blobs
 from forge.repo.places import described, find_item, resolve
 from forge.repo.recipe import FILE_NAME, ForgeItem, identity
 from forge.repo.recipe_text import MAX_BYTES, from_json
@@ -96,7 +96,7 @@ def find_version(repo: Repository, rev: str = "HEAD") -> Version:
             f"no {FILE_NAME} in {rev}: it is no version of a model",
             hint="see `git forge log` for the versions there are",
         )
-    head = git(repo, *_QUIET_LOG, "--no-walk", f"--format={_FORMAT}", commit).decode("utf-8", "replace")
+    head = git(repo, *QUIET_LOG, "--no-walk", f"--format={_FORMAT}", commit).decode("utf-8", "replace")
     _, _, date, author, subject = head.rstrip("\n").split("\0")
     try:
         has_parent = git(repo, "rev-parse", "--verify", "--quiet", f"{commit}^", check=False)
@@ -133,6 +133,27 @@ def changes(before: ForgeItem | None, after: ForgeItem | None) -> tuple[Change, 
             )
         )
     return tuple(found)
+
+
+def is_same_model(one: ForgeItem | None, other: ForgeItem | None) -> bool:
+    """Whether two forge items are one model with the same figures, wherever its files are kept.
+
+    So of a commit that changed nothing in it, or only moved payloads to git-lfs: what an earlier one was made from is
+    no "before" of this one.
+    """
+    if one is None or other is None:
+        return False
+
+    def coefficients(item: ForgeItem) -> list[tuple[str, Coefficient, Mapping[str, Coefficient]]]:
+        return [(entry.name, entry.coefficient, entry.tasks) for entry in item.contributions]
+
+    return (one.base.fingerprint, one.strategy, coefficients(one), one.scores, one.own_scores) == (
+        other.base.fingerprint,
+        other.strategy,
+        coefficients(other),
+        other.scores,
+        other.own_scores,
+    )
 
 
 def mean_accuracy(item: ForgeItem) -> tuple[float | None, float | None]:
@@ -176,18 +197,10 @@ class _Logged:
     after: tuple[str, str]
 
 
-# The user's settings must not change what is parsed.
-_QUIET_LOG = (
-    "-c", "log.showRoot=true", "-c", "log.showSignature=false", "-c", "log.follow=false",
-    "-c", "i18n.logOutputEncoding=UTF-8", "-c", "core.quotePath=true", "log", "--no-color", "--no-notes",
-    "--no-mailmap", "--no-decorate",
-)  # fmt: skip
-
-
 def _logged(repo: Repository, commit: str, all_parents: bool) -> Iterator[_Logged]:
     walk = ["--full-history", "--topo-order", "--diff-merges=first-parent"] if all_parents else ["--first-parent"]
     output = git(
-        repo, *_QUIET_LOG, *walk, "--raw", "--no-abbrev", "--no-renames", f"--format={_FORMAT}", commit, "--",
+        repo, *QUIET_LOG, *walk, "--raw", "--no-abbrev", "--no-renames", f"--format={_FORMAT}", commit, "--",
         f":(top,literal){FILE_NAME}",
     )  # fmt: skip
     fields: tuple[str, ...] = ()

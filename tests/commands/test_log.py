@@ -110,3 +110,24 @@ def test_errors(model: SampleModel, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run(["log"]) == 128
     err = capsys.readouterr().err
     assert "no forge.toml in" in err and "git forge init" in err
+
+
+def test_a_commit_that_makes_no_other_model_shows_no_figures_of_before(
+    model: SampleModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its forge item says where an earlier fold came from: here that would look like what this commit has reached."""
+    scores = [score("breast", 1.0, 0.25)]
+    model.write_item(model.item({"breast": 0.7}, scores))
+    model.commit("Better")
+    model.write("contributions/breast/distilled.safetensors", b"version https://git-lfs.github.com/spec/v1\nand so on")
+    model.write_item(model.item({"breast": 0.7}, scores))
+    model.commit("Keep payloads in git-lfs")
+    assert run(["log", "-n", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert " 1.000    " in lines[1] and "->" not in lines[1]
+    assert " 0.250 -> 1.000 " in lines[2]
+    model.write("README", b"words\n")
+    model.commit("Words")
+    assert run(["show"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("breast  ") and "1.000" in line)
+    assert row.split() == ["breast", "4", "-", "1.000", "-", "0.500"]

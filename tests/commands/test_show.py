@@ -88,7 +88,7 @@ def test_accepted_losses_are_named(model: SampleModel, capsys: pytest.CaptureFix
     model.write_item(replace(model.item({"lung": 0.4, "breast": 0.6}, SCORES, SEARCH), accepted=("lung",)))
     model.commit("Take it all the same")
     assert run(["show"]) == 0
-    said = "Accepted by a person, though it loses more than the gate allows: lung\n"
+    said = "Accepted by a person, though the gate stopped it: lung\n"
     assert capsys.readouterr().out.endswith(said)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from forge.repo import card, payloads, places, recipe, safetensors_format
 from forge.repo.contribution import (
     FILES,
     check_contribution,
+    check_contributions,
     disagreements,
     find_files,
     list_names,
@@ -361,8 +363,9 @@ DORA = {KEY[0]: A, KEY[1]: B, M: LENGTHS}
 def test_a_dora(name: str, dtype: type) -> None:
     tensors = {KEY[0]: A, KEY[1]: B, name: LENGTHS.astype(dtype)}
     config = payloads.AdapterConfig(2, 16.0, False, dora=True)
-    found = payloads.check_adapter(safetensors_format.to_bytes(tensors), config, "adapter")
-    assert found == payloads.AdapterView({"x": (3, 4)}, 2 * 4 + 3 * 2 + 3)
+    data = safetensors_format.to_bytes(tensors)
+    found = payloads.check_adapter(data, config, "adapter")
+    assert found == payloads.AdapterView({"x": (3, 4)}, 2 * 4 + 3 * 2 + 3, hashlib.sha256(data).hexdigest())
 
 
 @pytest.mark.parametrize(
@@ -447,3 +450,31 @@ def test_a_pickle_is_refused(model: SampleModel) -> None:
     model.write("contributions/lung/adapter_model.safetensors", b"\x80\x04\x95" + b"\x00" * 100)
     with pytest.raises(ForgeError, match=r"contributions/lung/adapter_model.safetensors: .*pickle"):
         check_contribution(model.repo, "lung", WORK_TREE)
+
+
+def test_many_are_checked_by_one_process_and_each_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with one is said of that one, in the words that it has alone; the others are whole."""
+    from forge.repo import git as git_side
+
+    model = SampleModel(tmp_path / "model")
+    names = ["ada", "bad", "carl", "dora", "eve"]
+    for name in names:
+        model.write_contribution(name)
+    model.write(path_of("bad", "adapter_config.json"), b"{}")
+    (model.top / path_of("dora", "distilled.safetensors")).unlink()
+    model.write(path_of("eve", "distilled.safetensors"), b"nothing")
+    model.commit("Five")
+    limits = LimitSettings()
+    started: list[list[str]] = []
+    start = git_side._open
+    monkeypatch.setattr(git_side, "_open", lambda command, repo: started.append(command) or start(command, repo))
+    found = dict(check_contributions(model.repo, "HEAD", [*names, "nobody"], base=BASE, limits=limits))
+    assert len(started) == 1
+    assert list(found) == [*names, "nobody"]
+    for name, one in found.items():
+        try:
+            assert one == check_contribution(model.repo, name, "HEAD", base=BASE, limits=limits)
+            assert name in ("ada", "carl")
+        except ForgeError as error:
+            assert isinstance(one, ForgeError) and (one.message, one.hint) == (error.message, error.hint)
+            assert name in ("bad", "dora", "eve", "nobody")

@@ -18,6 +18,7 @@ from forge.repo.git import (
     read_blobs,
     read_path,
     state_dir,
+    stream_blobs,
 )
 
 if TYPE_CHECKING:
@@ -232,3 +233,17 @@ def test_a_partial_clone_out_of_reach_of_its_origin(committed: Repository, tmp_p
     with pytest.raises(ForgeError, match=f"{blob} is not in this partial clone yet, and cannot be fetched: ") as caught:
         read_blobs(partial, [blob])
     assert "git fetch" in str(caught.value.hint)
+
+
+def test_a_stream_goes_on_after_what_cannot_be_read(committed: Repository) -> None:
+    good = [hash_object(committed, f"content {number}".encode(), write=True) for number in range(4)]
+    large = hash_object(committed, b"x" * 100, write=True)
+    wanted = [good[0], large, good[1], "0" * 40, good[2], good[0], "HEAD", good[3]]
+    found = list(stream_blobs(committed, wanted, limit=50))
+    assert [name for name, _ in found] == wanted
+    contents = [content if isinstance(content, bytes) else None for _, content in found]
+    assert contents == [b"content 0", None, b"content 1", None, b"content 2", b"content 0", None, b"content 3"]
+    errors = [str(content) for _, content in found if isinstance(content, ForgeError)]
+    assert "more than the limit of 50" in errors[0] and "not in this repository" in errors[1]
+    assert "is a commit" in errors[2]
+    assert list(stream_blobs(committed, [])) == []

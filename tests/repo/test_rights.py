@@ -88,7 +88,7 @@ MAINTAINED = "maintainers may change it: ada@c, max@c"
         ),
         ({WEIGHTS: "stored otherwise"}, "q@h2", (), f"contributions/breast: signed by q@h2; {OWNED}"),
         ({"contributions/BREAST/x": NEW}, "q@h2", (), f"contributions/BREAST: signed by q@h2; {OWNED}"),
-        ({"contributions/breast./x": NEW}, "q@h2", (), f"contributions/breast.: signed by q@h2; {OWNED}"),
+        ({"contributions/breast./x": NEW}, "q@h2", (), f"contributions/breast./x: signed by q@h2; {MAINTAINED}"),
         ({"forge.toml": OLD}, "p@h1", (), f"forge.toml: signed by p@h1; {MAINTAINED}"),
         ({"forge-item.json": "mode"}, None, (), f"forge-item.json: not signed; {MAINTAINED}"),
         ({"Contributions/breast/x": NEW}, "p@h1", (), f"Contributions/breast/x: signed by p@h1; {MAINTAINED}"),

@@ -12,7 +12,7 @@ from sample_models import BASE, SampleModel
 from forge.errors import ForgeError
 from forge.repo import recipe
 from forge.repo.recipe import Entry, ForgeItem, TaskScore
-from forge.repo.trailers import trailer_lines, write_trailers
+from forge.repo.trailers import take_trailers_out, trailer_lines, trailer_problems, write_trailers
 
 ITEM = ForgeItem(
     BASE,
@@ -201,3 +201,53 @@ def test_with_real_git(tmp_path: Path) -> None:
     head = model.git("rev-parse", "HEAD")
     model.git("-c", "core.editor=true", "commit", check=False)  # an editor that is left at once
     assert model.git("rev-parse", "HEAD") == head
+
+
+def test_a_message_that_says_what_the_forge_item_does_not(original: SampleModel, tmp_path: Path) -> None:
+    """Left out is fine, repeated is fine; made up is not, wherever in the message it stands."""
+    from forge.repo.places import find_item
+
+    model = original.copy(tmp_path / "model")
+    item, before = find_item(model.repo, "HEAD"), None
+    assert item is not None
+    lines = trailer_lines(item, before)
+    made_up = "Forge-Score: lung accuracy 0.500 -> 1.000, cross-entropy 0.9 -> 0.1 (distilled images)"
+    messages = {
+        "nothing said": None,
+        "as it is\n\n" + "\n".join(lines): None,
+        "in part\n\n" + lines[0]: None,
+        "made up\n\n" + made_up: made_up,
+        f"made up\n\n{made_up}\n\nin the middle of a text": made_up,
+        "twice\n\n" + lines[0] + "\nforge-contribution: lung 0.900000": "forge-contribution: lung 0.900000",
+        "hidden\n\nForge-Removed: breast\x1b[2K": "Forge-Removed: breast\\x1b[2K",
+        "Forge-Accepted: nothing at all": "Forge-Accepted: nothing at all",
+    }
+    for message, problem in messages.items():
+        model.git("commit", "--quiet", "--allow-empty", "--cleanup=verbatim", "-m", message)
+        commit = model.git("rev-parse", "HEAD")
+        said = [f"the message of {commit[:10]} says what its forge item does not: {problem}"] if problem else []
+        assert trailer_problems(model.repo, [commit]) == said, message
+    found = trailer_problems(model.repo, model.git("rev-list", "HEAD").split())
+    assert len(found) == sum(problem is not None for problem in messages.values())
+    assert trailer_problems(model.repo, []) == []
+
+
+def test_of_a_commit_without_a_model(tmp_path: Path) -> None:
+    model = SampleModel(tmp_path / "model")
+    model.git("rm", "-rq", ".")
+    model.git("commit", "--quiet", "-m", "No model\n\nForge-Strategy: mixture")
+    assert len(trailer_problems(model.repo, [model.git("rev-parse", "HEAD")])) == 1
+
+
+def test_a_patch_lands_without_the_trailers_of_another_version(tmp_path: Path) -> None:
+    message = tmp_path / "message"
+    for before, after in (
+        (
+            "Lung\n\nA text.\n\n" + "\n".join(LINES) + "\nSigned-off-by: Ada\n",
+            "Lung\n\nA text.\n\nSigned-off-by: Ada\n",
+        ),
+        ("Lung\n", "Lung\n"),
+    ):
+        message.write_text(before)
+        take_trailers_out(message)
+        assert message.read_text() == after
