@@ -26,9 +26,11 @@ def command(scope: str, force: bool) -> None:
     set already, so that no branch's .lfsconfig sends it elsewhere.
 
     With --server it is one hook, pre-receive, which refuses a push whose forge item does not verify, or that is over
-    the limits of the receiving repository: git config forge.maxFileSize (1g), forge.maxContributions (1000),
-    forge.maxFiles (10000), forge.maxImages (100000). Every commit that a ref is set to must verify, and all new ones
-    behind it with git config forge.checkCommits all. Where they are not set, receive.fsckObjects,
+    the limits of the receiving repository: git config forge.maxFileSize (256m), forge.maxContributions (1000),
+    forge.maxFiles (10000), forge.maxImages (500), else those of forge.toml in the branch as it is. Every commit that a
+    ref is set to must verify, and all new ones behind it with git config forge.checkCommits all. A protected branch
+    (forge.protected, else the one that HEAD names) asks for the rights that .forge/ says, and git config
+    forge.reproduce true has every forge item made again. Where they are not set, receive.fsckObjects,
     receive.denyNonFastForwards and receive.denyDeletes are set to true.
     """
     from forge.repo import clone_setup, server_setup

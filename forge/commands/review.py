@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,8 +14,9 @@ from forge.errors import ExitCode
 if TYPE_CHECKING:
     from forge.operations.reviewing import Review
 
-# Headers, rows, and the indices of the columns of numbers.
-Table = tuple[tuple[str, ...], Sequence[tuple[str, ...]], tuple[int, ...]]
+# Title, headers, rows, and the indices of the columns of numbers.
+Table = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]], tuple[int, ...]]
+Shown = Callable[[str], str]
 
 MARKER = "<!-- git forge review -->"  # by which a script finds the comment that it wrote before
 
@@ -24,29 +26,50 @@ _HOW = {
     "merge": "both sides moved: the merge driver weighs the contributions",
     "conflict": "a conflict: it cannot be merged as it is",
 }
+_MADE = {
+    "yes": "yes: the forge items of the branch come out again by the target's settings",
+    "made here": "yes: the merged forge item was made here",
+    "no": "no",
+    "not checked": "not checked (--no-scores)",
+}
 
 
 @click.command("review")
 @click.argument("base")
 @click.argument("head", default="HEAD")
-@click.option("--scores/--no-scores", default=True, help="Compute the scores that HEAD records again.")
+@click.option("--scores/--no-scores", default=True, help="Run both models, and make the branch's forge items again.")
+@click.option(
+    "--data",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Labelled images that only you have: both models are measured on them.",
+)
+@click.option("--labels", multiple=True, metavar="TEXT", help="A label text per class of --data.")
 @click.option("--markdown", "style", flag_value="markdown", help="Print Markdown, for a comment.")
 @click.option("--json", "style", flag_value="json", help="Print JSON, for scripts.")
-def command(base: str, head: str, scores: bool, style: str | None) -> int:
-    """Verify HEAD and show what merging it into BASE would give: contributions, coefficients, scores, sizes.
+def command(
+    base: str, head: str, scores: bool, folders: tuple[Path, ...], labels: tuple[str, ...], style: str | None
+) -> int:
+    """Check HEAD and show what merging it into BASE would give: contributions, coefficients, scores, other changes.
 
-    The merge is done in a work tree that is thrown away: nothing changes here. Exits with 1 if anything does not
-    verify, the merge conflicts, or a task loses more than the gate of forge.toml allows.
+    The merge is done in a work tree that is thrown away: nothing changes here. Settings, gate, limits, keys and rights
+    are those of BASE. Three things are told apart: whether everything is consistent, whether the forge items come out
+    again when they are made here (reproduced), and who signed. Exits with 1 if anything is against the merge.
     """
     from dataclasses import asdict
 
     from forge.console import emit_json
+    from forge.errors import ForgeError
     from forge.operations.reviewing import review
     from forge.repo.git import find_repository
 
-    found = review(find_repository(), base, head, scores=scores)
+    if labels and len(folders) != 1:
+        raise ForgeError("--labels speaks of one data set", hint="give it with one --data")
+    found = review(find_repository(), base, head, scores=scores, data=folders, labels=labels)
     if style == "json":
-        emit_json({"ok": found.ok, **asdict(found)})
+        data = [{**row, "data": str(row["data"])} for row in found.data]
+        emit_json({"ok": found.ok, **asdict(found), "data": data})
     elif style == "markdown":
         say(*_markdown(found, base, head))
     else:
@@ -57,16 +80,16 @@ def command(base: str, head: str, scores: bool, style: str | None) -> int:
 def _print(found: Review, base: str, head: str) -> None:
     from forge.console import print_table
 
-    for line in (_title(found, base, head), _HOW[found.how], *_model_lines(found)):
-        say(line)
-    for headers, rows, right in _tables(found):
+    say(_title(found, base, head), _HOW[found.how], *_model_lines(found))
+    if found.how != "up to date":
+        say("", *_status_lines(found))
+    for title, headers, rows, right in _tables(found):
         say()
-        print_table(headers, rows, right=right)
-    for title, lines in (("Not to be merged as it is:", found.problems), ("What to do:", found.advice)):
-        if lines:
-            say("", title)
-            for line in lines:
-                say(f"  {line}")
+        print_table(headers, rows, right=right, title=title or None)
+    for title, lines in _lists(found):
+        say("", f"{title}:", *(f"  {line}" for line in lines))
+    if found.ok and found.how != "up to date":
+        say("", f"git merge {found.head}")
 
 
 def _markdown(found: Review, base: str, head: str) -> Iterator[str]:
@@ -75,20 +98,31 @@ def _markdown(found: Review, base: str, head: str) -> Iterator[str]:
     yield f"### {_title(found, _code(base), _code(head))}"
     yield ""
     yield " ".join(f"{line[0].upper()}{line[1:]}." for line in (_HOW[found.how], *_model_lines(found, _code)))
-    for headers, rows, right in _tables(found):
+    if found.how != "up to date":
         yield ""
-        yield _row(headers)
+        yield from (f"- {line}" for line in _status_lines(found, _code))
+    for title, headers, rows, right in _tables(found):
+        if title:
+            yield ""
+            yield f"**{title}**"
+        yield ""
+        yield _row([_code(header) if index and title else header for index, header in enumerate(headers)])
         yield _row(["---:" if index in right else "---" for index in range(len(headers))])
         for first, *rest in rows:
             yield _row([_code(first), *(cell if index in right else _code(cell) for index, cell in enumerate(rest, 1))])
-    for title, lines in (("Not to be merged as it is", found.problems), ("What to do", found.advice)):
-        if lines:
-            yield ""
-            yield f"**{title}:**"
-            yield ""
-            yield from (f"- {_code(line)}" for line in lines)
+    for title, lines in _lists(found):
+        yield ""
+        yield f"**{title}:**"
+        yield ""
+        yield from (f"- {_code(line)}" for line in lines)
     yield ""
-    yield "Accuracy and cross-entropy are on the distilled images, as the forge items record them."
+    if found.computed:
+        yield "Accuracy and cross-entropy are on the distilled images, computed here."
+    else:
+        yield "Accuracy and cross-entropy are on the distilled images, as the forge items record them."
+    if found.ok and found.how != "up to date":
+        yield ""
+        yield f"`git merge {found.head}`"
 
 
 def _title(found: Review, base: str, head: str) -> str:
@@ -97,19 +131,48 @@ def _title(found: Review, base: str, head: str) -> str:
     return f"git forge: {head} into {base}: {'verified' if found.ok else 'not ready'}"
 
 
-def _model_lines(found: Review, shown: Callable[[str], str] = str) -> Iterator[str]:
+def _model_lines(found: Review, shown: Shown = str) -> Iterator[str]:
     if found.strategy_before not in (None, found.strategy):
         yield f"strategy {found.strategy_before} -> {found.strategy}"
     if found.search is not None:
         before = found.search.objective_before
         reached = "" if before is None else f"{before:.4f} -> "
         yield f"the search's objective ({found.search.objective}) {reached}{found.search.objective_after:.4f}"
+    if found.consolidation is not None:
+        yield f"consolidation {found.consolidation}"
     if found.accepted:
-        yield f"losses that somebody has accepted: {', '.join(shown(task) for task in found.accepted)}"
+        names = ", ".join(shown(name) for name in found.accepted)
+        yield f"the branch says that somebody has accepted what the gate stopped, which counts for nothing: {names}"
+
+
+def _status_lines(found: Review, shown: Shown = str) -> Iterator[str]:
+    """Three things, apart; and the full ids of what they are about."""
+    yield f"consistent: {'yes' if found.consistent else 'no'}"
+    yield f"reproduced: {_MADE[found.reproduced]}"
+    judged = found.signatures
+    if not judged.required:
+        yield "signatures: not required"
+    else:
+        people = sorted(set(judged.signers.values()))
+        yield f"signed by: {', '.join(map(shown, people)) or 'nobody'}"
+        behind = ", ".join(map(shown, judged.approved_by)) or "nobody"
+        yield f"maintainers behind it: {behind} ({judged.threshold} are asked for on a protected branch)"
+    yield f"target {found.base}"
+    yield f"branch {found.head}"
+
+
+def _lists(found: Review) -> Iterator[tuple[str, Sequence[str]]]:
+    for title, lines in (
+        ("Also changes", found.also),
+        ("Not to be merged as it is", found.problems),
+        ("What to do", found.advice),
+    ):
+        if lines:
+            yield title, lines
 
 
 def _tables(found: Review) -> Iterator[Table]:
-    """What changed of the contributions and of the tasks; nothing for a conflict."""
+    """What changed of the contributions, of the tasks and of each contribution's own images; nothing for a conflict."""
     from forge.repo.wording import coefficient_words
 
     if found.contributions:
@@ -120,12 +183,12 @@ def _tables(found: Review) -> Iterator[Table]:
                 coefficient_words(each.after),
                 "-" if each.size is None else f"{each.size / 2**20:.2f} MiB",
                 "-" if each.images is None else str(each.images),
-                each.change,
-                ", ".join(each.authors) or "-",
+                each.change + (f" ({', '.join(each.parts)})" if each.parts and each.change != "added" else ""),
+                ", ".join(each.by) or "-",
             )
             for each in found.contributions
         ]
-        yield ("Contribution", "Coefficient", "After", "Size", "Images", "Change", "By"), rows, (1, 2, 3, 4)
+        yield "", ("Contribution", "Coefficient", "After", "Size", "Images", "Change", "By"), rows, (1, 2, 3, 4)
     if found.scores:
         figures = [
             (
@@ -138,7 +201,51 @@ def _tables(found: Review) -> Iterator[Table]:
             )
             for each in found.scores
         ]
-        yield ("Task", "Accuracy", "After", "Cross-entropy", "After", "Images"), figures, (1, 2, 3, 4, 5)
+        yield "", ("Task", "Accuracy", "After", "Cross-entropy", "After", "Images"), figures, (1, 2, 3, 4, 5)
+    if found.own_scores:
+        yield _own_table(found)
+    if found.data:
+        yield _data_table(found)
+
+
+def _own_table(found: Review) -> Table:
+    """Accuracy on every contribution's own images: of the target, of the merged model, of each newcomer by itself."""
+    newcomers = sorted(found.alone)
+    rows = [
+        (
+            score.name,
+            str(score.images),
+            _figure(score.accuracy_before),
+            _figure(score.accuracy),
+            *(_figure(found.alone[name].get(score.name)) for name in newcomers),
+        )
+        for score in found.own_scores
+    ]
+    there = {score.name for score in found.own_scores}
+    rows += [
+        (
+            f"{score.name} ({'as it was' if score.name in there else 'taken out'})",
+            str(score.images),
+            _figure(score.accuracy_before),
+            _figure(score.accuracy),
+            *("-" for _ in newcomers),
+        )
+        for score in found.gone
+    ]
+    headers = ("Whose images", "Images", "Target", "Merged", *(f"{name} alone" for name in newcomers))
+    return "Accuracy on each contribution's own distilled images", headers, rows, tuple(range(1, len(headers)))
+
+
+def _data_table(found: Review) -> Table:
+    rows = []
+    for folder in dict.fromkeys(row["data"] for row in found.data):
+        pair = {row["rev"]: row for row in found.data if row["data"] == folder}
+        cells = [
+            f"{row['accuracy']:.3f} / " + ("-" if row["auc"] is None else f"{row['auc']:.3f}")
+            for row in (pair[found.base], pair[str(found.merged)])
+        ]
+        rows.append((str(folder), str(pair[found.base]["images"]), *cells))
+    return "ACC / AUC on your own images", ("Data", "Images", "Target", "Merged"), rows, (1, 2, 3)
 
 
 def _figure(value: float | None) -> str:

@@ -27,6 +27,7 @@ def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
     from forge.console import emit_json
     from forge.operations.trusting import trust
     from forge.operations.verifying import problems_of
+    from forge.repo import last_good
     from forge.repo.contribution import disagreements
     from forge.repo.git import find_repository, git_text
     from forge.repo.places import resolve
@@ -35,6 +36,12 @@ def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
     commit = resolve(repo, rev)
     judged = trust(repo, since, commit) if since is not None else None
     problems = [*(judged.problems if judged else ()), *problems_of(repo, commit, scores=scores)]
+    ref = last_good.main_name(repo, rev)
+    if ref:
+        back = last_good.gone_back(repo, ref, commit)
+        problems += [back] if back else []
+        if not problems:
+            last_good.remember(repo, ref, commit)
     if as_json:
         answer = {"rev": rev, "commit": commit, "ok": not problems, "problems": problems}
         emit_json(answer if judged is None else answer | {"signatures": _as_json(judged)})

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
 from forge.errors import ForgeError
+from forge.operations.changing import Changes, changes_against, fold_changes
 from forge.operations.consolidating import consolidated, without_consolidation
 from forge.operations.contributing import write_files
-from forge.operations.folding import Folded, fold
 from forge.operations.loading import ReadBlobs, blob_reader
 from forge.operations.restoring import restored_on_failure
 from forge.repo.consolidation import FOLDER as CONSOLIDATION
@@ -27,7 +26,7 @@ from forge.repo.contribution import (
     path_of,
 )
 from forge.repo.files import write_whole
-from forge.repo.gate import Contradiction, pass_gate
+from forge.repo.gate import pass_gate
 from forge.repo.git import Repository, git, git_succeeds, git_text
 from forge.repo.in_progress import refuse_unfinished
 from forge.repo.lfs import follow, require_filter
@@ -38,7 +37,6 @@ from forge.repo.recipe_text import to_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import Settings, load_settings
 from forge.repo.storage import is_kept_as, storage_of
-from forge.repo.three_way import MergePlan, refuse_doubled
 from forge.repo.trailers import trailer_lines
 from forge.repo.tree_checks import tree_problems
 
@@ -50,16 +48,6 @@ class Committed(TypedDict):
     subject: str
     trailers: list[str]
     consolidation_dropped: bool
-
-
-@dataclass(frozen=True)
-class Changes:
-    """Contributions of the work tree against the forge item of HEAD, each sorted by name."""
-
-    kept: tuple[Entry, ...]
-    new: tuple[Entry, ...]  # coefficient 1
-    replaced: tuple[Entry, ...]  # coefficient 1
-    removed: tuple[str, ...]
 
 
 def commit_contributions(
@@ -147,24 +135,18 @@ def commit_contributions(
 
 def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Changes:
     """What the work tree's contributions are against a recipe; compared by blob id, as `git add` would store."""
-    kept, new, replaced = [], [], []
     there, unreadable = find_all(repo, None)
     for error in unreadable.values():
         raise error
     for name, files in there.items():
         if files.missing:
             check_contribution(repo, name, None, base=settings.base, limits=settings.limits)  # says what is missing
-        entry, old = files.entry(1.0), before.entry(name)
-        if old is None:
-            new.append(entry)
-        elif identity(old) == identity(entry):
-            kept.append(old)
-        else:
-            _refuse_moved(repo, old, settings)
-            replaced.append(entry)
-    refuse_doubled([*kept, *new, *replaced])
-    removed = [name for name in before.names if name not in there]
-    return Changes(tuple(kept), tuple(new), tuple(replaced), tuple(removed))
+    changes = changes_against(before, [files.entry(1.0) for files in there.values()])
+    for entry in changes.replaced:
+        old = before.entry(entry.name)
+        assert old is not None  # it is replaced
+        _refuse_moved(repo, old, settings)
+    return changes
 
 
 def _refuse_moved(repo: Repository, old: Entry, settings: Settings) -> None:
@@ -177,34 +159,6 @@ def _refuse_moved(repo: Repository, old: Entry, settings: Settings) -> None:
             f"{path_of(old.name)} is kept otherwise than .gitattributes says: its files belong in {storage}",
             hint=f"move them first, which leaves the model as it is: git forge storage {storage}",
         )
-
-
-def fold_changes(
-    repo: Repository, before: ForgeItem, changes: Changes, settings: Settings, read: ReadBlobs, *, again: bool = False
-) -> Folded:
-    """Fold changes into a recipe, one contribution at a time, as merges of one contribution each would.
-
-    All at once where the search does not mind the order. Where only cards changed, the recipe is the one
-    before, unless it is to be searched `again`: cards do not enter the model.
-    """
-    item = before
-    contradictions: dict[str, Contradiction] = {}
-    found = Folded(before)
-    gone = {*changes.removed, *(entry.name for entry in changes.replaced)}
-    new = sorted((*changes.new, *changes.replaced), key=lambda entry: entry.name)
-    joint = settings.search.method == "joint"
-    incoming: list[tuple[Entry, ...]] = [tuple(new)] if joint else [(entry,) for entry in new]
-    if not incoming or (again and not joint):
-        incoming.insert(0, ())  # what is taken out, or searched by other settings, is a fold of its own
-    for entries in incoming:
-        ours = tuple(each for each in item.contributions if each.name not in gone)
-        removed = tuple(each.name for each in item.contributions if each.name in gone)
-        plan = MergePlan(settings.base, settings.strategy, ours, entries, removed)
-        found = fold(repo, plan, item, settings, read, compared_with=before, again=again)
-        item = found.item
-        contradictions |= {each.name: each for each in found.contradictions}
-        gone, again = set(), False
-    return replace(found, contradictions=tuple(contradictions.values()))
 
 
 def _consolidate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from forge.console import progress
 from forge.errors import ForgeError
@@ -14,14 +15,21 @@ from forge.operations.loading import (
     compose_model,
     load_adapters,
     load_distilled_sets,
+    load_residual,
 )
-from forge.repo.consolidation import PATHS
+from forge.repo.consolidation import FOLDER, PATHS
 from forge.repo.git import Repository, hash_object
+from forge.repo.item_differences import differences
 from forge.repo.recipe import Consolidation, ForgeItem
 from forge.repo.safetensors_format import to_bytes
 from forge.repo.settings import Settings
 
+if TYPE_CHECKING:
+    from forge.model.consolidating import Consolidated
+
 LEARNING_RATE = 5e-4
+MOST_STEPS_AGAIN = 1000  # of a consolidation that somebody else has made
+RESIDUAL = 0.05  # of its own length, by which one that is trained again may be another on another machine
 
 
 def consolidated(
@@ -32,6 +40,65 @@ def consolidated(
     The residual is added to the model that all tasks share. Both blobs are written to the object store, nothing
     to the work tree. Where no step helps, the model stays as it is, without a consolidation.
     """
+    made = _trained(repo, item, settings, steps, read)
+    if made.objective_after >= made.objective_before:
+        return without_consolidation(repo, item, settings, read), {}
+    arrays = {name: tensor.numpy() for name, tensor in made.tensors.items()}
+    contents = {
+        "adapter": to_bytes(arrays, {"format": "pt"}, PATHS["adapter"]),
+        "config": json.dumps(made.config, indent=2).encode() + b"\n",
+    }
+    ids = {part: hash_object(repo, content, write=True, path=PATHS[part]) for part, content in contents.items()}
+    consolidation = Consolidation(
+        adapter=ids["adapter"],
+        config=ids["config"],
+        steps=steps,
+        learning_rate=LEARNING_RATE,
+        seed=settings.search.seed,
+        objective_before=made.objective_before,
+        objective_after=made.objective_after,
+    )
+    found = replace(item, consolidation=consolidation)
+    return _rescored(repo, found, settings, read), {PATHS[part]: content for part, content in contents.items()}
+
+
+def consolidation_differs(
+    repo: Repository, recorded: ForgeItem, plain: ForgeItem, settings: Settings, read: ReadBlobs
+) -> list[str]:
+    """Where a recorded consolidation is not the one that training makes of the recipe `plain`, one line each."""
+    said = recorded.consolidation
+    assert said is not None
+    if said.steps > MOST_STEPS_AGAIN:
+        return [f"a consolidation of {said.steps:,} steps is not made again: at most {MOST_STEPS_AGAIN} are"]
+    if (said.learning_rate, said.seed) != (LEARNING_RATE, settings.search.seed):
+        return ["the consolidation was not trained as git forge trains it"]
+    made = _trained(repo, plain, settings, said.steps, read)
+    if made.objective_after >= made.objective_before:
+        return ["no consolidation makes this model better"]
+
+    from forge.model.adapters import plain_delta, read_adapter
+
+    base = load_repository_base(repo, recorded.base)
+    found = load_residual(base, recorded, read)
+    assert found is not None
+    theirs, ours = plain_delta(found), plain_delta(read_adapter(made.config, made.tensors, base.tower, source=FOLDER))
+    if theirs.keys() != ours.keys():
+        return ["the consolidation changes other modules than the one that training makes"]
+    away = sum(float((theirs[name] - ours[name]).square().sum()) for name in ours)
+    length = sum(float(delta.square().sum()) for delta in ours.values())
+    if not away <= RESIDUAL**2 * length:  # so that NaN is a difference, too
+        return ["the consolidation is not the one that training makes of this model"]
+    return differences(recorded, _rescored(repo, replace(plain, consolidation=said), settings, read))
+
+
+def without_consolidation(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> ForgeItem:
+    """`item` as it is without its consolidation, if it has one."""
+    if item.consolidation is None:
+        return item
+    return _rescored(repo, replace(item, consolidation=None), settings, read)
+
+
+def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, read: ReadBlobs) -> Consolidated:
     if item.strategy == "mixture-output":
         raise ForgeError(
             "mixture-output is several models: there is no one model to consolidate",
@@ -50,35 +117,9 @@ def consolidated(
     members = [Member(e.name, adapters[e.name], e.coefficient, "ours", images[e.name]) for e in entries]
     seed = settings.search.seed
     with progress("consolidating", steps) as advance:
-        made = consolidate(
+        return consolidate(
             base, delta, members, steps=steps, learning_rate=LEARNING_RATE, seed=seed, advance=lambda: advance()
         )
-    if made.objective_after >= made.objective_before:
-        return without_consolidation(repo, item, settings, read), {}
-    arrays = {name: tensor.numpy() for name, tensor in made.tensors.items()}
-    contents = {
-        "adapter": to_bytes(arrays, {"format": "pt"}, PATHS["adapter"]),
-        "config": json.dumps(made.config, indent=2).encode() + b"\n",
-    }
-    ids = {part: hash_object(repo, content, write=True, path=PATHS[part]) for part, content in contents.items()}
-    consolidation = Consolidation(
-        adapter=ids["adapter"],
-        config=ids["config"],
-        steps=steps,
-        learning_rate=LEARNING_RATE,
-        seed=seed,
-        objective_before=made.objective_before,
-        objective_after=made.objective_after,
-    )
-    found = replace(item, consolidation=consolidation)
-    return _rescored(repo, found, settings, read), {PATHS[part]: content for part, content in contents.items()}
-
-
-def without_consolidation(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> ForgeItem:
-    """`item` as it is without its consolidation, if it has one."""
-    if item.consolidation is None:
-        return item
-    return _rescored(repo, replace(item, consolidation=None), settings, read)
 
 
 def _rescored(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> ForgeItem:

@@ -13,6 +13,7 @@ from forge.errors import ForgeError
 from forge.operations.bills import FILE_NAME as BILL
 from forge.operations.bills import bill_of
 from forge.operations.loading import load_model
+from forge.operations.trusting import contribution_signers
 from forge.repo.git import Repository
 from forge.repo.places import read_item, read_settings_of, resolve
 from forge.repo.recipe import Base, ForgeItem
@@ -42,7 +43,7 @@ def export_model(
     """Write the model of a revision into the new folder; the same commit gives the same bytes.
 
     task: of a task-aware model, the one whose weights are written. bill: also write its bill of materials, which
-    names `signers` by contribution. The folder is whole or not there.
+    names `signers` by contribution, those of the commit's own keys if not given. The folder is whole or not there.
     """
     if folder.exists():
         raise ForgeError(f"{folder} exists already", hint="give the name of a new folder")
@@ -70,7 +71,8 @@ def export_model(
             words = export_open_clip(loaded.base, delta, made)
         if bill:
             files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(made.iterdir())}
-            (made / BILL).write_bytes(bill_of(repo, commit, item, signers, files, task=task))
+            known = contribution_signers(repo, commit, item.names) if signers is None else signers
+            (made / BILL).write_bytes(bill_of(repo, commit, item, known, files, task=task))
         shutil.move(made, folder)
     return Exported(item.base, adapter, words.name if words is not None else None)
 

@@ -3,43 +3,36 @@
 The commit that each ref is set to must verify, new to the server or not: what came in behind the tip of one ref
 could else be made the tip of another. With `git config forge.checkCommits all` every new commit must as well, as
 `git forge verify --no-scores` has it: a branch may hold commits that do not, such as a merge on a web page that the
-next commit refolds. The size is that of every new file.
+next commit refolds. The size is that of every new file. A protected branch (forge.protected, else the one that HEAD
+names) asks for the rights and approvals that its own .forge/ says, and with forge.reproduce every forge item is made
+again. What a push brings has no say in any of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from forge.errors import ForgeError
+from forge.operations.server_settings import (
+    ServerLimits,
+    ServerSettings,
+    as_limit_settings,
+    limits_for,
+    read_server_settings,
+)
+from forge.operations.trusting import approval_problems, trust
 from forge.operations.verifying import problems_of
 from forge.repo import lfs
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
 from forge.repo.contribution import FOLDER as CONTRIBUTIONS
-from forge.repo.git import BLOB_LIMIT, MEBIBYTE, Repository, git, git_succeeds, git_text, read_blob
-from forge.repo.payloads import MAX_CONFIG, MAX_DISTILLED, check_adapter, check_adapter_config
+from forge.repo.git import Repository, git, git_succeeds, git_text, read_blob
+from forge.repo.payloads import MAX_CONFIG, check_adapter, check_adapter_config
 from forge.repo.places import list_files, read_file, read_item
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.settings import LimitSettings
-
-
-@dataclass(frozen=True)
-class ServerLimits:
-    """What `git config` of the receiving repository says: forge.maxFileSize and so on.
-
-    file_size: bytes of one file, also of one in git-lfs. contributions: in one version. files: below contributions/
-    in one version. images: in one distilled dataset. all_commits: whether every new commit must verify, not only the
-    one that a ref is set to.
-    """
-
-    file_size: int = BLOB_LIMIT
-    contributions: int = 1000
-    files: int = 10_000
-    images: int = MAX_DISTILLED
-    all_commits: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,62 +95,93 @@ def parse_updates(lines: Iterable[str]) -> list[Update]:
     return [Update(*words) for words in found if len(words) == 3]
 
 
-def read_server_limits(repo: Repository) -> ServerLimits:
-    """The limits of the receiving repository. Raises ForgeError for one that is no number."""
-    return ServerLimits(
-        file_size=_number(repo, "forge.maxFileSize", ServerLimits.file_size),
-        contributions=_number(repo, "forge.maxContributions", ServerLimits.contributions),
-        files=_number(repo, "forge.maxFiles", ServerLimits.files),
-        images=_number(repo, "forge.maxImages", ServerLimits.images),
-        all_commits=_checks_all(repo),
-    )
-
-
 def check_push(repo: Repository, updates: Sequence[Update]) -> Verdict:
     """Look at a push where git runs a pre-receive hook: the new objects are in quarantine, the refs as they were."""
-    limits = read_server_limits(repo)
+    settings = read_server_settings(repo)
+    deleted = [update for update in updates if update.deletes]
     updates = [update for update in updates if not update.deletes]
-    problems = _too_large(repo, updates, limits)
+    targets = {update.ref: _target(repo, update) for update in updates}
+    limits = {ref: limits_for(repo, settings, target) for ref, target in targets.items()}
+    problems = [problem for update in deleted for problem in _deletion_problems(repo, update, settings)]
+    problems += _too_large(repo, updates, limits)
     if problems:
         return Verdict(tuple(problems))  # nothing of it is read
-    reader = _PointerReader(repo, limits)
-    checked: dict[str, list[str]] = {}
+    unseen: set[str] = set()
     for update in updates:
-        commits = _commits_to_check(repo, update.new, limits.all_commits)
+        reader = _PointerReader(repo, limits[update.ref])
+        commits = _commits_to_check(repo, update.new, settings.all_commits)
+        found = []
         for commit in commits:
-            if commit not in checked:
-                checked[commit] = _version_problems(repo, commit, limits, reader)
             at = "" if commit == commits[0] else f" ({commit[:10]})"
-            problems += [f"{update.ref}{at}: {problem}" for problem in checked[commit]]
+            said = _version_problems(repo, commit, limits[update.ref], reader)
+            found += [f"{update.ref}{at}: {problem}" for problem in said]
         if commits and not update.creates and _is_model(repo, update.old) and not _is_model(repo, commits[0]):
-            problems.append(f"{update.ref}: there was a model, and {ITEM_FILE} is gone")
-    return Verdict(tuple(problems), len(reader.unseen))
+            found.append(f"{update.ref}: there was a model, and {ITEM_FILE} is gone")
+        if commits and not found:  # else there is nothing to judge
+            said = [*_rights_problems(repo, update, commits[0], settings)]
+            said += _not_reproduced(repo, update, targets[update.ref], commits[0], settings)
+            found = [f"{update.ref}: {problem}" for problem in said]
+        problems += found
+        unseen |= reader.unseen
+    return Verdict(tuple(problems), len(unseen))
 
 
-def _number(repo: Repository, key: str, default: int) -> int:
-    if not git_succeeds(repo, "config", "--get", key):
-        return default
+def _target(repo: Repository, update: Update) -> str | None:
+    """What an update is measured by: the ref as it is, or for a new one the branch that HEAD names."""
+    for commit in ([] if update.creates else [update.old]) + ["HEAD"]:
+        found = git_text(repo, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", check=False)
+        if found and _is_model(repo, found):
+            return found
+    return None
+
+
+def _rights_problems(repo: Repository, update: Update, commit: str, settings: ServerSettings) -> Iterator[str]:
+    """What the rights of a protected branch, as it is, have against setting it to a commit."""
+    if update.creates or update.ref not in settings.protected:
+        return
+    old = git_text(repo, "rev-parse", "--verify", "--quiet", f"{update.old}^{{commit}}", check=False)
+    if not old:
+        return
+    judged = trust(repo, old, commit)
+    yield from judged.problems
+    if not judged.required:
+        return
+    if not git_succeeds(repo, "merge-base", "--is-ancestor", old, commit):
+        yield f"it goes back: {commit[:10]} does not contain {old[:10]}"
+    yield from approval_problems(repo, old, commit)
+
+
+def _deletion_problems(repo: Repository, update: Update, settings: ServerSettings) -> Iterator[str]:
+    if update.ref in settings.protected and trust(repo, update.old, update.old).required:
+        yield f"{update.ref}: a protected branch is not deleted"
+
+
+def _not_reproduced(
+    repo: Repository, update: Update, target: str | None, commit: str, settings: ServerSettings
+) -> list[str]:
+    """The forge items that do not come out again, where the operator asks for that: it takes a search for each."""
+    if not settings.reproduce or not _is_model(repo, commit):
+        return []
+
+    from forge.operations.reproducing import reproduce
+
+    signed = False
+    if target is not None and update.ref in settings.protected:
+        judged = trust(repo, target, commit)
+        signed = judged.required and not judged.problems
     try:
-        return int(git_text(repo, "config", "--type=int", "--get", key))
+        return [
+            f"not reproduced: {problem}" for problem in reproduce(repo, target, commit, own_settings=signed).problems
+        ]
     except ForgeError as error:
-        raise ForgeError(
-            f"the server's setting {key} is wrong: {error.message}", hint=f"git config {key} 20m"
-        ) from None
+        return [error.message]
 
 
-def _checks_all(repo: Repository) -> bool:
-    value = git_text(repo, "config", "--get", "forge.checkCommits", check=False) or "tips"
-    if value not in ("tips", "all"):
-        raise ForgeError(
-            f"the server's setting forge.checkCommits is {value!r}", hint="git config forge.checkCommits tips (or all)"
-        )
-    return value == "all"
-
-
-def _too_large(repo: Repository, updates: Sequence[Update], limits: ServerLimits) -> list[str]:
-    """The new files of a push that are over the limit."""
+def _too_large(repo: Repository, updates: Sequence[Update], limits: Mapping[str, ServerLimits]) -> list[str]:
+    """The new files of a push that are over the limit of every ref in it: which of them brings a file is not asked."""
     if not updates:
         return []
+    most = max(limits.values(), key=lambda each: each.file_size)
     wanted = "".join(f"{update.new}\n" for update in updates).encode()
     listed = git(repo, "rev-list", "--objects", "--stdin", "--not", "--all", input=wanted)
     paths = {name: path for name, _, path in (line.partition(" ") for line in os.fsdecode(listed).splitlines())}
@@ -166,8 +190,8 @@ def _too_large(repo: Repository, updates: Sequence[Update], limits: ServerLimits
     found = []
     for line in answers.splitlines():
         kind, name, size = line.split(" ")
-        if kind == "blob" and int(size) > limits.file_size:
-            found.append(_over(paths[name] or name, int(size), limits))
+        if kind == "blob" and int(size) > most.file_size:
+            found.append(_over(paths[name] or name, int(size), most))
     return found
 
 
@@ -201,8 +225,7 @@ def _version_problems(repo: Repository, commit: str, limits: ServerLimits, reade
         names = {path.split("/")[1] for path in paths if path.count("/") > 1}
         if len(names) > limits.contributions:
             return [f"{len(names):,} contributions, more than {limits.contributions:,} (forge.maxContributions)"]
-        most = LimitSettings(max(1, -(-limits.file_size // MEBIBYTE)), max(1, limits.images))
-        problems = problems_of(repo, commit, scores=False, most=most, follow=reader.follow)
+        problems = problems_of(repo, commit, scores=False, most=as_limit_settings(limits), follow=reader.follow)
         problems = [problem for problem in problems if problem not in reader.unseen]
         return problems or _consolidation_problems(repo, commit, reader)
     except ForgeError as error:

@@ -1,73 +1,48 @@
-"""What a branch would do to the model of another: merged where nobody sees it, checked and compared.
+"""What a branch would do to the model of another: merged where nobody sees it, checked, made again and compared.
 
-The merge is git's own, in a work tree that is thrown away, so it is the one that `git merge` will do. Branch,
-index and work tree of the repository stay as they are; nothing that the branch brings is run.
+Branch, index and work tree of the repository stay as they are; nothing that the branch brings is run, and nothing that
+it says decides: settings, limits, gate, keys and rights are those of the target, and figures are computed here.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from forge.errors import ForgeError
+from forge.operations.evaluating import Row, evaluate_models
+from forge.operations.reproducing import reproduce
+from forge.operations.review_figures import Figures, find_figures, newcomers_of
+from forge.operations.review_merge import Merged, merge_unseen
+from forge.operations.review_rows import ReviewedContribution, ReviewedScore, contribution_rows, score_rows
+from forge.operations.trusting import Trust, trust
 from forge.operations.verifying import problems_of
-from forge.repo import clone_setup, gate, lfs
-from forge.repo.checks import Coefficient
-from forge.repo.contribution import FOLDER, check_contribution, path_of
-from forge.repo.git import Repository, find_repository, git, git_succeeds, git_text, read_blobs, run_git
+from forge.repo import gate, last_good
+from forge.repo.git import Repository, git_succeeds, git_text
 from forge.repo.places import find_item, read_file, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import ForgeItem, Search
-from forge.repo.versions import changes, versions
+from forge.repo.recipe import ForgeItem, OwnScore, Search, TaskScore
+from forge.repo.settings import Settings
+from forge.repo.storage import stored_as
+from forge.repo.trailers import trailer_problems
+from forge.repo.tree_changes import find_changes
 
 How = Literal["up to date", "fast-forward", "merge", "conflict"]
-
-# The merge is nobody's commit: the same branches always give the same one.
-_NOBODY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "git forge review"), ("EMAIL", "review@git-forge.invalid"), ("DATE", "@0 +0000"))
-}
-# No hook runs, whatever folder of the branch core.hooksPath names; no recorded resolution hides a conflict.
-_ALONE = ("-c", "core.hooksPath=/dev/null", "-c", "rerere.enabled=false", "-c", "merge.verifySignatures=false")
-
-
-@dataclass(frozen=True)
-class ReviewedContribution:
-    """One contribution before and after the merge. size in bytes; images of its distilled dataset, if it changed."""
-
-    name: str
-    change: str
-    before: Coefficient | None
-    after: Coefficient | None
-    size: int | None
-    images: int | None
-    authors: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ReviewedScore:
-    """One task on its distilled images, before and after the merge, as the forge items record it."""
-
-    task: str
-    images: int | None
-    accuracy_before: float | None
-    accuracy: float | None
-    cross_entropy_before: float | None
-    cross_entropy: float | None
+# "made here": the merge was, by git forge itself; "not checked": nobody asked for it.
+Made = Literal["yes", "made here", "no", "not checked"]
 
 
 @dataclass(frozen=True)
 class Review:
     """What merging `head` into `base` (commits) does. merged: the commit that it would make, None for a conflict.
 
-    accepted: tasks whose loss a person has accepted.
-    problems: why it should not be merged as it is, one a line; advice: what git forge says about those.
+    own_scores and gone: on each contribution's own images, those taken out or replaced apart. alone: what newcomers by
+    themselves make of everybody's. computed: whether these were computed here, or are what forge items record. also:
+    what else changes, one a line. accepted: what the branch says that a person has accepted; it counts for nothing.
+    consistent, reproduced and signatures are three things; problems are all that is against merging it as it is, one a
+    line, and advice is what git forge says about those.
     """
 
     base: str
@@ -77,9 +52,19 @@ class Review:
     strategy_before: str | None = None
     strategy: str | None = None
     search: Search | None = None
+    consolidation: str | None = None
     accepted: tuple[str, ...] = ()
     contributions: tuple[ReviewedContribution, ...] = ()
     scores: tuple[ReviewedScore, ...] = ()
+    own_scores: tuple[OwnScore, ...] = ()
+    gone: tuple[OwnScore, ...] = ()
+    alone: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
+    computed: bool = False
+    also: tuple[str, ...] = ()
+    data: tuple[Row, ...] = ()
+    consistent: bool = False
+    reproduced: Made = "not checked"
+    signatures: Trust = field(default_factory=lambda: Trust(False))
     problems: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
 
@@ -89,49 +74,105 @@ class Review:
 
 
 @dataclass(frozen=True)
-class _Merged:
-    commit: str | None
-    problems: tuple[str, ...] = ()
-    advice: tuple[str, ...] = ()
+class _Sides:
+    """The two commits, what git forge knows of the first, and what the branch has a right to."""
+
+    ours: str
+    theirs: str
+    before: ForgeItem | None
+    settings: Settings | None
+    judged: Trust
 
 
-def review(repo: Repository, base: str, head: str, *, scores: bool) -> Review:
-    """Verify `head`, merge it into `base`, and verify that; scores: also compute those of `head` again.
+def review(
+    repo: Repository,
+    base: str,
+    head: str,
+    *,
+    scores: bool,
+    data: Sequence[Path] = (),
+    labels: Sequence[str] = (),
+) -> Review:
+    """Check `head`, merge it into `base`, check that, and compare both models.
 
-    Raises ForgeError for a revision that is not there.
+    scores: run both models on all distilled images, and make the branch's forge items again. data: labelled images
+    that only whoever merges has; both models are measured on them. Raises ForgeError for a revision that is not there.
     """
     ours, theirs = resolve(repo, base), resolve(repo, head)
     if git_succeeds(repo, "merge-base", "--is-ancestor", theirs, ours):
-        return Review(ours, theirs, "up to date", ours)
+        return Review(ours, theirs, "up to date", ours, consistent=True)
     forwards = git_succeeds(repo, "merge-base", "--is-ancestor", ours, theirs)
     how: How = "fast-forward" if forwards else "merge"
+    judged = trust(repo, ours, theirs)
+    rights = (*judged.problems, *_gone_back(repo, base, ours))
     before, problems = _item_before(repo, ours, base)
-    problems += [f"{head}: {problem}" for problem in _problems(repo, theirs, scores=False)]
+    settings = read_settings_of(repo, ours) if before is not None else None
+    sides = _Sides(ours, theirs, before, settings, judged)
+    problems += [f"{head}: {problem}" for problem in _problems(repo, theirs, settings)]
+    problems += trailer_problems(repo, _commits(repo, ours, theirs)[1:])  # of the tip it is said already
     if problems:
-        return Review(ours, theirs, how, problems=tuple(problems))
-    made = _Merged(theirs) if forwards else _merge(repo, ours, theirs)
+        return Review(ours, theirs, how, signatures=judged, problems=(*problems, *rights))
+    made = Merged(theirs) if forwards else merge_unseen(repo, ours, theirs)
     if made.commit is None:
-        return Review(ours, theirs, "conflict", problems=made.problems, advice=made.advice)
-    problems = [] if forwards else [f"merged: {problem}" for problem in _problems(repo, made.commit, scores=False)]
+        problems = [*made.problems, *rights]
+        return Review(
+            ours, theirs, "conflict", consistent=True, signatures=judged, problems=tuple(problems), advice=made.advice
+        )
+    problems = [] if forwards else [f"merged: {problem}" for problem in _problems(repo, made.commit, settings)]
     if problems:
-        return Review(ours, theirs, how, made.commit, problems=tuple(problems))
-    if scores:
-        problems = [f"{head}: {problem}" for problem in _problems(repo, theirs, scores=True)]
-    after = find_item(repo, made.commit)
+        return Review(ours, theirs, how, made.commit, signatures=judged, problems=(*problems, *rights))
+    found = _compared(repo, sides, made.commit, forwards, scores, rights)
+    if data:
+        found = _measured(repo, found, data, labels)
+    if found.ok:
+        _remember(repo, base, ours)
+    return found
+
+
+def _compared(
+    repo: Repository, sides: _Sides, merged: str, forwards: bool, scores: bool, rights: tuple[str, ...]
+) -> Review:
+    """Both models, and all that is against the merge of two commits that are consistent."""
+    after = find_item(repo, merged)
     assert after is not None  # it verified
-    figures = _scores(repo, before, after, made.commit, forwards)
+    changed = find_changes(repo, sides.ours, merged)
+    before = None if sides.before is None else stored_as(repo, sides.before, after.contributions)
+    same_base = before is None or before.base.fingerprint == after.base.fingerprint
+    figures = None
+    problems = [*rights]
+    reproduced: Made = "not checked"
+    if scores:
+        try:
+            if before is not None and sides.settings is not None and same_base and after.contributions:
+                figures = find_figures(repo, before, after, sides.settings.limits, newcomers_of(before, after))
+            reproduced, said = _made_again(repo, sides, forwards)
+        except ForgeError as error:  # a base that is not here, say
+            reproduced, said = "no", [error.message]
+        problems += said
+    if not same_base:
+        problems.append("the base is another one: no figure of before can be compared with one of after")
+    problems += _gate_problems(sides, after, figures)
     return Review(
-        base=ours,
-        head=theirs,
-        how=how,
-        merged=made.commit,
+        base=sides.ours,
+        head=sides.theirs,
+        how="fast-forward" if forwards else "merge",
+        merged=merged,
         strategy_before=before.strategy if before else None,
         strategy=after.strategy,
         search=None if forwards else after.search,
+        consolidation=_consolidation(before, after),
         accepted=after.accepted,
-        contributions=_contributions(repo, before, after, ours, theirs, made.commit),
-        scores=figures,
-        problems=(*problems, *_gate_problems(repo, figures, after, made.commit)),
+        contributions=contribution_rows(repo, sides.ours, sides.theirs, sides.judged, before, after, merged, changed),
+        scores=score_rows(before, after, figures),
+        own_scores=figures.own_scores if figures else (),
+        gone=figures.gone if figures else (),
+        alone=figures.alone if figures else {},
+        computed=figures is not None,
+        also=changed.others,
+        consistent=True,
+        reproduced=reproduced,
+        signatures=sides.judged,
+        problems=tuple(problems),
     )
 
 
@@ -140,152 +181,103 @@ def _item_before(repo: Repository, base: str, name: str) -> tuple[ForgeItem | No
     if read_file(repo, base, ITEM_FILE) is None:
         return None, []
     try:
-        return find_item(repo, base), [f"{name}: {problem}" for problem in _problems(repo, base, scores=False)]
+        return find_item(repo, base), [f"{name}: {problem}" for problem in _problems(repo, base, None)]
     except ForgeError as error:
         return None, [f"{name}: {error.message}"]
 
 
-def _problems(repo: Repository, commit: str, *, scores: bool) -> list[str]:
+def _problems(repo: Repository, commit: str, settings: Settings | None) -> list[str]:
+    """What is wrong with a commit by itself; settings: the target's, whose limits it cannot raise."""
     try:
-        return problems_of(repo, commit, scores=scores)
+        return problems_of(repo, commit, scores=False, most=settings.limits if settings else None)
     except ForgeError as error:
         return [error.message]
 
 
-def _merge(repo: Repository, ours: str, theirs: str) -> _Merged:
-    """The commit that `git merge` makes of both, in the object store and on no branch."""
-    with _throw_away_work_tree(repo, ours) as work:
-        # The drivers of this program, installed or not.
-        settings = [word for key, value in clone_setup.expected().items() for word in ("-c", f"{key}={value}")]
-        # What a branch has in git-lfs is no matter to the merge of trees, and need not come from anywhere.
-        variables = _NOBODY | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8", "GIT_LFS_SKIP_SMUDGE": "1"}
-        # The search shows its progress on standard error only where that is a terminal; here it is read.
-        command = (*_ALONE, *settings, "merge", "--no-commit", "--no-ff", "--no-edit", theirs)
-        done = run_git(work, *command, variables=variables, check=False)
-        if done.returncode:
-            return _conflict(work, done.stdout, done.stderr)
-        tree = git_text(work, "write-tree")
-        commit = ("-c", "commit.gpgSign=false", "commit-tree", "-m", "Merge, for a review")
-        made = run_git(work, *commit, "-p", ours, "-p", theirs, tree, variables=variables)
-        return _Merged(made.stdout.decode().strip())
+def _made_again(repo: Repository, sides: _Sides, forwards: bool) -> tuple[Made, list[str]]:
+    """Whether the forge items that the branch brings come out again, where they have a say in what is merged."""
+    if not forwards and sides.settings is not None and sides.settings.search.method == "joint":
+        return "made here", []  # by the contributions alone: what the branch has weighed is no matter
+    target = sides.ours if sides.before is not None else None
+    signed = sides.judged.required and not sides.judged.problems
+    found = reproduce(repo, target, sides.theirs, own_settings=signed)
+    if found.problems:
+        return "no", [f"not reproduced: {problem}" for problem in found.problems]
+    return "yes" if forwards else "made here", []
 
 
-def _conflict(work: Repository, output: bytes, errors: bytes) -> _Merged:
-    """What git and the merge driver said of a merge that stopped."""
-    unmerged = os.fsdecode(git(work, "diff", "--name-only", "--diff-filter=U", "-z")).split("\0")
-    problems = [f"merge conflict in {path}" for path in unmerged if path]
-    advice: list[str] = []
-    into = None
-    for line in errors.decode("utf-8", "replace").splitlines():
-        if line.startswith(("error: ", "fatal: ")):
-            into = problems
-        elif line.startswith("hint: "):
-            into = advice
-        elif not line.startswith(" "):
-            into = None
-        if into is not None:
-            into.append(line.removeprefix("error: ").removeprefix("fatal: ").removeprefix("hint: "))
-    return _Merged(None, tuple(problems or ["git could not merge: " + os.fsdecode(output)[:300]]), tuple(advice))
+def _gate_problems(sides: _Sides, after: ForgeItem, figures: Figures | None) -> Iterator[str]:
+    """What the target's gate has against the merged model, from branch to branch.
 
-
-@contextmanager
-def _throw_away_work_tree(repo: Repository, commit: str) -> Iterator[Repository]:
-    with tempfile.TemporaryDirectory(prefix="git-forge-review-") as folder:
-        place = Path(folder) / "work-tree"
-        try:
-            git(repo, *_ALONE, "worktree", "add", "--quiet", "--detach", str(place), commit)
-            yield find_repository(place)
-        finally:
-            git(repo, "worktree", "remove", "--force", "--force", str(place), check=False)
-            git(repo, "worktree", "prune", check=False)
-
-
-def _contributions(
-    repo: Repository, before: ForgeItem | None, after: ForgeItem, ours: str, theirs: str, merged: str
-) -> tuple[ReviewedContribution, ...]:
-    sizes = _sizes(repo, merged)
-    rows = []
-    for change in changes(before, after):
-        images = None
-        if change.kind in ("added", "replaced"):
-            images = check_contribution(repo, change.name, merged, base=after.base).distilled.images
-        authors = _authors(repo, f"{ours}..{theirs}", change.name) or _authors(repo, merged, change.name)
-        rows.append(
-            ReviewedContribution(
-                change.name, change.kind, change.before, change.after, sizes.get(change.name), images, authors
-            )
-        )
-    return tuple(rows)
-
-
-def _authors(repo: Repository, commits: str, name: str) -> tuple[str, ...]:
-    """Who changed a contribution in some commits, the first one first."""
-    found = git(
-        repo, "-c", "log.showSignature=false", "log", "--reverse", "--format=%aN", commits, "--",
-        f":(top,literal){path_of(name)}",
-    )  # fmt: skip
-    return tuple(dict.fromkeys(found.decode("utf-8", "replace").splitlines()))
-
-
-def _sizes(repo: Repository, commit: str) -> dict[str, int]:
-    """The bytes of every contribution's files; of those in git-lfs what their pointers say."""
-    listed = os.fsdecode(git(repo, "ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", FOLDER)).split("\0")
-    found: dict[str, list[tuple[str, int]]] = {}
-    for line in listed:
-        head, _, path = line.partition("\t")
-        words = head.split()
-        if len(words) == 4 and words[3].isdigit() and path.count("/") > 1:
-            found.setdefault(path.split("/")[1], []).append((words[2], int(words[3])))
-    small = [blob for blobs in found.values() for blob, size in blobs if size <= lfs.MOST]
-    pointers = {blob: lfs.parse_pointer(content) for blob, content in read_blobs(repo, small).items()}
-
-    def size_of(blob: str, size: int) -> int:
-        pointer = pointers.get(blob)
-        return pointer.size if pointer else size
-
-    return {name: sum(size_of(*each) for each in blobs) for name, blobs in found.items()}
-
-
-def _scores(
-    repo: Repository, before: ForgeItem | None, after: ForgeItem, merged: str, forwards: bool
-) -> tuple[ReviewedScore, ...]:
-    """Every task of either model.
-
-    A merge has just computed what the model before it makes of the tasks that are new to it. A branch that is
-    ahead by more than one version has not.
+    No single merge or commit need have lost so much, and what the branch says was accepted is accepted by the branch. A
+    maintainer's approval is another matter, and so is a contribution that its own site, or a maintainer, takes out.
     """
-    comparable = not forwards or versions(repo, merged, count=1)[0].previous == before
-    rows = []
-    for task in sorted({score.task for item in (before, after) if item for score in item.scores}):
-        old, new = before.score(task) if before else None, after.score(task)
-        accuracy, loss = (old.accuracy, old.cross_entropy) if old else (None, None)
-        if comparable and new and new.accuracy_before is not None:
-            accuracy, loss = new.accuracy_before, new.cross_entropy_before
-        rows.append(
-            ReviewedScore(
-                task,
-                new.images if new else None,
-                accuracy,
-                new.accuracy if new else None,
-                loss,
-                new.cross_entropy if new else None,
-            )
-        )
-    return tuple(rows)
+    if sides.settings is None or sides.before is None:
+        return
+    allowed, judged = sides.settings.gate, sides.judged
+    approved = judged.required and not judged.problems and len(judged.approved_by) >= max(1, judged.threshold)
+    if approved:
+        return
+    entitled = judged.required and not judged.problems
+    for each in figures.contradictions if figures else ():
+        yield f"{each.name}: {each.what}"
+    own = figures.own_scores if figures else _recorded(sides.before, after)
+    for loss in gate.lost(own, allowed):
+        yield f"on its own distilled images {loss}, more than the gate of the target allows ({allowed:g})"
+    for loss in gate.lost(figures.gone if figures else (), allowed):
+        if after.entry(loss.name) is not None:
+            yield f"on the images that it replaces {loss}, more than the gate of the target allows ({allowed:g})"
+        elif not entitled:
+            yield f"it is taken out, so that its images are lost: {loss}; whoever merges this has to mean it"
 
 
-def _gate_problems(repo: Repository, scores: tuple[ReviewedScore, ...], after: ForgeItem, merged: str) -> Iterator[str]:
-    """The tasks that lose more than the gate allows from branch to branch, though no single merge or commit did.
+def _recorded(before: ForgeItem, after: ForgeItem) -> Sequence[OwnScore | TaskScore]:
+    """Scores of both as they record them: of before by the target's own item, never by what `after` says of it.
 
-    A merge by the driver has passed the gate already, or is a conflict.
+    On each contribution's own images, or by task where a forge item of an earlier version has nothing else.
     """
-    allowed = read_settings_of(repo, merged).gate
-    refused = {loss.name for loss in gate.losses(after, allowed)}
-    for score in scores:
-        if score.accuracy is None or score.accuracy_before is None or score.task in after.accepted:
-            continue
-        if score.task in refused or round(score.accuracy_before - score.accuracy, 6) > allowed:
-            yield (
-                f"{score.task}: accuracy on distilled images {score.accuracy_before:.3f} -> {score.accuracy:.3f}, "
-                f"more than the gate of forge.toml allows ({allowed:g})"
+    if not before.own_scores or not after.own_scores:
+        pairs = [(score, before.score(score.task)) for score in after.scores]
+        return [
+            replace(score, accuracy_before=was.accuracy, cross_entropy_before=was.cross_entropy)
+            for score, was in pairs
+            if was is not None
+        ]
+    found = []
+    for score in after.own_scores:
+        was = before.own_score(score.name)
+        if was is not None:
+            found.append(
+                OwnScore(score.name, score.images, score.accuracy, score.cross_entropy, was.accuracy, was.cross_entropy)
             )
+    return found
+
+
+def _consolidation(before: ForgeItem | None, after: ForgeItem) -> str | None:
+    """A residual on top of the merged model is part of what is merged, and no contribution's."""
+    was, made = before.consolidation if before else None, after.consolidation
+    if made is None:
+        return "dropped" if was is not None else None
+    return f"{'kept' if made == was else 'new'}: {made.steps} steps, adapter {made.adapter[:10]}"
+
+
+def _measured(repo: Repository, found: Review, data: Sequence[Path], labels: Sequence[str]) -> Review:
+    assert found.merged is not None
+    return replace(found, data=tuple(evaluate_models(repo, [found.base, found.merged], (), data, labels)))
+
+
+def _commits(repo: Repository, ours: str, theirs: str) -> list[str]:
+    return git_text(repo, "rev-list", theirs, "--not", ours).split()
+
+
+def _gone_back(repo: Repository, base: str, ours: str) -> tuple[str, ...]:
+    """Whether the target is an older one than this clone has known as good: keys and withdrawals go back with it."""
+    ref = last_good.full_name(repo, base)
+    problem = last_good.gone_back(repo, ref, ours) if ref else None
+    return (problem,) if problem else ()
+
+
+def _remember(repo: Repository, base: str, ours: str) -> None:
+    ref = last_good.full_name(repo, base)
+    if ref:
+        last_good.remember(repo, ref, ours)

@@ -35,7 +35,8 @@ def problems_of(
     """What is wrong with the version in `rev`, one line each; empty if nothing is.
 
     Checks the digest, forge item against tree and forge.toml, every contribution's files, and (with
-    `scores`) that the recorded scores come out again. most: limits that forge.toml cannot raise. follow: how to
+    `scores`) that the recorded scores come out again. most: limits that forge.toml of `rev` cannot raise, those of
+    HEAD if not given: a branch that is looked at does not decide how long that takes. follow: how to
     get at the content of a pointer of git-lfs. Raises ForgeError where there is no model at all.
     """
     if all(read_file(repo, rev, file) is None for file in (SETTINGS_FILE, ITEM_FILE)):
@@ -44,7 +45,7 @@ def problems_of(
     if problems:
         return problems
     settings = read_settings_of(repo, rev)
-    limits = settings.limits if most is None else _stricter(settings.limits, most)
+    limits = _stricter(settings.limits, _own_limits(repo, rev) if most is None else most)
     item = read_item(repo, rev)
     problems = consolidation_problems(repo, rev, item)
     if problems:
@@ -73,6 +74,14 @@ def problems_of(
     except ForgeError as error:
         return [error.message]
     return [*_score_problems(item.scores, computed.scores), *_own_score_problems(item, computed.own_scores)]
+
+
+def _own_limits(repo: Repository, rev: str) -> LimitSettings:
+    """The limits of HEAD, unless that is what is looked at; the defaults where it is no model."""
+    try:
+        return read_settings_of(repo, "HEAD").limits
+    except ForgeError:
+        return LimitSettings()
 
 
 def _stricter(one: LimitSettings, other: LimitSettings) -> LimitSettings:

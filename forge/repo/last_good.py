@@ -20,6 +20,19 @@ def full_name(repo: Repository, rev: str) -> str | None:
     return name if name.startswith("refs/") else None
 
 
+def main_name(repo: Repository, rev: str) -> str | None:
+    """As full_name, of a branch that only goes forwards: that of a remote's HEAD, or the local one of that name.
+
+    Any other branch may be written anew by whoever works on it.
+    """
+    name = full_name(repo, rev)
+    listed = git_text(repo, "for-each-ref", "--format=%(refname) %(symref)", "refs/remotes")
+    pairs = (line.partition(" ") for line in listed.splitlines())
+    mains = {target: ref.removesuffix("HEAD") for ref, _, target in pairs if target and ref.endswith("/HEAD")}
+    local = {f"refs/heads/{target.removeprefix(folder)}" for target, folder in mains.items()}
+    return name if name in mains or name in local else None
+
+
 def remember(repo: Repository, ref: str, commit: str) -> None:
     """Note that `commit` (a full id) was good as the tip of `ref` (a full name).
 

@@ -12,7 +12,7 @@ from faults import quick_forge
 from sample_models import SampleModel
 from story.hospitals import copy_repository, git_ok
 
-from forge.operations import committing, folding
+from forge.operations import changing, folding
 from forge.repo import clone_setup
 
 
@@ -20,7 +20,7 @@ from forge.repo import clone_setup
 def no_search() -> Iterator[None]:
     """As in the program below: nothing is searched. Not by the test's own monkeypatch, which may be undone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(committing, "fold", quick_forge.fold)
+        patch.setattr(changing, "fold", quick_forge.fold)
         patch.setattr(folding, "fold", quick_forge.fold)
         yield
 

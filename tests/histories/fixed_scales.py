@@ -56,10 +56,10 @@ def fold(
 @contextmanager
 def fixed_scales() -> Iterator[pytest.MonkeyPatch]:
     """git forge in this process finds these scales; what else is patched ends with the block too."""
-    from forge.operations import committing, folding, settling
+    from forge.operations import changing, folding, settling
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (folding, committing, settling):
+        for module in (folding, changing, settling):
             patch.setattr(module, "fold", fold)
         yield patch
 

@@ -15,7 +15,7 @@ from sample_models import BASE, SampleModel
 from story.hospitals import Said, forge
 
 from forge.repo import clone_setup, recipe, settings
-from forge.repo.recipe import TaskScore
+from forge.repo.recipe import OwnScore, TaskScore
 from forge.repo.recipe_text import to_json
 
 HOSTILE = "a|b`</td><script>@everyone"
@@ -27,7 +27,10 @@ def small(tmp_path: Path) -> SampleModel:
     """main with ada; on `pull-request`, one version ahead, bob, whose author and task have hostile names."""
     model = SampleModel(tmp_path / "small")
     ada = TaskScore("ada", sample_models.LABELS, 4, 0.75, 0.5)
-    model.add_contribution("ada", {"ada": 1.0}, [ada])
+    model.write_contribution("ada")
+    item = model.item({"ada": 1.0}, [ada])
+    model.write_item(replace(item, own_scores=(OwnScore("ada", 4, 0.75, 0.5),)))
+    model.commit("Add ada")
     model.git("switch", "--quiet", "-c", "pull-request")
     model.write_contribution("bob")
     bob = TaskScore(HOSTILE, sample_models.LABELS, 4, 0.875, 0.25, 0.5, 1.0)
@@ -47,17 +50,26 @@ def say(model: SampleModel, *args: str, code: int = 0) -> Said:
 
 def test_the_tables_of_a_branch_that_is_ahead(small: SampleModel) -> None:
     table = say(small, "main", "pull-request").out
+    target, branch = small.git("rev-parse", "main"), small.git("rev-parse", "pull-request")
     assert table == (
         "git forge: pull-request into main: verified\n"
         "fast-forward: the model of the branch becomes that of the target, as it is\n"
         "\n"
+        "consistent: yes\n"
+        "reproduced: not checked (--no-scores)\n"
+        "signatures: not required\n"
+        f"target {target}\n"
+        f"branch {branch}\n"
+        "\n"
         "Contribution  Coefficient     After      Size  Images  Change    By\n"
-        "ada              1.000000  0.500000  0.00 MiB       -  rescaled  Ada\n"
+        "ada              1.000000  0.500000  0.00 MiB       -  rescaled  -\n"
         f"bob                     -  0.500000  0.00 MiB       4  added     {AUTHOR}\n"
         "\n"
         "Task                        Accuracy  After  Cross-entropy  After  Images\n"
         "ada                            0.750  0.625          0.500  0.500       4\n"
-        f"{HOSTILE}     0.500  0.875          1.000  0.250       4\n"
+        f"{HOSTILE}         -  0.875              -  0.250       4\n"
+        "\n"
+        f"git merge {branch}\n"
     )
 
 
@@ -77,12 +89,17 @@ def test_in_it_already_ahead_by_two_and_the_first_model(small: SampleModel) -> N
     small.write_contribution("bob", version=2)
     now = TaskScore("ada", sample_models.LABELS, 4, 0.5, 0.5, 0.625, 0.5)
     bob = TaskScore(HOSTILE, sample_models.LABELS, 4, 0.875, 0.25, 0.875, 1.0)
-    small.write_item(small.item({"ada": 0.5, "bob": 0.5}, [now, bob]))
+    own = [OwnScore("ada", 4, 0.5, 0.5, 0.5, 0.5), OwnScore("bob", 4, 0.875, 0.25, 0.875, 1.0)]
+    small.write_item(replace(small.item({"ada": 0.5, "bob": 0.5}, [now, bob]), own_scores=tuple(own)))
     small.commit("Replace bob")
     found = json.loads(say(small, "main", "pull-request", "--json", code=1).out)
     scores = by_name(found["scores"], "task")
-    # Step by step it lost little enough; from branch to branch it is .75 -> .5.
-    assert scores["ada"]["accuracy_before"] == 0.75 and "ada: accuracy" in found["problems"][0]
+    # Step by step it lost little enough, or so the branch says; from branch to branch it is .75 -> .5.
+    assert scores["ada"]["accuracy_before"] == 0.75
+    assert found["problems"] == [
+        "on its own distilled images ada: accuracy 0.750 -> 0.500, cross-entropy 0.500 -> 0.500, more than the gate of "
+        "the target allows (0.2)"
+    ]
     assert scores[HOSTILE]["accuracy_before"] is None  # nobody has asked main for that
     small.git("checkout", "--quiet", "--orphan", "nothing")
     small.git("rm", "-rfq", ".")
@@ -161,7 +178,8 @@ def test_a_merge_in_which_both_moved(small: SampleModel, tmp_path: Path, monkeyp
         "bob": ("added", None, 0.375),
         "carl": ("rescaled", 0.25, 0.125),
     }
-    assert by_name(found["scores"], "task")["bob"]["accuracy_before"] == 0.5  # the driver has just computed it
+    assert by_name(found["scores"], "task")["bob"]["accuracy_before"] is None  # what an item says of before is a claim
+    assert found["reproduced"] == "not checked" and found["computed"] is False
     small.git(
         "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", "merge", "-q", "--no-edit", "pull-request"
     )
@@ -187,20 +205,30 @@ def test_a_conflict_says_what_git_forge_says(small: SampleModel) -> None:
     assert found["problems"] == ["refusing to merge unrelated histories"]
 
 
-def test_a_loss_that_was_accepted_is_shown_and_passes(small: SampleModel) -> None:
+def test_neither_the_gate_nor_what_was_accepted_is_the_branch_s_to_say(small: SampleModel) -> None:
     small.git("switch", "--quiet", "pull-request")
-    lost = TaskScore("ada", sample_models.LABELS, 4, 0.25, 0.5, 0.75, 0.5)
+    lost = TaskScore("ada", sample_models.LABELS, 4, 0.25, 0.5, 0.25, 0.5)
     bob = TaskScore("bob", sample_models.LABELS, 4, 0.875, 0.25, 0.5, 1.0)
-    item = small.item({"ada": 0.5, "bob": 0.5}, [lost, bob])
+    own = (OwnScore("ada", 4, 0.25, 0.5, 0.25, 0.5), OwnScore("bob", 4, 0.875, 0.25))
+    item = replace(small.item({"ada": 0.5, "bob": 0.5}, [lost, bob]), own_scores=own)
     small.write_item(item)
-    small.commit("Lose")
-    said = say(small, "main", "pull-request", code=1).out
-    assert "  ada: accuracy on distilled images 0.750 -> 0.250, more than the gate of forge.toml allows (0.2)" in said
+    small.commit("Lose, and say that nothing was lost")
+    loss = (
+        "  on its own distilled images ada: accuracy 0.750 -> 0.250, cross-entropy 0.500 -> 0.500, more than the gate"
+    )
+    assert loss in say(small, "main", "pull-request", code=1).out
     small.write_item(replace(item, accepted=("ada",)))
     small.commit("Accept it")
-    assert "losses that somebody has accepted: ada\n" in say(small, "main", "pull-request").out
-    small.write_item(item)
+    said = say(small, "main", "pull-request", code=1).out
+    assert loss in said and "accepted what the gate stopped, which counts for nothing: ada\n" in said
     toml = small.top / "forge.toml"
     toml.write_text(toml.read_text().replace("gate = 0.2", "gate = 1.0"))
     small.commit("Turn the gate off")
+    said = say(small, "main", "pull-request", code=1).out
+    assert loss in said and "\nAlso changes:\n  forge.toml: [merge] gate: 0.2 -> 1.0\n" in said
+    small.git("switch", "--quiet", "main")
+    toml.write_text(toml.read_text().replace("gate = 0.2", "gate = 1.0"))
+    small.commit("Turn it off in the target")
+    small.git("switch", "--quiet", "pull-request")
+    small.git("merge", "--quiet", "--no-edit", "main")
     assert ": verified" in say(small, "main", "pull-request").out

@@ -14,7 +14,7 @@ from story.hospitals import Said, forge
 from story.snapshots import Snapshot
 from story.snapshots import snapshot as snapshot_of
 
-from forge.operations import committing, settling
+from forge.operations import changing, settling
 from forge.operations.folding import Folded
 from forge.repo.clone_setup import ATTRIBUTE_LINES
 from forge.repo.git import Repository
@@ -144,7 +144,7 @@ def settled(settled_original: SettledModel, tmp_path: Path, monkeypatch: pytest.
     """A copy of it, on main, where the current folder is; nothing is searched."""
     model = settled_original.copy(tmp_path / "model")
     monkeypatch.chdir(model.top)
-    for module in (settling, committing):
+    for module in (settling, changing):
         monkeypatch.setattr(module, "fold", fold)
     # This clone is set up by hand: the first command of git forge has nothing to do and to say.
     monkeypatch.setattr("forge.repo.clone_setup.ensure_installed", lambda repo: None)

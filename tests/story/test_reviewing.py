@@ -35,7 +35,7 @@ def test_what_a_merge_would_give_is_what_it_gives(base_folder: Path, base: BaseM
         name: entry["coefficient"] for name, entry in item["contributions"].items()
     }
     assert (rows["lung"]["change"], rows["lung"]["before"]) == ("added", None)
-    assert (rows["lung"]["images"], rows["lung"]["authors"]) == (4 * len(LABELS["lung"]), ["Ada Example"])
+    assert (rows["lung"]["images"], rows["lung"]["by"]) == (4 * len(LABELS["lung"]), ["Ada Example"])
     files = (top / "contributions" / "lung").iterdir()
     assert rows["lung"]["size"] == sum(file.stat().st_size for file in files)
     assert found["search"]["objective_after"] == item["search"]["objective_after"]

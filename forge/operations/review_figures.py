@@ -1,0 +1,94 @@
+"""What the model before a merge and the one after it make of everybody's distilled images, computed here.
+
+What forge items record is a claim of whoever made them. So both models are run, on the images of every contribution
+that either of them has: also on those that the merge replaces or takes out, and the newcomers on those of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from forge.console import progress
+from forge.operations.bases import load_repository_base
+from forge.operations.judging import answers, find_contradictions, judge, score_on
+from forge.operations.loading import (
+    blob_reader,
+    compose_model,
+    load_adapters,
+    load_distilled_sets,
+    load_item,
+    payloads_of,
+    read_at_once,
+)
+from forge.repo.gate import Contradiction
+from forge.repo.git import Repository
+from forge.repo.recipe import Entry, ForgeItem, OwnScore, TaskScore, identity
+from forge.repo.settings import LimitSettings
+
+
+@dataclass(frozen=True)
+class Figures:
+    """scores: of every task of the merged model, with what the model before it makes of the same images.
+
+    own_scores: the same of every contribution's own images. gone: of images that the merge replaces or takes out, by
+    the contribution that had them. alone: what each newcomer's adapter by itself makes of everybody's images,
+    accuracies by newcomer and contribution. contradictions: newcomers whose labels mean something else.
+    """
+
+    scores: tuple[TaskScore, ...]
+    own_scores: tuple[OwnScore, ...]
+    gone: tuple[OwnScore, ...]
+    alone: Mapping[str, Mapping[str, float]]
+    contradictions: tuple[Contradiction, ...]
+
+
+def find_figures(
+    repo: Repository, before: ForgeItem, after: ForgeItem, limits: LimitSettings, newcomers: Collection[str]
+) -> Figures:
+    """Run both models, which must have one base. newcomers: contributions that are new, or other ones, in `after`."""
+    gone = _gone(before, after)
+    read = read_at_once(
+        blob_reader(repo, limits),
+        payloads_of(before),
+        payloads_of(after),
+        [entry.distilled for entry in (*after.contributions, *gone)],
+    )
+
+    from forge.model.merging import pooled
+
+    base = load_repository_base(repo, after.base)
+    images = load_distilled_sets(base, after.contributions, read, limits)
+    pools = pooled(images)
+    model_before = load_item(base, before, read)
+    model_after = load_item(base, after, read, [pool.task for pool in pools])
+    with progress("comparing the models", len(pools) * (2 + len(newcomers))) as advance:
+        said_before = answers(base, model_before, pools)
+        advance(len(pools))
+        judged = judge(pools, answers(base, model_after, pools), said_before)
+        advance(len(pools))
+        adapters = load_adapters(base, after.contributions, read)
+        others = set(before.names) - set(newcomers)
+        contradictions = find_contradictions(base, pools, said_before, adapters, newcomers, others)
+        alone: dict[str, Mapping[str, float]] = {}
+        for name in sorted(newcomers):
+            entry = after.entry(name)
+            assert entry is not None  # newcomers are in it
+            single = compose_model(base, "mixture", [replace(entry, coefficient=1.0, tasks={})], adapters, {})
+            own = judge(pools, answers(base, single, pools), None).own_scores
+            alone[name] = {score.name: score.accuracy for score in own}
+            advance(len(pools))
+    lost = score_on(base, load_distilled_sets(base, gone, read, limits), model_after, model_before)
+    return Figures(judged.scores, judged.own_scores, lost, alone, contradictions)
+
+
+def newcomers_of(before: ForgeItem, after: ForgeItem) -> tuple[str, ...]:
+    """The contributions whose files `before` has under no name, sorted."""
+    known = {identity(entry) for entry in before.contributions}
+    return tuple(entry.name for entry in after.contributions if identity(entry) not in known)
+
+
+def _gone(before: ForgeItem, after: ForgeItem) -> list[Entry]:
+    """The contributions of `before` whose distilled images `after` has under no name."""
+    there = {entry.distilled for entry in after.contributions}
+    return [entry for entry in before.contributions if entry.distilled not in there]

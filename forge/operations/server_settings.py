@@ -1,0 +1,118 @@
+"""What the operator of a server has set for pushes: `git config` of the receiving repository, which no push raises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from forge.errors import ForgeError
+from forge.repo.git import MEBIBYTE, Repository, git_succeeds, git_text
+from forge.repo.places import read_settings_of
+from forge.repo.settings import LimitSettings
+
+_DEFAULTS = LimitSettings()
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What is set; None: what the target says.
+
+    file_size: bytes of one file, also of one in git-lfs. contributions: in one version. files: below contributions/ in
+    one version. images: in one distilled dataset. all_commits: whether every new commit must verify, not only the one
+    that a ref is set to. reproduce: whether forge items are made again. protected: the refs that rights and approvals
+    are asked for.
+    """
+
+    file_size: int | None = None
+    contributions: int | None = None
+    files: int = 10_000
+    images: int | None = None
+    all_commits: bool = False
+    reproduce: bool = False
+    protected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ServerLimits:
+    """As in ServerSettings, with what the target says where the operator has not."""
+
+    file_size: int
+    contributions: int
+    files: int
+    images: int
+
+
+def read_server_settings(repo: Repository) -> ServerSettings:
+    """The settings of the receiving repository. Raises ForgeError for one that makes no sense."""
+    files = _number(repo, "forge.maxFiles")
+    return ServerSettings(
+        file_size=_number(repo, "forge.maxFileSize"),
+        contributions=_number(repo, "forge.maxContributions"),
+        files=ServerSettings.files if files is None else files,
+        images=_number(repo, "forge.maxImages"),
+        all_commits=_checks_all(repo),
+        reproduce=_flag(repo, "forge.reproduce"),
+        protected=_protected(repo),
+    )
+
+
+def limits_for(repo: Repository, found: ServerSettings, target: str | None) -> ServerLimits:
+    """The limits for what is pushed onto a commit: the operator's, else those of the model that is there already."""
+    own = _DEFAULTS
+    if target is not None:
+        try:
+            own = read_settings_of(repo, target).limits
+        except ForgeError:
+            own = _DEFAULTS
+    return ServerLimits(
+        file_size=own.file_bytes if found.file_size is None else found.file_size,
+        contributions=own.contributions if found.contributions is None else found.contributions,
+        files=found.files,
+        images=own.distilled_images if found.images is None else found.images,
+    )
+
+
+def as_limit_settings(limits: ServerLimits) -> LimitSettings:
+    """The same as the limits of a forge.toml, rounded up to what that can say."""
+    return replace(
+        _DEFAULTS,
+        file_mebibytes=max(1, -(-limits.file_size // MEBIBYTE)),
+        distilled_images=max(1, limits.images),
+        contributions=max(1, limits.contributions),
+    )
+
+
+def _protected(repo: Repository) -> tuple[str, ...]:
+    """forge.protected, as often as it is set; the branch that HEAD names where nobody has set it."""
+    said = git_text(repo, "config", "--null", "--get-all", "forge.protected", check=False).split("\0")
+    names = [name if name.startswith("refs/") else f"refs/heads/{name}" for name in said if name]
+    head = git_text(repo, "symbolic-ref", "--quiet", "HEAD", check=False)
+    return tuple(names) or ((head,) if head else ())
+
+
+def _number(repo: Repository, key: str) -> int | None:
+    if not git_succeeds(repo, "config", "--get", key):
+        return None
+    try:
+        return int(git_text(repo, "config", "--type=int", "--get", key))
+    except ForgeError as error:
+        raise ForgeError(
+            f"the server's setting {key} is wrong: {error.message}", hint=f"git config {key} 20m"
+        ) from None
+
+
+def _flag(repo: Repository, key: str) -> bool:
+    try:
+        return git_text(repo, "config", "--type=bool", "--default=false", "--get", key) == "true"
+    except ForgeError as error:
+        raise ForgeError(
+            f"the server's setting {key} is wrong: {error.message}", hint=f"git config {key} true"
+        ) from None
+
+
+def _checks_all(repo: Repository) -> bool:
+    value = git_text(repo, "config", "--get", "forge.checkCommits", check=False) or "tips"
+    if value not in ("tips", "all"):
+        raise ForgeError(
+            f"the server's setting forge.checkCommits is {value!r}", hint="git config forge.checkCommits tips (or all)"
+        )
+    return value == "all"

@@ -1,0 +1,88 @@
+"""What one commit's tree has otherwise than another's, beside the model itself: settings key by key, files by name.
+
+A change that nobody mentions is a change that nobody has agreed to: a gate, a workflow, another site's card.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from forge.repo.contribution import FILES, FOLDER
+from forge.repo.git import Repository, git
+from forge.repo.places import read_file
+from forge.repo.recipe import FILE_NAME as ITEM_FILE
+from forge.repo.settings import FILE_NAME as SETTINGS_FILE
+from forge.repo.toml_text import MAX_BYTES
+from forge.text import printable
+
+MOST_SHOWN = 100  # files
+
+_WORDS = {"A": "added", "D": "removed", "M": "changed", "T": "another kind of file"}
+_PARTS = {
+    "adapter_config.json": "config",
+    "adapter_model.safetensors": "adapter",
+    "distilled.safetensors": "images",
+    "card.toml": "card",
+}
+
+
+@dataclass(frozen=True)
+class TreeChanges:
+    """parts: what of each contribution changed, by its name, in words. others: everything else, a line each."""
+
+    parts: Mapping[str, tuple[str, ...]]
+    others: tuple[str, ...]
+
+
+def find_changes(repo: Repository, before: str, after: str) -> TreeChanges:
+    """What changed from one commit to another, but for the forge item, which is shown by itself."""
+    listing = git(
+        repo, "diff-tree", "-r", "-z", "--no-renames", "--name-status", "--no-ext-diff", "--ignore-submodules=none",
+        before, after,
+    )  # fmt: skip
+    fields = os.fsdecode(listing).split("\0")
+    parts: dict[str, list[str]] = {}
+    others: list[str] = []
+    for letter, path in zip(fields[0::2], fields[1::2], strict=False):
+        folder, _, rest = path.partition("/")
+        name, _, file = rest.partition("/")
+        if folder == FOLDER and file in FILES and letter != "T":
+            parts.setdefault(name, []).append(_PARTS[file])
+        elif path == SETTINGS_FILE and letter == "M":
+            found = [*_settings_changes(repo, before, after)]
+            others += [f"{SETTINGS_FILE}: {line}" for line in found] or [f"{SETTINGS_FILE}: its text, but no setting"]
+        elif path != ITEM_FILE:
+            others.append(f"{printable(path)}: {_WORDS.get(letter, 'changed')}")
+    if len(others) > MOST_SHOWN:
+        others = [*others[:MOST_SHOWN], f"and {len(others) - MOST_SHOWN} more files"]
+    return TreeChanges({name: tuple(sorted(found)) for name, found in parts.items()}, tuple(others))
+
+
+def _settings_changes(repo: Repository, before: str, after: str) -> Iterator[str]:
+    """Every key of forge.toml that is another one: `[merge] gate: 0.2 -> 1.0`; as they stand, not as they are read."""
+    old, new = (_flat(read_file(repo, commit, SETTINGS_FILE, MAX_BYTES)) for commit in (before, after))
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield f"{key}: {_value(old, key)} -> {_value(new, key)}"
+
+
+def _flat(text: bytes | None) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads((text or b"").decode())
+    except (ValueError, RecursionError):
+        return {"": "not to be read"}
+    found: dict[str, Any] = {}
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            found |= {f"[{name}] {key}": inner for key, inner in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _value(found: Mapping[str, Any], key: str) -> str:
+    return printable(found[key])[:200] if key in found else "-"
