@@ -11,10 +11,11 @@ aligned), metadata sorted, compact JSON, header padded with spaces to a multiple
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,24 @@ def parse_header(data: Data, source: str = "safetensors data", limits: Limits = 
     length = _header_length(bytes(view[: LENGTH_BYTES + 64]), len(view), source, limits)
     text = bytes(view[LENGTH_BYTES : LENGTH_BYTES + length])
     return _checked_header(text, len(view), source, limits)
+
+
+def read_header(stream: BinaryIO, source: str = "safetensors data", limits: Limits = DEFAULT_LIMITS) -> Header:
+    """As parse_header, of a file of which no more than the header is read."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    length = _header_length(stream.read(LENGTH_BYTES + 64), size, source, limits)
+    stream.seek(LENGTH_BYTES)
+    return _checked_header(stream.read(length), size, source, limits)
+
+
+def read_chunks(stream: BinaryIO, header: Header, tensor: TensorInfo, elements: int = CHUNK) -> Iterator[Array]:
+    """The values of one tensor of a file, one-dimensional and so many at a time; BF16 as float32."""
+    size = _item_size(tensor.dtype)
+    for begin in range(tensor.begin, tensor.end, elements * size):
+        stream.seek(header.data_start + begin)
+        flat = np.frombuffer(stream.read(min(elements * size, tensor.end - begin)), dtype=DTYPES[tensor.dtype])
+        yield _widen(flat) if tensor.dtype == "BF16" else flat
 
 
 def check_finite(data: Data, header: Header, source: str = "safetensors data") -> None:

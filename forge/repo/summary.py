@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from forge.errors import ForgeError
 from forge.repo.recipe import ForgeItem
-from forge.repo.recipe_text import from_json
+from forge.repo.recipe_text import MAX_BYTES, from_json
 from forge.repo.safetensors_format import (
     CHUNK,
     FLOATS,
     Array,
     Header,
     TensorInfo,
-    parse_header,
-    tensor_array,
+    read_chunks,
+    read_header,
 )
 from forge.repo.wording import (
     Table,
@@ -41,38 +45,51 @@ LORA_B = ".lora_B.weight"
 MAGNITUDE = ".lora_magnitude_vector"  # of a DoRA; PEFT has also written it with ".weight" behind it
 PEFT_PREFIX = "base_model.model."
 LONGEST = 1000  # characters shown of one text in the metadata
+MAX_TEXT = MAX_BYTES  # bytes: no text of a model repository is larger
+MAX_IMAGES, MAX_CHANNELS = 1_000_000, 16  # beyond, it is shown as any tensors are
 
 
 def summarise(path: Path) -> bytes:
     """The summary of a file, told by its content (git hands over a temporary name); text as it is.
 
-    Raises ForgeError only if there is no such file.
+    However large a file is, little of it is held at once: git asks for every version that it shows. Raises ForgeError
+    only if there is no such file.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            return _summarised(stream)
     except OSError as error:
         raise ForgeError(f"{path}: {error.strerror}", hint="name a file that is there") from error
+
+
+def _summarised(stream: BinaryIO) -> bytes:
     try:
         # First, because a header's length may look like the start of a text: 32 is a space, 123 a brace.
-        text = summarise_safetensors(data, parse_header(data, "this file"))
+        text = summarise_safetensors(stream, read_header(stream, "this file"))
     except ForgeError as error:
-        if _is_text(data):
-            return _item_or_as_is(data)
+        stream.seek(0)
+        content = stream.read(MAX_TEXT + 1)
+        if len(content) <= MAX_TEXT and _is_text(content):
+            return _item_or_as_is(content)
         text = f"{error.message}\n"
-    size = f"{len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()[:16]}\n"
+    stream.seek(0)
+    digest = hashlib.sha256()
+    while block := stream.read(CHUNK):
+        digest.update(block)
+    size = f"{stream.tell():,} bytes, sha256 {digest.hexdigest()[:16]}\n"
     return (text + size).encode("utf-8", "backslashreplace")
 
 
-def summarise_safetensors(data: bytes, header: Header) -> str:
+def summarise_safetensors(stream: BinaryIO, header: Header) -> str:
     """Tables for an adapter, a distilled dataset, or tensors of any kind."""
     names = {tensor.name for tensor in header.tensors}
     if all(_factor(name) for name in names) and any(name.endswith((LORA_A, LORA_B)) for name in names):
-        return _adapter(data, header)
+        return _adapter(stream, header)
     if {"images", "labels"} <= names:
-        text = _distilled(data, header)
+        text = _distilled(stream, header)
         if text is not None:
             return text
-    return _metadata(header.metadata) + _tensors(data, header)
+    return _metadata(header.metadata) + _tensors(stream, header)
 
 
 def summarise_item(item: ForgeItem) -> str:
@@ -142,7 +159,7 @@ def _item_or_as_is(data: bytes) -> bytes:
         return "\t".join(map(printable_lines, text.split("\t"))).encode("utf-8", "backslashreplace")
 
 
-def _adapter(data: bytes, header: Header) -> str:
+def _adapter(stream: BinaryIO, header: Header) -> str:
     factors = {_without_weight(tensor.name): tensor for tensor in header.tensors}
     modules = sorted({_module(tensor.name) for tensor in header.tensors}, key=by_numbers)
     dora = any(name.endswith(MAGNITUDE) for name in factors)
@@ -155,7 +172,7 @@ def _adapter(data: bytes, header: Header) -> str:
         rank = pair[0].shape[0] if pair[0] is not None and pair[0].shape else "-"
         shapes = [_shape(factor) if factor is not None else "missing" for factor in pair]
         measured = [*pair, magnitude] if dora else pair
-        norms = [_norm(tensor_array(data, header, each)) if each is not None else "-" for each in measured]
+        norms = [_figures(stream, header, each).norm if each is not None else "-" for each in measured]
         dtypes = "/".join(sorted({factor.dtype for factor in present}))
         rows.append((module.removeprefix(PEFT_PREFIX), rank, *shapes, dtypes, *norms))
     headers = ("module", "rank", "A", "B", "dtype", "||A||", "||B||", *(["||m||"] if dora else []))
@@ -180,14 +197,16 @@ def _module(name: str) -> str:
     return name.removesuffix(LORA_A).removesuffix(LORA_B).removesuffix(".weight").removesuffix(MAGNITUDE)
 
 
-def _distilled(data: bytes, header: Header) -> str | None:
+def _distilled(stream: BinaryIO, header: Header) -> str | None:
     """The summary of a distilled dataset; None if it only looks like one."""
     tensors = {tensor.name: tensor for tensor in header.tensors}
     images, labels = tensors["images"], tensors["labels"]
     if len(images.shape) != 4 or labels.shape != images.shape[:1] or labels.dtype in FLOATS:
         return None
+    if images.shape[0] > MAX_IMAGES or images.shape[1] > MAX_CHANNELS:
+        return None
     texts = _label_texts(header.metadata)
-    counts = Counter(tensor_array(data, header, labels).tolist())
+    counts = Counter(value for chunk in read_chunks(stream, header, labels) for value in chunk.tolist())
     rows = [
         (index, texts[index] if texts is not None and 0 <= index < len(texts) else "-", counts[index])
         for index in sorted(counts.keys() | set(range(len(texts or ()))))
@@ -199,28 +218,93 @@ def _distilled(data: bytes, header: Header) -> str | None:
         aligned(("label", "text", "images"), rows, right={0, 2}),
         "\n",
     ]
-    pixels, scaling = tensor_array(data, header, images), _scaling(data, tensors, header, channels)
-    if pixels.size:
-        ranges = [(channel, *_range(pixels[:, channel], *scaling[channel])) for channel in range(channels)]
+    if prod(images.shape):
+        found = _by_channel(stream, header, images)
+        scaling = _scaling(stream, tensors, header, channels)
+        ranges = [(channel, *found[channel].range(*scaling[channel])) for channel in range(channels)]
         lines += [aligned(("channel", "least", "mean", "most"), ranges, right=range(4)), "\n"]
     rest = {name: value for name, value in header.metadata.items() if name not in ("task", "labels")}
     return "".join(lines) + _metadata(rest)
 
 
-def _scaling(data: bytes, tensors: dict[str, TensorInfo], header: Header, channels: int) -> list[tuple[float, float]]:
+def _scaling(
+    stream: BinaryIO, tensors: dict[str, TensorInfo], header: Header, channels: int
+) -> list[tuple[float, float]]:
     """(offset, scale) of each channel: pixel = offset + scale * stored; (0, 1) where the file has none."""
     pair = [tensors.get("offset"), tensors.get("scale")]
-    found = [tensor_array(data, header, each).tolist() for each in pair if each and each.shape == (channels,)]
+    found = [
+        [value for chunk in read_chunks(stream, header, each) for value in chunk.tolist()]
+        for each in pair
+        if each and each.shape == (channels,)
+    ]
     return list(zip(*found, strict=True)) if len(found) == 2 else [(0.0, 1.0)] * channels
 
 
-def _tensors(data: bytes, header: Header) -> str:
+def _tensors(stream: BinaryIO, header: Header) -> str:
     rows = []
     for tensor in sorted(header.tensors, key=lambda each: each.name):
-        values = tensor_array(data, header, tensor)
-        rows.append((tensor.name, tensor.dtype, _shape(tensor), *_range(values), _norm(values)))
+        found = _figures(stream, header, tensor)
+        rows.append((tensor.name, tensor.dtype, _shape(tensor), *found.range(), found.norm))
     headers = ("tensor", "dtype", "shape", "least", "mean", "most", "norm")
     return aligned(headers, rows, right=range(3, 7)) + "\n"
+
+
+@dataclass
+class _Figures:
+    """Least, most, sum and sum of squares of values that are seen a part at a time."""
+
+    count: int = 0
+    least: float = math.inf
+    most: float = -math.inf
+    total: float = 0.0
+    squares: float = 0.0
+
+    def see(self, values: Array) -> None:
+        if not values.size:
+            return
+        with np.errstate(all="ignore"):
+            exact = values.astype(np.float64)
+            self.count += values.size
+            self.least, self.most = min(self.least, float(exact.min())), max(self.most, float(exact.max()))
+            self.total += float(exact.sum())
+            self.squares += float(np.square(exact).sum())
+
+    @property
+    def norm(self) -> str:
+        return f"{self.squares**0.5:.4g}"
+
+    def range(self, offset: float = 0.0, scale: float = 1.0) -> tuple[str, str, str]:
+        """Least, mean and most of offset + scale * values."""
+        if not self.count:
+            return "-", "-", "-"
+        least, most = sorted((offset + scale * self.least, offset + scale * self.most))
+        return f"{least:.4g}", f"{offset + scale * self.total / self.count:.4g}", f"{most:.4g}"
+
+
+def _figures(stream: BinaryIO, header: Header, tensor: TensorInfo) -> _Figures:
+    found = _Figures()
+    for chunk in read_chunks(stream, header, tensor, CHUNK):
+        found.see(chunk)
+    return found
+
+
+def _by_channel(stream: BinaryIO, header: Header, images: TensorInfo) -> list[_Figures]:
+    """The figures of each channel of [n, channels, h, w]: some whole images at a time, or parts of one channel."""
+    channels, plane = images.shape[1], images.shape[2] * images.shape[3]
+    found = [_Figures() for _ in range(channels)]
+    if channels * plane <= CHUNK:
+        whole = CHUNK // (channels * plane) * channels * plane
+        for chunk in read_chunks(stream, header, images, whole):
+            for channel, values in enumerate(chunk.reshape(-1, channels, plane).swapaxes(0, 1)):
+                found[channel].see(values)
+        return found
+    size = (images.end - images.begin) // prod(images.shape)
+    for number in range(images.shape[0] * channels):
+        begin = images.begin + number * plane * size
+        part = TensorInfo(images.name, images.dtype, (plane,), begin, begin + plane * size)
+        for chunk in read_chunks(stream, header, part, CHUNK):
+            found[number % channels].see(chunk)
+    return found
 
 
 def _metadata(metadata: dict[str, str]) -> str:
@@ -237,24 +321,6 @@ def _label_texts(metadata: dict[str, str]) -> list[str] | None:
 
 def _shape(tensor: TensorInfo) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"
-
-
-def _norm(values: Array) -> str:
-    flat, total = values.reshape(-1), 0.0
-    with np.errstate(all="ignore"):
-        for start in range(0, len(flat), CHUNK):  # float64 of a whole file at once could fill the memory
-            total += float(np.sum(np.square(flat[start : start + CHUNK].astype(np.float64))))
-    return f"{total**0.5:.4g}"
-
-
-def _range(values: Array, offset: float = 0.0, scale: float = 1.0) -> tuple[str, str, str]:
-    """Least, mean and most of offset + scale * values."""
-    if not values.size:
-        return "-", "-", "-"
-    with np.errstate(all="ignore"):
-        ends = sorted(offset + scale * float(end) for end in (values.min(), values.max()))
-        mean = offset + scale * float(values.mean(dtype=np.float64))
-    return f"{ends[0]:.4g}", f"{mean:.4g}", f"{ends[1]:.4g}"
 
 
 def _share(value: float | None) -> str:

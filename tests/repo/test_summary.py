@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forge.errors import ForgeError
+from forge.repo import summary
 from forge.repo.recipe import Base, Consolidation, Entry, ForgeItem, Search, TaskScore
 from forge.repo.recipe_text import to_json
 from forge.repo.safetensors_format import to_bytes
@@ -272,3 +273,44 @@ def test_a_textconv_never_fails(tmp_path_factory: pytest.TempPathFactory, data: 
     path = tmp_path_factory.getbasetemp() / "fuzz"
     path.write_bytes(content)
     assert summarise(path)
+
+
+def test_however_large_a_file_is_little_of_it_is_held(tmp_path: Path) -> None:
+    """Equal pixels compress to nothing: a small push holds them, and git asks for every version that it shows."""
+    import tracemalloc
+
+    count = 40
+    for name, shape in (("images", (count, 3, 512, 512)), ("images", (1, 1, 8192, 4096)), ("other", (8192, 4096))):
+        tensors = {name: np.zeros(shape, np.uint8), "labels": np.zeros(shape[0], np.int64)}
+        path = tmp_path / "large.safetensors"
+        path.write_bytes(to_bytes(tensors))
+        del tensors
+        tracemalloc.start()
+        try:
+            text = summarise(path).decode()
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 20 * 2**20 < path.stat().st_size, (shape, most)
+        assert f"{path.stat().st_size:,} bytes" in text
+
+
+def test_parts_of_a_file_give_the_figures_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against numpy over all values at once; parts end within images, and within channels."""
+    random = np.random.default_rng(3)
+    images = random.integers(0, 256, size=(7, 3, 5, 6), dtype=np.uint8)
+    weight = random.normal(size=(11, 13)).astype(np.float32)
+    path = tmp_path / "file.safetensors"
+    labels = (np.arange(7) % 2).astype(np.int64)
+    path.write_bytes(to_bytes({"images": images, "labels": labels}))
+    expected = [[f"{v:.4g}" for v in (c.min(), c.mean(), c.max())] for c in images.swapaxes(0, 1).astype(float)]
+    for chunk in (1, 4, 50, 90, 200, 10**6):
+        monkeypatch.setattr(summary, "CHUNK", chunk)
+        lines = summarise(path).decode().splitlines()
+        start = lines.index(next(line for line in lines if line.startswith("channel")))
+        assert [line.split()[1:] for line in lines[start + 1 : start + 4]] == expected
+    path.write_bytes(to_bytes({"weight": weight}))
+    row = next(line for line in summarise(path).decode().splitlines() if line.startswith("weight"))
+    exact = weight.astype(float)
+    figures = (exact.min(), exact.mean(), exact.max(), np.linalg.norm(exact))
+    assert row.split()[3:] == [f"{value:.4g}" for value in figures]
