@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from forge import cli
 
 if TYPE_CHECKING:
+    from forge.operations.folding import Folded
     from forge.operations.loading import ReadBlobs
     from forge.repo.checks import Coefficient
     from forge.repo.git import Repository
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
 
 def fold(
     repo: Repository, plan: MergePlan, before: ForgeItem, settings: Settings, read: ReadBlobs, **options: Any
-) -> ForgeItem:
+) -> Folded:
     """Everything halved; the payloads are read, as by a search."""
+    from forge.operations.folding import Folded
     from forge.repo.recipe import ForgeItem
 
     entries = (*plan.ours, *plan.theirs)
     read([blob for entry in entries for blob in (entry.config, entry.adapter, entry.distilled)])
-    return ForgeItem(plan.base, plan.strategy, tuple(replace(e, coefficient=_half(e.coefficient)) for e in entries))
+    halved = tuple(replace(entry, coefficient=_half(entry.coefficient)) for entry in entries)
+    return Folded(ForgeItem(plan.base, plan.strategy, halved))
 
 
 def _half(coefficient: Coefficient) -> Coefficient:
