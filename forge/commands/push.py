@@ -24,6 +24,7 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
     from forge.repo.lfs import push_objects
     from forge.repo.places import resolve
     from forge.repo.settings import load_settings
+    from forge.text import printable
 
     repo = find_repository()
     load_settings(repo.top)  # says so where there is no model
@@ -37,6 +38,8 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
     if remote is None:
         usual = upstream.remote_name if upstream else "origin"
         remote = usual if usual in remotes or len(remotes) != 1 else remotes[0]
+    if remote.startswith("-"):  # git and git-lfs would take it for an option
+        raise ForgeError(f"{printable(remote)} is not a remote", hint="list them with: git remote")
     if not remotes:
         raise ForgeError("there is no remote to push to", hint="git remote add origin URL")
     problems = problems_of(repo, commit, scores=scores)
@@ -47,7 +50,8 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
     # The hook does this too, where hooks are not turned off.
     push_objects(repo, remote, remote, [f"refs/heads/{name} {commit} refs/heads/{name} {'0' * len(commit)}"])
     # git speaks to the terminal itself: its progress, its questions for a password, its hooks' words.
-    arguments = ["git", "push", *([] if upstream else ["--set-upstream"]), remote, name]
+    # The whole name of the branch: it may be a tag's too, or look like an option or a refspec.
+    arguments = ["git", "push", *([] if upstream else ["--set-upstream"]), "--", remote, f"refs/heads/{name}"]
     done = subprocess.run(arguments, cwd=repo.top, env=environment(repo), check=False)
     if done.returncode:
         raise ForgeError(f"git push to {remote} failed; {name} itself verifies", hint="read what git said above")

@@ -106,7 +106,9 @@ def _problems_of(repo: Repository, commit: _Commit, wanted: Settings | None, own
         if not said:
             return []
         first = first or said
-    return first or ["it was made by other settings ([base], [merge] or [search]) than the target's"]
+    if wanted is not None and not (own_settings or _same_search(own, wanted)):
+        return ["it was made by other settings ([base], [merge] or [search]) than the target's"]
+    return first or ["it does not come out by the settings beside it, nor by its parent's"]
 
 
 def _candidates(repo: Repository, commit: _Commit, own: Settings, wanted: Settings | None) -> list[Settings]:

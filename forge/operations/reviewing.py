@@ -145,7 +145,7 @@ def _compared(
         try:
             if before is not None and sides.settings is not None and same_base and after.contributions:
                 figures = find_figures(repo, before, after, sides.settings.limits, newcomers_of(before, after))
-            reproduced, said = _made_again(repo, sides, forwards)
+            reproduced, said = _made_again(repo, sides, merged, forwards)
         except ForgeError as error:  # a base that is not here, say
             reproduced, said = "no", [error.message]
         problems += said
@@ -194,16 +194,18 @@ def _problems(repo: Repository, commit: str, settings: Settings | None) -> list[
         return [error.message]
 
 
-def _made_again(repo: Repository, sides: _Sides, forwards: bool) -> tuple[Made, list[str]]:
+def _made_again(repo: Repository, sides: _Sides, merged: str, forwards: bool) -> tuple[Made, list[str]]:
     """Whether the forge items that the branch brings come out again, where they have a say in what is merged."""
-    if not forwards and sides.settings is not None and sides.settings.search.method == "joint":
+    # Where the target has not changed its own since, git takes the branch's forge item and asks no merge driver.
+    driven = not forwards and read_file(repo, merged, ITEM_FILE) != read_file(repo, sides.theirs, ITEM_FILE)
+    if driven and sides.settings is not None and sides.settings.search.method == "joint":
         return "made here", []  # by the contributions alone: what the branch has weighed is no matter
     target = sides.ours if sides.before is not None else None
     signed = sides.judged.required and not sides.judged.problems
     found = reproduce(repo, target, sides.theirs, own_settings=signed)
     if found.problems:
         return "no", [f"not reproduced: {problem}" for problem in found.problems]
-    return "yes" if forwards else "made here", []
+    return "made here" if driven else "yes", []
 
 
 def _gate_problems(sides: _Sides, after: ForgeItem, figures: Figures | None) -> Iterator[str]:
