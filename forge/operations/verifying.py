@@ -41,17 +41,18 @@ def problems_of(
     """
     if all(read_file(repo, rev, file) is None for file in (SETTINGS_FILE, ITEM_FILE)):
         raise not_a_model_repository(rev)
-    problems = [*tree_problems(repo, rev), *disagreements(repo, rev), *trailer_problems(repo, [resolve(repo, rev)])]
+    most = _own_limits(repo, rev) if most is None else most
+    problems = _too_many(repo, rev, most) or [
+        *tree_problems(repo, rev), *disagreements(repo, rev), *trailer_problems(repo, [resolve(repo, rev)])
+    ]  # fmt: skip
     if problems:
         return problems
     settings = read_settings_of(repo, rev)
-    limits = _stricter(settings.limits, _own_limits(repo, rev) if most is None else most)
+    limits = _stricter(settings.limits, most)
     item = read_item(repo, rev)
     problems = consolidation_problems(repo, rev, item)
     if problems:
         return problems
-    if len(item.names) > limits.contributions:
-        return [f"{len(item.names):,} contributions, more than the limit of {limits.contributions:,}"]
     digests: dict[str, str] = {}
     for name, found in check_contributions(repo, rev, item.names, base=item.base, limits=limits, follow=follow):
         if isinstance(found, ForgeError):
@@ -74,6 +75,17 @@ def problems_of(
     except ForgeError as error:
         return [error.message]
     return [*_score_problems(item.scores, computed.scores), *_own_score_problems(item, computed.own_scores)]
+
+
+def _too_many(repo: Repository, rev: str, most: LimitSettings) -> list[str]:
+    """Said before anything is said of each of them."""
+    try:
+        names, limits = read_item(repo, rev).names, _stricter(read_settings_of(repo, rev).limits, most)
+    except ForgeError:
+        return []  # which is another problem
+    if len(names) <= limits.contributions:
+        return []
+    return [f"{len(names):,} contributions, more than the limit of {limits.contributions:,}"]
 
 
 def _own_limits(repo: Repository, rev: str) -> LimitSettings:

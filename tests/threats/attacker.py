@@ -24,8 +24,12 @@ from story.hospitals import (
 )
 
 from forge.model.base import BaseModel
+from forge.model.base_places import portable_name
+from forge.repo.contribution import find_files
+from forge.repo.git import find_repository
 from forge.repo.recipe import ForgeItem
 from forge.repo.recipe_text import from_json, to_json
+from forge.repo.safetensors_format import canonicalise
 
 PER_CLASS = 10
 
@@ -48,7 +52,7 @@ def hospital_files(
         "adapter_config.json": adapter_config(),
         "adapter_model.safetensors": save(dict(adapter), {"format": "pt"}),
         "distilled.safetensors": distilled_bytes(arrays, "breast", labels),
-        "card.toml": card_text("breast", labels, base.reference, base.fingerprint),
+        "card.toml": card_text("breast", labels, portable_name(base.reference), base.fingerprint),
     }
 
 
@@ -82,9 +86,10 @@ def commit(top: Path, message: str = "A small fix") -> str:
 
 def named_by_hand(top: Path, names: Sequence[str], files: Mapping[str, bytes]) -> str:
     """The same files under several names, in the tree and in the forge item."""
-    from forge.repo.contribution import find_files
-    from forge.repo.git import find_repository
-
+    files = {
+        name: b"".join(canonicalise(content)) if name.endswith(".safetensors") else content
+        for name, content in files.items()
+    }
     for name in names:
         write_contribution(top, name, files)
     git_ok(top, "add", "contributions")
