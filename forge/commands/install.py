@@ -33,6 +33,7 @@ def command(scope: str, force: bool) -> None:
     forge.reproduce true has every forge item made again. Where they are not set, receive.fsckObjects,
     receive.denyNonFastForwards and receive.denyDeletes are set to true.
     """
+    from forge.operations.server_settings import read_server_settings
     from forge.repo import clone_setup, server_setup
     from forge.repo.git import find_repository
 
@@ -47,6 +48,8 @@ def command(scope: str, force: bool) -> None:
         for each in server_setup.set_rules(repo):
             said = f"is {each.value}: {each.meaning}." if each.ours else f"was set before and stays: {each.value}"
             say(f"{each.key} {said}")
+        protected = ", ".join(ref.removeprefix("refs/heads/") for ref in read_server_settings(repo).protected)
+        say(f"Protected, where the model asks for rights: {protected or 'nothing'} (git config forge.protected).")
     else:
         chained = clone_setup.install(repo, "local", force)
         say(f"git forge is set up in {repo.top}.")

@@ -136,19 +136,23 @@ def _target(repo: Repository, update: Update) -> str | None:
 
 
 def _rights_problems(repo: Repository, update: Update, commit: str, settings: ServerSettings) -> Iterator[str]:
-    """What the rights of a protected branch, as it is, have against setting it to a commit."""
-    if update.creates or update.ref not in settings.protected:
+    """What the rights of a protected branch, as it is, have against setting it to a commit.
+
+    A new one is measured by the branch that HEAD names, and may be set to whatever that has had already.
+    """
+    if update.ref not in settings.protected:
         return
-    old = git_text(repo, "rev-parse", "--verify", "--quiet", f"{update.old}^{{commit}}", check=False)
-    if not old:
-        return
-    judged = trust(repo, old, commit)
+    start = "HEAD" if update.creates else update.old
+    target = git_text(repo, "rev-parse", "--verify", "--quiet", f"{start}^{{commit}}", check=False)
+    if not target:
+        return  # the first of all
+    judged = trust(repo, target, commit)
     yield from judged.problems
-    if not judged.required:
+    if not judged.required or (update.creates and git_succeeds(repo, "merge-base", "--is-ancestor", commit, target)):
         return
-    if not git_succeeds(repo, "merge-base", "--is-ancestor", old, commit):
-        yield f"it goes back: {commit[:10]} does not contain {old[:10]}"
-    yield from approval_problems(repo, old, commit)
+    if not update.creates and not git_succeeds(repo, "merge-base", "--is-ancestor", target, commit):
+        yield f"it goes back: {commit[:10]} does not contain {target[:10]}"
+    yield from approval_problems(repo, target, commit)
 
 
 def _deletion_problems(repo: Repository, update: Update, settings: ServerSettings) -> Iterator[str]:

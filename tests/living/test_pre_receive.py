@@ -300,6 +300,7 @@ def test_what_git_itself_takes_is_set_and_said_and_taken_out_again(
 ) -> None:
     run_git(tmp_path, "init", "--quiet", "--bare", "bare.git")
     bare = tmp_path / "bare.git"
+    head = (bare / "HEAD").read_text().strip().removeprefix("ref: refs/heads/")
     settings(bare, RULES[1], "false")
     before = (bare / "config").read_bytes()
     with contextlib.chdir(bare):
@@ -309,6 +310,7 @@ def test_what_git_itself_takes_is_set_and_said_and_taken_out_again(
                 "receive.fsckObjects is true: damaged objects are refused.",
                 "receive.denyNonFastForwards was set before and stays: false",
                 "receive.denyDeletes is true: no branch or tag is deleted.",
+                f"Protected, where the model asks for rights: {head} (git config forge.protected).",
             ]
         assert [settings(bare, "--local", key) for key in RULES] == ["true", "false", "true"]
         settings(bare, RULES[2], "false")  # changed since, by a person

@@ -19,6 +19,7 @@ from story.hospitals import (
     copy_repository,
     forge,
     forge_ok,
+    git,
     git_ok,
     start_model,
     write_contribution,
@@ -287,6 +288,21 @@ def test_a_branch_that_leaves_the_model_alone_shows_no_improvement(joint: Path) 
         found = reviewed(joint, "main", "words", *args, code=0)
         assert all(score["accuracy"] == score["accuracy_before"] for score in found["scores"])
         assert found["also"] == ["README.md: added"]
+
+
+def test_a_server_that_is_asked_to_makes_forge_items_again(joint: Path, tmp_path: Path) -> None:
+    server = tmp_path / "server.git"
+    git_ok(joint, "switch", "--quiet", "main")
+    git_ok(tmp_path, "clone", "--quiet", "--bare", "--single-branch", str(joint), str(server))
+    forge_ok(server, "install", "--server")
+    git_ok(joint, "remote", "add", "origin", str(server))
+    git_ok(joint, "switch", "--quiet", "-c", "eve", "lung")
+    forge_by_hand(joint, one_coefficient(read(joint)))
+    assert git(joint, "push", "--quiet", "origin", "eve").returncode == 0  # consistent, and that is all it asks for
+    git_ok(server, "config", "forge.reproduce", "true")
+    done = git(joint, "push", "--quiet", "origin", "eve:main")
+    assert done.returncode == 1 and "not reproduced: " in done.stderr, done.stderr
+    assert git(joint, "push", "--quiet", "origin", "lung:main").returncode == 0
 
 
 # -- what honest people do -------------------------------------------------------------------------------------------

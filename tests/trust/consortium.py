@@ -74,14 +74,16 @@ class Consortium:
     def allowed(self) -> bytes:
         return self.keys.allowed(*PEOPLE).encode()
 
-    def git(self, *args: str, by: str | Path | None = None, date: str = DATE, check: bool = True) -> str:
-        """`git ARGS`, which signs what it makes with a person's key."""
+    def git(
+        self, *args: str, by: str | Path | None = None, date: str = DATE, check: bool = True, errors: bool = False
+    ) -> str:
+        """`git ARGS`, which signs what it makes with a person's key. errors: what it says there comes too."""
         done = subprocess.run(
             ["git", *self.signing(by), *args], cwd=self.top, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             env=os.environ | {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date},
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        return (done.stdout + (done.stderr if errors else "")).strip()
 
     def signing(self, by: str | Path | None) -> list[str]:
         if by is None:

@@ -1,80 +1,107 @@
-"""The same rights where a server receives a push: new objects are in quarantine, and refs as they were."""
+"""The same rights where a server receives a push: the real hook, new objects in quarantine, refs as they were."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 
 import pytest
-from trust.consortium import ADA, BREAST, STRANGER, Consortium
+from sample_models import SampleModel
+from story.hospitals import forge_ok
+from trust.consortium import ADA, BREAST, LUNG, MAX, STRANGER, Consortium
 
-import forge
-
-# What git forge's own pre-receive hook makes of its environment, and then the two questions.
-HOOK = """\
-import os, sys
-for name in ("GIT_OBJECT_DIRECTORY", "GIT_QUARANTINE_PATH"):
-    os.environ[name] = os.path.abspath(os.environ[name])
-from forge.operations.trusting import approval_problems, trust
-from forge.repo.git import find_repository
-for line in sys.stdin:
-    old, new, ref = line.split()
-    if not ref.startswith("refs/heads/"):
-        continue
-    repo = find_repository()
-    found = trust(repo, "main", new).problems
-    if ref == "refs/heads/main":
-        found += approval_problems(repo, "main", new)
-    if found:
-        sys.exit("\\n".join(found))
-"""
+from forge.repo.approvals import NOTES_REF, approve
 
 
 @pytest.fixture
-def clone(consortium: Consortium, tmp_path: Path) -> Consortium:
-    """A clone of a bare repository with such a hook."""
+def clone(model: Consortium, tmp_path: Path) -> Consortium:
+    """A clone of a bare repository that checks pushes; on main, and `branch` is not pushed yet."""
     server = tmp_path / "server.git"
-    consortium.git("clone", "--quiet", "--bare", ".", str(server))
-    (tmp_path / "hook.py").write_text(HOOK)
-    hook = server / "hooks" / "pre-receive"
-    hook.parent.mkdir(exist_ok=True)
-    place = Path(forge.__file__).parents[1]
-    command = shlex.join([sys.executable, str(tmp_path / "hook.py")])
-    hook.write_text(f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(place))} exec {command}\n")
-    hook.chmod(0o755)
-    consortium.git("remote", "add", "origin", str(server))
-    return consortium
+    model.switch("main")
+    model.git("clone", "--quiet", "--bare", "--single-branch", ".", str(server))
+    assert "where the model asks for rights: main (" in forge_ok(server, "install", "--server").out
+    model.git("remote", "add", "origin", str(server))
+    return model
 
 
-def pushed(clone: Consortium, *refs: str) -> bool:
-    clone.git("push", "--quiet", "origin", *refs, check=False)
-    local, _, remote = refs[0].partition(":")
-    here, there = clone.git("rev-parse", local), clone.git("ls-remote", "origin", remote or local).split()
-    return bool(there) and there[0] == here
+def refused(clone: Consortium, *args: str) -> str:
+    """What the server has against a push, which leaves all its refs as they were; nothing if it was taken."""
+    before = clone.git("ls-remote", "origin")
+    said = clone.git("push", "--quiet", "--porcelain", "origin", *args, check=False, errors=True)
+    if clone.git("ls-remote", "origin") != before:
+        return ""
+    assert "the push was refused:" in said or "denied" in said or "deletion" in said, said
+    return said
 
 
-def test_a_push_is_held_against_the_rights_that_are_there(clone: Consortium) -> None:
-    clone.branch("branch")
-    clone.commit(STRANGER, {"contributions/breast/card.toml": "two\n"})
-    assert not pushed(clone, "branch")
-    clone.git("reset", "--quiet", "--hard", "main")
-    clone.commit(BREAST, {"contributions/breast/card.toml": "two\n"})
-    assert pushed(clone, "branch")
-    # No maintainer stands behind it yet; its approval is known to the server once that has been pushed.
-    assert not pushed(clone, "branch:main")
-    for key, value in (("gpg.format", "ssh"), ("user.signingKey", str(clone.keys.private(ADA)))):
+def sample(clone: Consortium) -> SampleModel:
+    found = SampleModel.__new__(SampleModel)
+    found.top, found.hour = clone.top, 9
+    return found
+
+
+def contribute(clone: Consortium, by: str | None, name: str, version: int = 1) -> str:
+    """A contribution and its forge item in one commit, signed by whoever."""
+    made = sample(clone)
+    made.write_contribution(name, version)
+    names = sorted(path.parent.name for path in (clone.top / "contributions").glob("*/card.toml"))
+    made.write_item(made.item(dict.fromkeys(names, 1.0)))
+    clone.git("add", "--all")
+    return clone.commit(by, {})
+
+
+def sign_as(clone: Consortium, who: str) -> None:
+    for key, value in (("gpg.format", "ssh"), ("user.signingKey", str(clone.keys.private(who)))):
         clone.git("config", key, value)
-    from forge.repo.approvals import NOTES_REF, approve
 
+
+def test_rights_and_approvals_of_the_protected_branch(clone: Consortium) -> None:
+    """Anybody's branch is taken, for others to look at; main is not set to what has no right to be there."""
+    clone.branch("eve")
+    contribute(clone, STRANGER, "breast")
+    assert not refused(clone, "eve")
+    assert "contributions/breast" in refused(clone, "eve:main")
+    clone.switch("branch")
+    assert "0 of 1 maintainers behind it" in refused(clone, "branch:main")
+    sign_as(clone, ADA)
     approve(clone.repo, clone.git("rev-parse", "branch"))
-    assert not pushed(clone, "branch:main")
-    clone.git("push", "--quiet", "origin", NOTES_REF)
-    assert pushed(clone, "branch:main")
+    assert "0 of 1 maintainers" in refused(clone, "branch:main")  # the server knows of none
+    assert not refused(clone, NOTES_REF)
+    assert not refused(clone, "branch:main")
+    clone.git("switch", "--quiet", "main")
+    clone.git("merge", "--quiet", "branch")
+    clone.branch("next")
+    contribute(clone, LUNG, "lung")
+    clone.commit(MAX, {"README.md": "Words\n"})  # who signs the tip stands behind all of it
+    assert not refused(clone, "next:main")
+
+
+def test_nobody_gets_at_rights_or_settings(clone: Consortium) -> None:
+    clone.branch("eve")
+    sites = (clone.top / ".forge" / "sites.toml").read_text()
+    clone.commit(BREAST, {".forge/sites.toml": sites.replace(ADA, STRANGER)})
+    clone.commit(STRANGER, {"README.md": "By a maintainer, says the branch\n"})
+    assert ".forge/sites.toml" in refused(clone, "eve:main")
+
+
+def test_back_away_and_beside(clone: Consortium) -> None:
+    """Neither set back to where other keys counted, nor deleted, nor replaced by a branch of another name."""
+    start = clone.git("rev-parse", "main~1")  # before there were any rights
+    assert "denied" in refused(clone, "--force", f"{start}:main") or "it goes back" in refused(clone, f"+{start}:main")
+    clone.git("-C", str(clone.top.parent / "server.git"), "config", "receive.denyNonFastForwards", "false")
+    assert "it goes back" in refused(clone, "--force", f"{start}:refs/heads/main")
+    clone.git("-C", str(clone.top.parent / "server.git"), "config", "receive.denyDeletes", "false")
+    assert "a protected branch is not deleted" in refused(clone, "--delete", "main")
+    clone.git("-C", str(clone.top.parent / "server.git"), "config", "--add", "forge.protected", "release")
+    clone.git("-C", str(clone.top.parent / "server.git"), "config", "--add", "forge.protected", "main")
+    clone.branch("eve")
+    contribute(clone, STRANGER, "breast")
+    assert "contributions/breast" in refused(clone, "eve:refs/heads/release")  # the first push to it
+    assert not refused(clone, "main:refs/heads/release")
+    assert "contributions/breast" in refused(clone, "eve:refs/heads/release")
 
 
 def test_a_push_cannot_bring_replacements_for_what_it_is_judged_by(clone: Consortium) -> None:
-    clone.branch("branch")
+    clone.branch("eve")
     sites = clone.git("show", "main:.forge/sites.toml").replace(BREAST, STRANGER)
     clone.commit(STRANGER, {"other": sites + "\n", "keys": clone.keys.allowed(STRANGER)})
     for path, other in ((".forge/sites.toml", "other"), (".forge/allowed_signers", "keys")):
@@ -82,5 +109,12 @@ def test_a_push_cannot_bring_replacements_for_what_it_is_judged_by(clone: Consor
     clone.git("push", "--quiet", "origin", "refs/replace/*:refs/replace/*")
     assert clone.git("ls-remote", "origin", "refs/replace/*")
     clone.git("reset", "--quiet", "--hard", "main")
-    clone.commit(STRANGER, {"contributions/breast/card.toml": "two\n"})
-    assert not pushed(clone, "branch")
+    contribute(clone, STRANGER, "breast")
+    assert "contributions/breast" in refused(clone, "eve:main")
+
+
+def test_a_branch_that_nobody_protects_asks_for_nothing(clone: Consortium) -> None:
+    clone.git("-C", str(clone.top.parent / "server.git"), "config", "forge.protected", "refs/heads/other")
+    clone.branch("eve")
+    contribute(clone, None, "breast")
+    assert not refused(clone, "eve:main")

@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from pathlib import Path
 
 import pytest
-from sample_models import SampleModel
 from story.hospitals import forge, forge_ok
-from trust.consortium import ADA, BREAST, PEOPLE, SITES, STRANGER, Consortium
-
-
-@pytest.fixture
-def model(founded: Consortium, tmp_path: Path) -> Consortium:
-    """A model that verifies, with rights; breast has come in on the branch `branch`, signed."""
-    sample = SampleModel(tmp_path / "model")
-    consortium = copy.copy(founded)
-    consortium.top = sample.top
-    allowed = f'{consortium.keys.allowed(*PEOPLE)}*@h3 cert-authority,valid-before="20270101" '
-    keys = {".forge/sites.toml": SITES, ".forge/allowed_signers": allowed + consortium.keys.public("authority") + "\n"}
-    consortium.commit(ADA, keys)
-    forge_ok(sample.top, "install")
-    consortium.branch("branch")
-    sample.write_contribution("breast")
-    sample.write_item(sample.item({"breast": 1.0}))
-    consortium.git("add", "--all")
-    consortium.commit(BREAST, {})
-    return consortium
+from trust.consortium import ADA, BREAST, PEOPLE, STRANGER, Consortium
 
 
 def test_who_may_do_what(model: Consortium) -> None:
