@@ -128,7 +128,9 @@ def _markdown(found: Review, base: str, head: str) -> Iterator[str]:
 def _title(found: Review, base: str, head: str) -> str:
     if found.how == "up to date":
         return f"git forge: {head} is in {base} already"
-    return f"git forge: {head} into {base}: {'verified' if found.ok else 'not ready'}"
+    # "verified" means all that the repository asks for; a look with --no-scores is less.
+    good = "verified" if found.reproduced != "not checked" else "consistent, not made again"
+    return f"git forge: {head} into {base}: {good if found.ok else 'not ready'}"
 
 
 def _model_lines(found: Review, shown: Shown = str) -> Iterator[str]:

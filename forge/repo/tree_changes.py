@@ -67,7 +67,7 @@ def _settings_changes(repo: Repository, before: str, after: str) -> Iterator[str
     old, new = (_flat(read_file(repo, commit, SETTINGS_FILE, MAX_BYTES)) for commit in (before, after))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
-            yield f"{key}: {_value(old, key)} -> {_value(new, key)}"
+            yield f"{printable(key)}: {_value(old, key)} -> {_value(new, key)}"
 
 
 def _flat(text: bytes | None) -> dict[str, Any]:

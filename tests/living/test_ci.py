@@ -212,7 +212,7 @@ def test_github(
     assert review.codes == {"Install": 0, "Fetch": 0, "Review": 0}, review.said
     assert comment is not None and comment.codes == {"Comment": 0}, comment
     [text] = host.texts()
-    assert text.startswith(f"{MARKER}\n### git forge: `{head}` into `{base}`: verified")
+    assert text.startswith(f"{MARKER}\n### git forge: `{head}` into `{base}`: consistent, not made again")
     assert "| `bob` | - | 0.500000 |" in text
     workspace, temp = review.folders
     assert (temp / "summary").read_text() == text
@@ -290,7 +290,7 @@ def test_gitlab(
     assert comment.codes == {"comment": 0}
     assert "no GITLAB_TOKEN, so no comment" in comment.said and host.requests == []
     table = on_gitlab.artifacts["review.md"].decode()
-    assert table.startswith(f"{MARKER}\n### git forge: `{head}` into `{base}`: verified")
+    assert table.startswith(f"{MARKER}\n### git forge: `{head}` into `{base}`: consistent, not made again")
     assert "| `bob` | - | 0.500000 |" in table
     [clone] = review.folders[1].glob("*/model")
     assert not (clone / "contributions" / "bob").exists()  # an object, and no file

@@ -52,7 +52,7 @@ def test_the_tables_of_a_branch_that_is_ahead(small: SampleModel) -> None:
     table = say(small, "main", "pull-request").out
     target, branch = small.git("rev-parse", "main"), small.git("rev-parse", "pull-request")
     assert table == (
-        "git forge: pull-request into main: verified\n"
+        "git forge: pull-request into main: consistent, not made again\n"
         "fast-forward: the model of the branch becomes that of the target, as it is\n"
         "\n"
         "consistent: yes\n"
@@ -77,7 +77,7 @@ def test_what_the_branch_brings_cannot_act_in_markdown(small: SampleModel) -> No
     text = say(small, "main", "pull-request", "--markdown").out
     lines = text.splitlines()
     assert lines[0] == "<!-- git forge review -->"
-    assert lines[1] == "### git forge: `pull-request` into `main`: verified"
+    assert lines[1] == "### git forge: `pull-request` into `main`: consistent, not made again"
     assert "| `bob` | - | 0.500000 | 0.00 MiB | 4 | `added` | `a\\|b'@everyone` |" in lines
     outside = [part for line in lines for part in line.split("`")[::2]]
     assert not any(sign in part for part in outside for sign in ("@", "<script", "</td"))
@@ -231,4 +231,4 @@ def test_neither_the_gate_nor_what_was_accepted_is_the_branch_s_to_say(small: Sa
     small.commit("Turn it off in the target")
     small.git("switch", "--quiet", "pull-request")
     small.git("merge", "--quiet", "--no-edit", "main")
-    assert ": verified" in say(small, "main", "pull-request").out
+    assert ": consistent, not made again" in say(small, "main", "pull-request").out
