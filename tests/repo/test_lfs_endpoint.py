@@ -137,7 +137,7 @@ def test_it_follows_the_clones_own_settings(repository: Repository, config: Conf
     assert config(URL) == config(PUSH_URL) == MINE
     lfs_endpoint.unpin(repository)
     assert (config(URL), config(PUSH_URL)) == (MINE, "")
-    assert config("--get-regexp", r"^forge\.|lfsdefault") == ""
+    assert config("--local", "--get-regexp", r"^forge\.|lfsdefault") == ""
     assert config(f"lfs.{OWN}.access") == "basic"
 
 
@@ -147,7 +147,9 @@ def test_how_to_log_in_that_a_person_has_set_stays(repository: Repository, confi
     lfs_endpoint.pin(repository)
     assert config(f"lfs.{OWN}.access") == "negotiate"
     lfs_endpoint.unpin(repository)
-    assert config("--get-regexp", r"^lfs\..*access").splitlines() == ["lfs.https://host.invalid.access negotiate"]
+    assert config("--local", "--get-regexp", r"^lfs\..*access").splitlines() == [
+        "lfs.https://host.invalid.access negotiate"
+    ]
 
 
 def test_a_look_at_a_clone_starts_no_more_than_it_did(
@@ -189,7 +191,7 @@ def test_without_git_lfs_nothing_is_pinned_until_it_comes(
     clone_setup.install(repository)
     assert config(URL) == OWN
     clone_setup.uninstall(repository)
-    assert config("--get-regexp", r"^(lfs|forge)\.") == ""
+    assert config("--local", "--get-regexp", r"^(lfs|forge)\.") == ""
 
 
 @pytest.mark.parametrize("dead", [0, 1, 2, 3, 4, 5, 6])
@@ -215,7 +217,7 @@ def test_a_kill_in_the_middle_leaves_nothing_that_looks_like_a_persons(
     assert lfs_endpoint.pin(repository)
     assert config(URL) == config(PUSH_URL) == OWN
     lfs_endpoint.unpin(repository)
-    assert config("--get-regexp", r"^(lfs|forge)\.") == ""
+    assert config("--local", "--get-regexp", r"^(lfs|forge)\.") == ""
 
 
 def test_linked_work_trees_share_it(repository: Repository, config: Config, run_git: RunGit) -> None:

@@ -84,12 +84,17 @@ def commit(top: Path, message: str = "A small fix") -> str:
     return git_ok(top, "rev-parse", "HEAD")
 
 
-def named_by_hand(top: Path, names: Sequence[str], files: Mapping[str, bytes]) -> str:
-    """The same files under several names, in the tree and in the forge item."""
-    files = {
+def canonical(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files as the filter stores them, so that git finds them unchanged with the filter and without it."""
+    return {
         name: b"".join(canonicalise(content)) if name.endswith(".safetensors") else content
         for name, content in files.items()
     }
+
+
+def named_by_hand(top: Path, names: Sequence[str], files: Mapping[str, bytes]) -> str:
+    """The same files under several names, in the tree and in the forge item."""
+    files = canonical(files)
     for name in names:
         write_contribution(top, name, files)
     git_ok(top, "add", "contributions")

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load, save
 from story.conftest import Files
 from story.hospitals import forge, git, git_ok, write_contribution
-from threats.attacker import commit, forge_by_hand, hospital_files, named_by_hand, read
+from threats.attacker import canonical, commit, forge_by_hand, hospital_files, named_by_hand, read
 from threats.touching import forge_command
 
 from forge.model.base import BaseModel
@@ -90,11 +90,12 @@ def git_pack(site: Path, commits: str) -> bytes:
 def test_many_names_for_one_blob(site: Path, site_files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at with as many processes of git, and as much read, as one name is."""
     started: dict[int, int] = {}
+    files = canonical(site_files["other"])
     for count in (1, 40):
         git_ok(site, "switch", "--quiet", "-C", f"eve{count}", "main")
         names = [f"name{number:03}" for number in range(count)]
         for name in names:
-            write_contribution(site, name, site_files["other"])
+            write_contribution(site, name, files)
         git_ok(site, "add", "contributions")
         repo = find_repository(site)
         entry = find_files(repo, names[0], ":").entry(1.0)

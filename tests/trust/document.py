@@ -112,12 +112,19 @@ class Shell:
 
 
 def agree(expected: tuple[str, ...], printed: tuple[str, ...]) -> bool:
-    """Whether lines are those that were expected; a line "..." there stands for any number of them."""
+    """Whether lines are those that were expected.
+
+    There a line "..." stands for any number of them, and " ..." at the end of one for the rest of it.
+    """
     if not expected:
         return not printed
     if expected[0] == "...":
         return any(agree(expected[1:], printed[start:]) for start in range(len(printed) + 1))
-    return bool(printed) and masked(expected[0]) == masked(printed[0]) and agree(expected[1:], printed[1:])
+    return bool(printed) and _same(masked(expected[0]), masked(printed[0])) and agree(expected[1:], printed[1:])
+
+
+def _same(expected: str, printed: str) -> bool:
+    return expected == printed or (expected.endswith(" ...") and printed.startswith(expected.removesuffix("...")))
 
 
 def masked(line: str) -> str:
