@@ -88,8 +88,8 @@ def pre_receive(lines: Iterable[str]) -> None:
         more = len(verdict.problems) - len(shown)
         raise ForgeError(
             "the push was refused:\n  " + "\n  ".join([*shown, *([f"and {more} more"] if more else [])]),
-            hint="in your clone git forge verify --no-scores (with --since, of signatures too) says the same, and git forge "
-            "status what to do",
+            hint="in your clone git forge verify --no-scores (with --since, of signatures too) says the same, "
+            "and git forge status what to do",
         )
     if verdict.unseen:
         where = "files in git-lfs that are not on this machine"
