@@ -6,10 +6,13 @@ coefficients of a merge have something to find.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
+from histories.forge_server import forge_server
 from safetensors.numpy import save
 
 from forge import cli
+from forge.repo import clone_setup
 
 if TYPE_CHECKING:
-    import pytest
-
     from forge.model.base import BaseModel
 
 VOCABULARY = Path(cli.__file__).parent / "model" / "embedded" / "vocabulary.bpe"
@@ -202,17 +206,31 @@ def write_contribution(top: Path, name: str, files: Mapping[str, bytes]) -> Path
     return folder
 
 
-def start_model(top: Path, base_folder: Path, strategy: str = "mixture", *options: str) -> Path:
+@functools.cache
+def quick_program(base_folder: Path) -> Path:
+    """A git-forge that has loaded torch and the base already, until this process ends; see histories.forge_server."""
+    servers = contextlib.ExitStack()
+    atexit.register(servers.close)
+    return servers.enter_context(forge_server(base_folder)) / "git-forge"
+
+
+def start_model(
+    top: Path, base_folder: Path, strategy: str = "mixture", *options: str, program: Path | None = None
+) -> Path:
     """A model repository with four evaluations a search, nothing contributed yet; git trusts times when copied.
 
-    options: of git forge init; the paper's settings, with which coefficients follow its recursion, if none.
+    options: of git forge init; the paper's settings, with which coefficients follow its recursion, if none. program:
+    what git starts as drivers and hooks; the quick one if not given.
     """
+    quoted = shlex.quote(str(program or quick_program(base_folder)))
     top.mkdir(parents=True)
     git_ok(top, "init", "--quiet", "--initial-branch=main")
     # Copies of this folder are the same to git, so that it need not hash every file of every test again.
     git_ok(top, "config", "core.checkStat", "minimal")
     git_ok(top, "config", "core.trustctime", "false")
-    forge_ok(top, "init", "--base", base_folder, "--strategy", strategy, *(options or PAPER))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clone_setup, "program", lambda: quoted)
+        forge_ok(top, "init", "--base", base_folder, "--strategy", strategy, *(options or PAPER))
     change_settings(top, "evaluations = 40", f"evaluations = {EVALUATIONS}")
     # A search this short, on eight images and sometimes with random adapters, may lose what no ordinary merge does.
     change_settings(top, "gate = 0.2", "gate = 1.0")

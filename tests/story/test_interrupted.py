@@ -147,6 +147,7 @@ def test_the_search_of_a_commit(merged: Merged, contributions: Files, tmp_path: 
 @linux
 def test_a_merge_in_the_driver(merged: Merged, tmp_path: Path) -> None:
     top = copy_repository(merged("breast"), tmp_path / "model")
+    forge_ok(top, "install")  # of a process that is git's own child, as Ctrl-C finds it
     text = (top / ".git" / "config").read_text()
     before = snapshot(top)
     process = start(top, "git", "merge", "--no-edit", "colon")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_the_story(tmp_path: Path, base_folder: Path, hospital_data: dict[str, P
     # A maintainer starts the model; two hospitals clone it.
     origin = tmp_path / "origin.git"
     git_ok(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(origin))
-    main = start_model(tmp_path / "main", base_folder)
+    main = start_model(tmp_path / "main", base_folder, program=Path(sys.executable).with_name("git-forge"))
     git_ok(main, "remote", "add", "origin", str(origin))
     assert "ok" in forge_ok(main, "verify").out  # an empty model is whole, too
     forge_ok(main, "push")

@@ -12,7 +12,7 @@ from story.hospitals import copy_repository, forge_ok, git_ok
 from threats.hostile import Target, make_outside, spoil
 from threats.touching import STRACE, Touched, forge_command, touched
 
-SEEDS = int(os.environ.get("FORGE_TEST_HOSTILE_TREES", "5"))
+SEEDS = int(os.environ.get("FORGE_TEST_HOSTILE_TREES", "2"))
 # The branch is looked at from main, and then where it is checked out.
 BY_NAME = (
     ("show", "eve"), ("log", "eve"), ("diff", "main", "eve"), ("verify", "eve"), ("review", "main", "eve"),
@@ -41,6 +41,7 @@ def everything_below(folder: Path) -> list[tuple[str, int, int]]:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_random_hostile_tree(site: Path, tmp_path: Path, isolated_home: Path, seed: int) -> None:
     outside = make_outside(tmp_path / "outside")
+    forge_ok(site, "install")  # what git starts is watched as well: the quick git forge works elsewhere
     eve = copy_repository(site, tmp_path / "eve")
     git_ok(eve, "switch", "--quiet", "-c", "eve")
     before, home = everything_below(outside), everything_below(isolated_home)
@@ -63,6 +64,7 @@ def test_a_random_hostile_tree(site: Path, tmp_path: Path, isolated_home: Path, 
 
 def test_an_honest_tree_is_looked_at_all_the_same(site: Path, tmp_path: Path) -> None:
     """Scores, a merge in a work tree that is thrown away and a search: and still nothing leaves the clone."""
+    forge_ok(site, "install")
     git_ok(site, "switch", "--quiet", "-c", "honest")
     git_ok(site, "mv", "contributions/breast", "contributions/bosom")
     forge_ok(site, "commit")
