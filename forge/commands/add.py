@@ -33,13 +33,20 @@ def command(
 ) -> None:
     """Check that an adapter fits this repository's base, and put it into contributions/NAME.
 
+    One that was trained with transformers, open_clip or timm on the same CLIP is renamed, which is exact.
     A card.toml in the adapter's folder is taken over. Nothing is written where anything is wrong.
     """
     from dataclasses import replace
 
     from forge.errors import ForgeError
     from forge.operations.bases import load_repository_base
-    from forge.operations.contributing import contribution_folder, read_elsewhere, relabelled, write_files
+    from forge.operations.contributing import (
+        adapter_in_own_names,
+        contribution_folder,
+        read_elsewhere,
+        relabelled,
+        write_files,
+    )
     from forge.operations.loading import load_adapter, load_distilled
     from forge.repo.card import Card, check_labels, read_card, to_toml
     from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
@@ -80,6 +87,7 @@ def command(
     from forge.model.adapters import parameter_count
 
     base = load_repository_base(repo, settings.base)
+    config, weights, spelling = adapter_in_own_names(base, config, weights, str(adapter))
     parameters = parameter_count(load_adapter(base, config, weights, str(adapter)))
     load_distilled(base, images, str(distilled), settings.limits)
     fresh = Card(called, chosen, settings.base) if card is None else replace(card, task=called, labels=chosen)
@@ -92,4 +100,6 @@ def command(
     with alone_in_work_tree(repo, f"git forge add {name}", wait=True):
         write_files(folder, files)
     say(f"Took {parameters:,} parameters and {view.images} distilled images into {path_of(name)}.")
+    if spelling is not None:
+        say(f"Its modules had the names of {spelling}; the contribution has those of this base, and the same values.")
     say("Next: git forge commit")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from forge.errors import ForgeError
+from forge.model.adapter_names import why_unknown
 from forge.model.attention import VisualTower, adaptable_modules
 
 KEY_PREFIX = "base_model.model."
@@ -117,7 +118,7 @@ def read_adapter(
         if name not in modules:
             raise ForgeError(
                 f"{source}: the adapter changes {name!r}, which this base does not have",
-                hint="it was trained on another base; see [base] in forge.toml",
+                hint=why_unknown(name, modules),
             )
         if factor in factors.setdefault(name, {}):
             raise ForgeError(f"{source}: {key!r} is there under two names", hint=_AGAIN)

@@ -31,6 +31,9 @@ PROBE_TEXTS = (
     "naïve café größe µm — “quoted”",
 )
 
+# What an adapter_config.json calls a base of git forge, before the fingerprint.
+OWN_BASE = "git-forge:"
+
 
 @dataclass(frozen=True)
 class BaseModel:
@@ -63,6 +66,10 @@ class BaseModel:
     def settings_family(self) -> str:
         """Which defaults suit this base: "small" for towers under 10 million parameters, else "paper"."""
         return "small" if sum(p.numel() for p in self.tower.parameters()) < 10_000_000 else "paper"
+
+    def goes_by(self, name: str) -> bool:
+        """Whether an adapter_config.json means this base by `name`."""
+        return name == f"{OWN_BASE}{self.fingerprint}"
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """A batch as the tower takes it: uint8 pixels are normalised now, floats were normalised before.
@@ -118,7 +125,7 @@ def load_base(reference: str, *, fingerprint: str | None = None, override: str |
     scale = float(clip.logit_scale.exp())
     tower = VisualTower(clip.visual)
     # PEFT writes this into adapter_config.json, so that a stray adapter tells what it was trained on.
-    tower.name_or_path = f"git-forge:{actual}"  # type: ignore[assignment]
+    tower.name_or_path = f"{OWN_BASE}{actual}"  # type: ignore[assignment]
     clip.visual = torch.nn.Identity()
     tower.eval().requires_grad_(False)
     device = _device()

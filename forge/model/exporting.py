@@ -19,7 +19,7 @@ from torch import Tensor
 from forge.errors import ForgeError
 from forge.model.adapters import KEY_PREFIX, MAGNITUDE, Adapter, LowRank, lora_config, plain_config
 from forge.model.attention import adaptable_modules, packed_state
-from forge.model.base import BaseModel
+from forge.model.base import OWN_BASE, BaseModel
 from forge.model.base_config import CONFIG_NAME
 from forge.model.base_places import WEIGHTS_NAME
 from forge.model.composing import Delta, Members, Parts, compose, folded, fused_adapter, of_module
@@ -70,7 +70,7 @@ def export_peft(
         if module.magnitude is not None:
             tensors[f"{KEY_PREFIX}{name}.{MAGNITUDE}"] = module.magnitude
     config = plain_config(lora_config(rank=rank, alpha=rank, dropout=0.0, modules=sorted(modules), dora=dora))
-    config["base_model_name_or_path"] = f"git-forge:{base.fingerprint}"
+    config["base_model_name_or_path"] = f"{OWN_BASE}{base.fingerprint}"
     config = {key: config[key] for key in _CONFIG_KEYS}
     folder.mkdir(parents=True)
     weights = {name: value.float().contiguous() for name, value in tensors.items()}

@@ -14,8 +14,9 @@ from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTIL
 from forge.repo.files import read_plain_file, write_whole
 from forge.repo.git import Repository
 from forge.repo.leftovers import alone_in_work_tree
+from forge.repo.payloads import check_adapter_config
 from forge.repo.recipe import Base
-from forge.repo.safetensors_format import load_numpy, to_bytes
+from forge.repo.safetensors_format import canonicalise, load_numpy, to_bytes
 from forge.repo.toml_text import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -96,6 +97,37 @@ def read_elsewhere(path: Path, limit: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ForgeError(f"{path}: {error.strerror}", hint="check the path") from error
+
+
+def adapter_in_own_names(
+    base: BaseModel, config: bytes, weights: bytes, source: str
+) -> tuple[bytes, bytes, str | None]:
+    """(adapter_config.json, weights, whose names they had) of an adapter from elsewhere, under this base's own names.
+
+    The bytes stay as they are, and the last is None, where the adapter has those names. Raises ForgeError where it
+    says itself that it was trained on another base, or changes what this one does not have.
+    """
+    from safetensors.torch import load, save
+
+    from forge.model.adapter_names import in_own_names
+    from forge.model.attention import adaptable_modules
+    from forge.model.base import OWN_BASE
+
+    check_adapter_config(config, f"{source}/{CONFIG_FILE}")
+    read = json.loads(config)
+    trained_on = read.get("base_model_name_or_path")
+    if isinstance(trained_on, str) and trained_on.startswith(OWN_BASE) and not base.goes_by(trained_on):
+        raise ForgeError(
+            f"{source}: this adapter was trained on another base: {trained_on.removeprefix(OWN_BASE)}, not on "
+            f"{base.reference} ({base.fingerprint})",
+            hint="train it again on this repository's base",
+        )
+    renamed = in_own_names(read, load(weights), adaptable_modules(base.tower), source=source)
+    if renamed is None:
+        return config, weights, None
+    plain = {**renamed.config, "base_model_name_or_path": f"{OWN_BASE}{base.fingerprint}"}
+    canonical = b"".join(canonicalise(save(renamed.tensors, {"format": "pt"}), f"{source}/{ADAPTER_FILE}"))
+    return json.dumps(plain, indent=2).encode() + b"\n", canonical, renamed.spelling
 
 
 def relabelled(distilled: bytes, task: str, labels: Sequence[str], source: str) -> bytes:

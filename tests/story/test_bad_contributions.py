@@ -152,6 +152,37 @@ def test_a_good_one_is_taken_in_and_committed(model: Path, elsewhere: Path) -> N
     forge_ok(model, "verify")
 
 
+def test_one_of_transformers_is_taken_in_under_this_base_s_names(model: Path, elsewhere: Path) -> None:
+    good = load((elsewhere / ADAPTER).read_bytes())
+
+    def renamed(key: str) -> str:
+        other = key.replace("trunk.transformer.resblocks", "vision_model.encoder.layers").replace(
+            ".attn.", ".self_attn."
+        )
+        return other.replace("model.projection", "model.visual_projection")
+
+    (elsewhere / ADAPTER).write_bytes(save({renamed(key): value for key, value in good.items()}))
+    said = add(model, elsewhere)
+    assert said.code == 0 and "the names of transformers" in said.out, said
+    folder = model / "contributions" / "incoming"
+    found = load((folder / ADAPTER).read_bytes())
+    assert set(found) == set(good) and all(np.array_equal(found[key], value) for key, value in good.items())
+    config = json.loads((folder / CONFIG).read_text())
+    assert f"base_model.model.{config['target_modules'][0]}.lora_A.weight" in found
+    # By hand, without `git forge add`: refused, and the way is told.
+    write_contribution(model, "incoming", {path.name: path.read_bytes() for path in elsewhere.iterdir()})
+    said = forge(model, "commit")
+    assert_refused(said, "contributions/incoming", "vision_model.encoder", "git forge add")
+    assert "another base" not in said.err
+
+
+def test_one_that_says_itself_that_its_base_is_another(model: Path, elsewhere: Path) -> None:
+    config = {**json.loads((elsewhere / CONFIG).read_text()), "base_model_name_or_path": "git-forge:sha256:abab"}
+    (elsewhere / CONFIG).write_text(json.dumps(config))
+    (elsewhere / CARD).unlink()
+    assert_refused(add(model, elsewhere), str(elsewhere), "another base", "sha256:abab")
+
+
 @pytest.mark.parametrize("what", ADAPTERS)
 def test_bad_adapters(model: Path, elsewhere: Path, what: str) -> None:
     make, word = ADAPTERS[what]
