@@ -16,7 +16,7 @@ from forge.console import say
     default="embedded",
     show_default=True,
     metavar="REF",
-    help="NAME/TAG of open_clip, a folder with open_clip_config.json, NAME=FILE.safetensors, or embedded.",
+    help="NAME/TAG of open_clip, NAME/TAG=FILE.safetensors, a folder with open_clip_config.json, or embedded.",
 )
 @click.option(
     "--strategy",
@@ -108,6 +108,7 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
         raise
     told = f"strategy {strategy}{', task-aware' if task_aware else ''}, {preset} settings"
     say(f"Started a model on {reference} ({base.fingerprint[:19]}…), {told}.")
+    say(f"The base: {base.description}.")
     if allowed is not None:
         say(f"This clone finds the base at {allowed}; others say where they keep it: git config forge.base <PLACE>")
     say("Next: git switch -c my-hospital, then git forge train NAME --data FOLDER")

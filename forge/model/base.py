@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import warnings
@@ -20,19 +18,14 @@ from torch.nn import functional as F
 from forge.errors import ForgeError
 from forge.model.attention import VisualTower
 from forge.model.base_config import FolderConfig
-from forge.model.base_places import Source, locate
-
-# Texts whose tokens stand for the tokeniser in the fingerprint: two bases that read labels differently are
-# different bases even where their weights are equal.
-PROBE_TEXTS = (
-    "lung squamous cell carcinomas",
-    "Benign Breast Tissues, grade II/III (40x)",
-    "the quick brown fox jumps over the lazy dog 0123456789",
-    "naïve café größe µm — “quoted”",
-)
+from forge.model.base_places import EMBEDDED_DIR as EMBEDDED_DIR  # the embedded base as a folder
+from forge.model.base_places import Source, locate, resizes_as_named
+from forge.model.fingerprint import identify
 
 # What an adapter_config.json calls a base of git forge, before the fingerprint.
 OWN_BASE = "git-forge:"
+
+_AGAIN = "fetch the base again"
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,8 @@ class BaseModel:
     """A CLIP base, split for PEFT and frozen.
 
     `tower` embeds normalised images [n, 3, h, w]; `mean` and `std` are per channel of [0, 1] pixels;
-    `logit_scale` is CLIP's temperature as a factor (already exponentiated).
+    `logit_scale` is CLIP's temperature as a factor (already exponentiated). `description` says in words what weights
+    do not show. `remark`, where there is one, is what its user should know of how it was recognised.
     """
 
     reference: str
@@ -55,6 +49,8 @@ class BaseModel:
     model_config: dict[str, Any]
     bpe_path: Path | None
     logit_scale: float
+    description: str = ""
+    remark: str | None = None
     _texts: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
 
     @property
@@ -98,27 +94,37 @@ class BaseModel:
 def load_base(reference: str, *, fingerprint: str | None = None, override: str | None = None) -> BaseModel:
     """Load a base by reference and, where a fingerprint is given, make sure that it is that very model.
 
-    A reference is `embedded`; `NAME/TAG`, an open_clip architecture with a pretrained tag; a folder that holds
-    open_clip_config.json and open_clip_model.safetensors; or `NAME=FILE.safetensors`. `override` names where
-    this machine keeps a base that others know by `reference`.
+    A reference is `embedded`; `NAME/TAG`, an open_clip architecture with a pretrained tag; `NAME/TAG=FILE.safetensors`,
+    the same with weights from a file; `NAME=FILE.safetensors`; or a folder that holds open_clip_config.json and
+    open_clip_model.safetensors. `override` names where this machine keeps a base that others know by `reference`.
 
-    Raises ForgeError where the base cannot be found, is not safetensors, is not a supported ViT, or differs
-    from the fingerprint.
+    Raises ForgeError where the base cannot be found, is not safetensors, holds numbers that are none, is not a
+    supported ViT, or differs from the fingerprint.
     """
     place = override or reference
     source = locate(place)
     clip = _build(source, place)
     clip.eval().requires_grad_(False)
+    _check_finite(clip, source.weights)
     from open_clip.model import get_model_preprocess_cfg
 
     preprocess = {**get_model_preprocess_cfg(clip), **source.preprocess}
+    mean, std = _per_channel(preprocess, "mean", place), _per_channel(preprocess, "std", place, least=1e-6)
     tokenizer = _tokenizer(source, place)
-    actual = _fingerprint(clip, tokenizer, preprocess)
+    identity = identify(clip, tokenizer, preprocess, source.config)
+    actual, remark = identity.fingerprint, None
+    if fingerprint == identity.older != actual and (as_named := resizes_as_named(reference, source)) is not False:
+        actual = fingerprint
+        if as_named is None:
+            remark = (
+                "the fingerprint of this base is of before resizing was part of it; here pictures are "
+                f"{identity.resizing}: make sure that they were so where the model was made"
+            )
     if fingerprint is not None and actual != fingerprint:
         raise ForgeError(
             f"the base found at {place} is not the one this repository was made with\n"
-            f"  expected {fingerprint}\n  found    {actual}",
-            hint="point this clone at the right weights with: git config forge.base <NAME/TAG, folder or NAME=FILE>",
+            f"  expected {fingerprint}\n  found    {actual}: {identity.description}",
+            hint=_other_place(place, reference),
         )
     size = clip.visual.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)
@@ -136,19 +142,42 @@ def load_base(reference: str, *, fingerprint: str | None = None, override: str |
         tower=tower.to(device),
         tokenizer=tokenizer,
         image_size=(int(size[0]), int(size[1])),
-        mean=_per_channel(preprocess, "mean", place),
-        std=_per_channel(preprocess, "std", place),
+        mean=mean,
+        std=std,
         preprocess=preprocess,
         model_config=source.config,
         bpe_path=source.bpe_path,
         logit_scale=scale,
+        description=identity.description,
+        remark=remark,
     )
 
 
-def _per_channel(preprocess: dict[str, Any], name: str, place: str) -> tuple[float, ...]:
+def _other_place(place: str, reference: str) -> str:
+    """What to try where a base is not the one that was asked for."""
+    hint = "point this clone at the right weights with: git config forge.base <NAME/TAG, folder or NAME/TAG=FILE>"
+    name, equals, file = place.partition("=")
+    if equals and "/" not in name and reference.startswith(f"{name}/"):
+        tagged = f"{reference.partition('=')[0]}={file}"
+        return f"a tag also says which activation and pixels go with its weights: git config forge.base {tagged}"
+    return hint
+
+
+def _check_finite(clip: Any, weights: Path) -> None:
+    for name, value in clip.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ForgeError(f"{weights} holds numbers that are none (NaN or infinity) in {name}", hint=_AGAIN)
+
+
+def _per_channel(preprocess: dict[str, Any], name: str, place: str, least: float = -math.inf) -> tuple[float, ...]:
     values = preprocess.get(name)
     if not isinstance(values, list | tuple) or len(values) != 3 or {type(v) for v in values} - {int, float}:
         raise ForgeError(f"the base at {place} gives {name} {values!r} for its pixels, not one number per channel")
+    if not all(math.isfinite(value) and value >= least for value in values):
+        raise ForgeError(
+            f"the base at {place} gives {name} {values!r} for its pixels, by which none can be normalised",
+            hint="a deviation is above 0; correct preprocess_cfg, or fetch the base again",
+        )
     return tuple(float(value) for value in values)
 
 
@@ -203,7 +232,7 @@ def _build_folder(config: FolderConfig, weights: Path) -> Any:
     if claimed > 2 * there + 2**20:  # positions are resized to other image sizes
         raise ForgeError(
             f"{weights} does not fit the architecture beside it: {there:,} numbers, where {claimed:,} are needed",
-            hint="fetch the base again",
+            hint=_AGAIN,
         )
     clip = kind(**config.model)
     preprocess = merge_preprocess_dict(asdict(PreprocessCfg()), config.preprocess)
@@ -222,7 +251,7 @@ def _numbers_in(weights: Path) -> int:
 
 
 def _broken_weights(weights: Path, error: Exception) -> ForgeError:
-    return ForgeError(f"{weights} cannot be read as safetensors: {error}", hint="fetch the base again")
+    return ForgeError(f"{weights} cannot be read as safetensors: {error}", hint=_AGAIN)
 
 
 def _tokenizer(source: Source, place: str) -> Callable[[list[str]], Tensor]:
@@ -250,24 +279,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(previous)
-
-
-def _fingerprint(clip: Any, tokenizer: Callable[[list[str]], Tensor], preprocess: dict[str, Any]) -> str:
-    """sha256 over every weight as float32 (by name), what weights do not show, the probe texts' tokens and the
-    pixel normalisation.
-
-    The number of heads and the activation change no shape, so that the same weights fit another model.
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(clip.state_dict().items()):
-        array = value.detach().float().contiguous().numpy()
-        digest.update(f"{name} {tuple(array.shape)}\n".encode())
-        digest.update(memoryview(array).cast("B") if array.size else b"")
-    for name, module in clip.named_modules():
-        if isinstance(module, torch.nn.MultiheadAttention):
-            digest.update(f"{name} {module.num_heads} heads\n".encode())
-        elif "gelu" in type(module).__name__.lower():
-            digest.update(f"{name} {type(module).__name__}\n".encode())
-    digest.update(tokenizer(list(PROBE_TEXTS)).numpy().astype("<i8").tobytes())
-    digest.update(json.dumps([preprocess.get("mean"), preprocess.get("std")]).encode())
-    return f"sha256:{digest.hexdigest()}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from forge.errors import ForgeError
 from forge.model.base_config import CONFIG_NAME, FolderConfig, read_folder_config
+from forge.model.fingerprint import RESIZING, unusual_resizing
 
 EMBEDDED = "embedded"
 EMBEDDED_DIR = Path(__file__).parent / "embedded"
@@ -22,7 +23,7 @@ LOCAL = "local:"  # begins what forge.toml calls a base that is a folder of some
 def portable_name(place: str) -> str:
     """What forge.toml calls the base at a place: without the path, which is one machine's own.
 
-    `local:NAME` of a folder, `NAME=FILE` of a checkpoint with the file's name alone, anything else as it is.
+    `local:NAME` of a folder, `NAME=FILE` or `NAME/TAG=FILE` with the file's name alone, anything else as it is.
     """
     name, path = _split(place)
     if path is None:
@@ -67,6 +68,7 @@ class Source:
     bpe_path: Path | None = None
     preprocess: dict[str, Any] = field(default_factory=dict)
     quick_gelu: bool = False
+    tag: str = ""
     folder: FolderConfig | None = None
 
 
@@ -76,11 +78,14 @@ def locate(place: str) -> Source:
     if place == EMBEDDED or (path is not None and not name):
         return _locate_folder(path or EMBEDDED_DIR)
     if path is not None:
+        name, _, tag = name.partition("/")
+        if tag:
+            return _tagged(name, tag, _preset(name, tag), path)
         return Source(name, _architecture(name), _checkpoint(path))
     if place.endswith((".safetensors", ".pt", ".bin", ".pth")):
         raise ForgeError(
             f"a checkpoint alone does not say which architecture it is: {place}",
-            hint=f"name it: --base ViT-B-16={place}, or give a folder with {CONFIG_NAME}",
+            hint=f"name it: --base ViT-B-16/openai={place}, or give a folder with {CONFIG_NAME}",
         )
     if "/" in place and not place.startswith(("/", ".", "~")):
         name, _, tag = place.rpartition("/")
@@ -130,23 +135,53 @@ def _checkpoint(path: Path) -> Path:
 def _pretrained(name: str, tag: str) -> Source:
     import open_clip
 
-    config = _architecture(name)
-    preset = open_clip.get_pretrained_cfg(name, tag)
-    if not preset:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-        raise ForgeError(f"open_clip has no pretrained tag {tag!r} for {name}", hint=f"known tags: {known}")
+    preset = _preset(name, tag)
     try:
         path = Path(open_clip.download_pretrained(preset))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ForgeError(
             f"the weights of {name}/{tag} could not be fetched: {reason}",
-            hint="fetch them where there is a network, then use --base NAME=FILE.safetensors",
+            hint=f"fetch them where there is a network, then name them: {name}/{tag}=FILE.safetensors",
         ) from error
-    preprocess = {
-        key: preset[key] for key in ("mean", "std", "interpolation", "resize_mode", "fill_color") if key in preset
-    }
+    return _tagged(name, tag, preset, path)
+
+
+def _preset(name: str, tag: str) -> dict[str, Any]:
+    """What open_clip knows of a tag: where its weights are, its activation and its pixels."""
+    import open_clip
+
+    _architecture(name)
+    preset: dict[str, Any] = open_clip.get_pretrained_cfg(name, tag)
+    if not preset:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise ForgeError(f"open_clip has no pretrained tag {tag!r} for {name}", hint=f"known tags: {known}")
+    return preset
+
+
+def _tagged(name: str, tag: str, preset: dict[str, Any], weights: Path) -> Source:
+    """The source of a tag, wherever its weights are: what they do not show comes from the tag."""
+    config = _architecture(name)
     quick_gelu = bool(preset.get("quick_gelu"))
     if quick_gelu:
         config["quick_gelu"] = True  # the tag's activation, not the name's: an export must say so
-    return Source(name, config, _checkpoint(path), preprocess=preprocess, quick_gelu=quick_gelu)
+    known = {key: preset[key] for key in ("mean", "std", *RESIZING) if key in preset}
+    return Source(name, config, _checkpoint(weights), preprocess=known, quick_gelu=quick_gelu, tag=tag)
+
+
+def resizes_as_named(reference: str, source: Source) -> bool | None:
+    """Whether a base resizes pictures as the one that forge.toml calls `reference`; None where that does not say.
+
+    Before resizing was part of fingerprints, NAME=FILE and the embedded base knew open_clip's default way alone, and
+    a tag brought its own.
+    """
+    import open_clip
+
+    name, path = _split(reference)
+    name, _, tag = name.partition("=")[0].partition("/")
+    if path is not None and not name:
+        return None
+    if reference == EMBEDDED or ("=" in reference and not tag and name in open_clip.list_models()):
+        return not unusual_resizing(source.preprocess)
+    preset = open_clip.get_pretrained_cfg(name, tag) if tag and "/" not in tag else None
+    return unusual_resizing(preset) == unusual_resizing(source.preprocess) if preset else None

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forge.console import say
 from forge.errors import ForgeError
 from forge.repo.git import Repository, git_text
 from forge.repo.recipe import Base
@@ -48,7 +49,7 @@ def load_repository_base(repo: Repository, base: Base) -> BaseModel:
     raise ForgeError(
         first.message,
         hint=f"say where this machine keeps the base that forge.toml calls {base.reference}: "
-        f"git config {ALLOWED} <NAME/TAG, folder or NAME=FILE> (--add for one more)",
+        f"git config {ALLOWED} <NAME/TAG, folder or NAME/TAG=FILE> (--add for one more)",
     )
 
 
@@ -109,14 +110,19 @@ def _suggested(base: Base, top: Path) -> str:
     name, slash, tag = base.reference.partition("/")
     if slash and name and tag and "=" not in base.reference and "/" not in tag and name[0] not in ".~":
         return base.reference
+    if "=" in base.reference and tag and "/" not in name:  # what the tag says, and weights that are on some disk
+        return f"{base.reference.partition('=')[0]}=<FILE>"
     path = path_in(base.reference)
     if path is not None and path.is_absolute() and path.exists():
         return base.reference
-    return "<NAME/TAG, folder or NAME=FILE>"
+    return "<NAME/TAG, folder or NAME/TAG=FILE>"
 
 
 @lru_cache(maxsize=1)
 def _load_once(reference: str, fingerprint: str, place: str) -> BaseModel:
     from forge.model.base import load_base
 
-    return load_base(reference, fingerprint=fingerprint, override=place)
+    base = load_base(reference, fingerprint=fingerprint, override=place)
+    if base.remark is not None:
+        say(f"Note: {base.remark}.", err=True)
+    return base

@@ -142,14 +142,94 @@ def set_in(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
         set_in("model_cfg", "text_cfg", "tokenizer_kwargs", to={"clean": "canonicalize"}),
         set_in("model_cfg", "vision_cfg", "head_width", to=16),
         set_in("model_cfg", "quick_gelu", to=True),
+        set_in("preprocess_cfg", "resize_mode", to="squash"),
+        set_in("preprocess_cfg", "interpolation", to="bilinear"),
+        set_in("preprocess_cfg", "fill_color", to=[255, 255, 255]),
+        set_in("model_cfg", "vision_cfg", "image_size", to=34),
+        set_in("model_cfg", "vision_cfg", "pool_type", to="avg"),
+        set_in("model_cfg", "vision_cfg", "final_ln_after_pool", to=True),
+        set_in("model_cfg", "vision_cfg", "norm_kwargs", to={"eps": 1e-3}),
+        set_in("model_cfg", "vision_cfg", "act_kwargs", to={"approximate": "tanh"}),
+        set_in("model_cfg", "text_cfg", "no_causal_mask", to=True),
+        set_in("model_cfg", "text_cfg", "pool_type", to="first"),
     ],
-    ids=["mean", "std", "tokeniser", "heads", "activation"],
+    ids=[
+        "mean",
+        "std",
+        "tokeniser",
+        "heads",
+        "activation",
+        "resizing",
+        "interpolation",
+        "fill",
+        "size",
+        "pooling",
+        "norm after pooling",
+        "epsilon",
+        "tanh",
+        "mask",
+        "text pooling",
+    ],
 )
 def test_the_fingerprint_changes_with_what_the_weights_do_not_show(
     base: BaseModel, folder: Path, change: Callable[[dict[str, Any]], None]
 ) -> None:
     change_config(folder, change)
     assert load_base(str(folder)).fingerprint != base.fingerprint
+
+
+def test_what_only_says_the_default_is_no_other_base(base: BaseModel, folder: Path) -> None:
+    """So that the fingerprint of whoever says nothing is what it was before resizing was part of it."""
+    change_config(folder, set_in("preprocess_cfg", "fill_color", to=[0, 0, 0]))
+    change_config(folder, set_in("model_cfg", "vision_cfg", "pool_type", to="tok"))
+    change_config(folder, set_in("model_cfg", "text_cfg", "pad_id", to=3))  # nothing of this model looks at it
+    assert load_base(str(folder)).fingerprint == base.fingerprint
+    assert load_base("embedded").fingerprint.startswith("sha256:77bc4bdee4b5548d")
+
+
+def test_a_fingerprint_of_before_resizing_was_part_of_it(
+    base: BaseModel, folder: Path, tiny_architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken where it can mean this base: a folder's name does not tell, a tag's and a plain file's do."""
+    change_config(folder, set_in("preprocess_cfg", "resize_mode", to="squash"))
+    squashing = load_base(str(folder))
+    older = base.fingerprint  # weights, tokeniser, mean and deviation are the same
+    taken = load_base("local:clip", fingerprint=older, override=str(folder))
+    assert taken.fingerprint == older != squashing.fingerprint
+    assert "resized to 32x32 (squash, bicubic): make sure" in (taken.remark or "")
+    assert taken.goes_by(f"git-forge:{older}")
+    exact = load_base("local:clip", fingerprint=squashing.fingerprint, override=str(folder))
+    assert (exact.fingerprint, exact.remark) == (squashing.fingerprint, None)
+    presets = {"shortest": {"resize_mode": "shortest"}, "squash": {"resize_mode": "squash"}}
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda name, tag: presets.get(tag, {}))
+    for reference in ("embedded", f"{tiny_architecture}=file.safetensors", f"{tiny_architecture}/shortest"):
+        with pytest.raises(ForgeError, match=r"not the one .*\n.*\n.*squash, bicubic"):
+            load_base(reference, fingerprint=older, override=str(folder))
+    tagged = load_base(f"{tiny_architecture}/squash", fingerprint=older, override=str(folder))
+    assert (tagged.fingerprint, tagged.remark) == (older, None)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_none(folder: Path, value: float) -> None:
+    def spoil(weights: dict[str, torch.Tensor]) -> None:
+        weights["visual.conv1.weight"].view(-1)[3] = value
+
+    change_weights(folder, spoil)
+    with pytest.raises(ForgeError, match=rf"{WEIGHTS} holds numbers that are none .* in visual\.conv1\.weight"):
+        load_base(str(folder))
+
+
+@pytest.mark.parametrize("preset", [{"std": (0.5, 0.0, 0.5)}, {"std": (0.5, -1, 0.5)}, {"mean": (0, float("nan"), 0)}])
+def test_pixels_that_cannot_be_normalised(
+    tiny_architecture: str, folder: Path, monkeypatch: pytest.MonkeyPatch, preset: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda name, tag: preset)
+    with pytest.raises(ForgeError, match=f"gives {next(iter(preset))} .* by which none can be normalised"):
+        load_base(f"{tiny_architecture}/tag={folder / WEIGHTS}")
+
+
+def test_what_is_said_of_a_base(base: BaseModel) -> None:
+    assert base.description == ("GELU, mean 0.5 0.4 0.3, std 0.25 0.2 0.3, resized to 32x32 (shortest, bicubic)")
 
 
 def test_the_fingerprint_changes_with_the_length_of_a_label(
@@ -209,8 +289,17 @@ def test_a_name_and_a_tag(
     monkeypatch.setattr(open_clip, "download_pretrained", lambda preset: str(folder / WEIGHTS))
     tagged = load_base(f"{tiny_architecture}/tag")
     change_config(folder, set_in("model_cfg", "quick_gelu", to=True))
+    assert load_base(str(folder)).fingerprint != tagged.fingerprint  # it says bicubic
+    change_config(folder, set_in("preprocess_cfg", "interpolation", to="bilinear"))
     same = load_base(str(folder))
     assert tagged.fingerprint == same.fingerprint  # a folder that says what the tag says is the same base
+    file = folder / WEIGHTS
+    assert load_base(f"{tiny_architecture}/tag={file}").fingerprint == tagged.fingerprint
+    with pytest.raises(ForgeError, match="found .*: GELU, mean") as caught:
+        load_base(f"{tiny_architecture}/tag", fingerprint=tagged.fingerprint, override=f"{tiny_architecture}={file}")
+    assert f"git config forge.base {tiny_architecture}/tag={file}" in (caught.value.hint or "")
+    with pytest.raises(ForgeError, match="no pretrained tag 'other'"):
+        load_base(f"{tiny_architecture}/other={file}")
     assert tagged.model_config["quick_gelu"] is True
     assert tagged.preprocess["interpolation"] == "bilinear"
     with torch.no_grad():
@@ -231,7 +320,7 @@ def test_without_a_network(no_network: list[Any]) -> None:
     assert caught.value.message == (
         "the weights of ViT-B-16/openai could not be fetched: Failed to resolve 'huggingface.co'"
     )
-    assert "NAME=FILE.safetensors" in (caught.value.hint or "")
+    assert "ViT-B-16/openai=FILE.safetensors" in (caught.value.hint or "")
     assert len(no_network) == 1
     with pytest.raises(ForgeError, match="no pretrained tag 'nobody'") as unknown:
         load_base("ViT-B-16/nobody")
@@ -423,5 +512,6 @@ def test_a_bpe_file_comes_from_the_folder_and_stays_small(folder: Path, tmp_path
 def test_names_that_are_the_same_on_every_machine(folder: Path) -> None:
     assert portable_name("embedded") == "embedded"
     assert portable_name("ViT-B-16/openai") == "ViT-B-16/openai"
+    assert portable_name(f"ViT-B-16/openai={folder / WEIGHTS}") == f"ViT-B-16/openai={WEIGHTS}"
     assert portable_name(f"ViT-B-16={folder / WEIGHTS}") == f"ViT-B-16={WEIGHTS}"
     assert portable_name(str(folder)) == "local:changed"
