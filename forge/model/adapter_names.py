@@ -134,9 +134,8 @@ def _resolve(parts: Sequence[str], modules: Collection[str], vision: bool) -> tu
         for name, spelling in _candidates(".".join(parts[start:]), vision, start == 0):
             if name in modules:
                 return [name], spelling, around
-            stem = name.removesuffix(_PACKED)
-            if stem != name and f"{stem}.q_proj" in modules:
-                return [f"{stem}.{part}" for part in _PARTS], spelling, around
+            if name.endswith(_PACKED) and f"{name}.q_proj" in modules:
+                return [f"{name}.{part}" for part in _PARTS], spelling, around
     return None
 
 
@@ -148,8 +147,7 @@ def _candidates(name: str, vision: bool, whole: bool) -> Iterator[tuple[str, str
     if first == "visual" or (first == "blocks" and rest):
         inner = rest if first == "visual" else f"trunk.{name}"
         program = "open_clip" if first == "visual" else "timm"
-        yield ("projection" if inner == "head.proj" else f"trunk.{inner}"), program
-        yield re.sub(r"\.attn\.proj$", ".attn.out_proj", f"trunk.{inner}"), program
+        yield ("projection" if inner in ("head.proj", "trunk.head") else f"trunk.{inner}"), program
     if name == "visual_projection":
         yield "projection", "transformers"
     if first == "vision_model" or (vision and first == "encoder"):
@@ -159,7 +157,7 @@ def _candidates(name: str, vision: bool, whole: bool) -> Iterator[tuple[str, str
             number, attention, mlp = layer.groups()
             of_clip = f"attn.{attention}" if attention else f"mlp.{'c_fc' if mlp == 'fc1' else 'c_proj'}"
             yield f"trunk.transformer.resblocks.{number}.{of_clip}", "transformers"
-            of_timm = f"attn.{attention}" if attention else f"mlp.{mlp}"
+            of_timm = f"mlp.{mlp}" if mlp else "attn.proj" if attention == "out_proj" else f"attn.qkv.{attention}"
             yield f"trunk.trunk.blocks.{number}.{of_timm}", "transformers"
         pool = re.fullmatch(r"head\.mlp\.(fc[12])", inner)
         if pool is not None:

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from forge.errors import ForgeError
 from forge.model.adapter_names import why_unknown
+from forge.model.attention import PAPER_MODULES as PAPER_MODULES
 from forge.model.attention import VisualTower, adaptable_modules
 
 KEY_PREFIX = "base_model.model."
-
-# W_q and W_v of every visual layer and the visual projection (MedForge (2025), section 4: plugin module).
-PAPER_MODULES = r"trunk\.transformer\.resblocks\.\d+\.attn\.[qv]_proj|projection"
 
 MAGNITUDE = "lora_magnitude_vector"  # PEFT's name for a DoRA's m
 _LORA_PARTS = ("lora_A", "lora_B")

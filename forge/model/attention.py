@@ -14,6 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forge.errors import ForgeError
+from forge.model.timm_tower import (
+    WITH_PROJECTION,
+    WITHOUT_PROJECTION,
+    SplitQkv,
+    keep_statistics,
+    linear,
+    projection_name,
+    split_timm,
+)
+
+# W_q and W_v of every visual layer and the visual projection (MedForge (2025), section 4: plugin module).
+PAPER_MODULES = r"trunk\.transformer\.resblocks\.\d+\.attn\.[qv]_proj|projection"
 
 
 class SplitAttention(nn.Module):
@@ -28,8 +40,8 @@ class SplitAttention(nn.Module):
         if not packed.batch_first:
             raise ForgeError("this base's attention puts tokens before images, which is not supported")
         parts = zip(weight.detach().chunk(3), bias.detach().chunk(3) if bias is not None else [None] * 3, strict=True)
-        self.q_proj, self.k_proj, self.v_proj = (_linear(w, b) for w, b in parts)
-        self.out_proj = _linear(packed.out_proj.weight.detach(), packed.out_proj.bias)
+        self.q_proj, self.k_proj, self.v_proj = (linear(w, b) for w, b in parts)
+        self.out_proj = linear(packed.out_proj.weight.detach(), packed.out_proj.bias)
         self.head_width = width // self.heads
 
     def forward(
@@ -45,10 +57,23 @@ class SplitAttention(nn.Module):
 
 
 class VisualTower(nn.Module):
-    """An open_clip VisionTransformer as `trunk` followed by `projection`, a Linear: images -> embeddings."""
+    """A visual tower as `trunk` followed by `projection`: images -> embeddings.
+
+    `trunk` is open_clip's VisionTransformer or its wrapper of timm's models, rewritten. `projection` is a Linear, but
+    for towers of timm's that end otherwise. `plugin_modules` is a pattern of what a plugin module adapts.
+    """
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
+        from open_clip.timm_model import TimmModel
+
+        self.trunk: Any = visual
+        if isinstance(visual, TimmModel):
+            projection = split_timm(visual)
+            self.plugin_modules = WITHOUT_PROJECTION if projection is None else WITH_PROJECTION
+            self.projection: nn.Module = projection or nn.Identity()
+            return
+        self.plugin_modules = PAPER_MODULES
         blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
         projection = getattr(visual, "proj", None)
         if blocks is None or not isinstance(projection, nn.Parameter):
@@ -66,13 +91,18 @@ class VisualTower(nn.Module):
         visual.proj = None
         if getattr(visual, "output_tokens", False):
             visual.output_tokens = False
-        self.trunk: Any = visual
-        self.projection = _linear(projection.detach().T, None)
+        self.projection = linear(projection.detach().T, None)
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed normalised images [n, 3, h, w] as [n, joint width], not yet of unit length."""
         embedded: Tensor = self.projection(self.trunk(images))
         return embedded
+
+    def train(self, mode: bool = True) -> VisualTower:
+        """As torch's, but what a frozen tower remembers of the images it was trained on stays as it is."""
+        super().train(mode)
+        keep_statistics(self)
+        return self
 
 
 def adaptable_modules(tower: VisualTower) -> dict[str, nn.Linear]:
@@ -84,27 +114,22 @@ def packed_state(tower: VisualTower, *, prefix: str = "visual.") -> dict[str, Te
     """The tower's weights under open_clip's own names: the inverse of building it."""
     state: dict[str, Tensor] = {}
     weights = tower.state_dict()
+    attentions = {name for name, module in tower.named_modules() if isinstance(module, SplitAttention)}
+    split = {name: module for name, module in tower.named_modules() if isinstance(module, SplitQkv)}
+    for name, module in split.items():
+        state |= module.packed(prefix + name.removeprefix("trunk."))
     for name, value in weights.items():
-        if name == "projection.weight":
+        path, _, last = name.rpartition(".")
+        parent, _, part = path.rpartition(".")
+        if path == "projection" and tower.plugin_modules != PAPER_MODULES:
+            state[f"{prefix}{projection_name(tower.trunk)}.{last}"] = value
+        elif path == "projection":
             state[f"{prefix}proj"] = value.T.contiguous()
+        elif parent in split or (parent in attentions and part in ("k_proj", "v_proj")):
             continue
-        name = name.removeprefix("trunk.")
-        stem, _, last = name.rpartition(".")
-        if stem.endswith((".attn.k_proj", ".attn.v_proj")):
-            continue
-        if stem.endswith(".attn.q_proj"):
-            stem = stem.removesuffix(".q_proj")
-            parts = [weights[f"trunk.{stem}.{part}_proj.{last}"] for part in "qkv"]
-            state[f"{prefix}{stem}.in_proj_{last}"] = torch.cat(parts)
+        elif parent in attentions and part == "q_proj":
+            packed = torch.cat([weights[f"{parent}.{each}_proj.{last}"] for each in "qkv"])
+            state[f"{prefix}{parent.removeprefix('trunk.')}.in_proj_{last}"] = packed
         else:
-            state[prefix + name] = value
+            state[prefix + name.removeprefix("trunk.")] = value
     return state
-
-
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    out_width, in_width = weight.shape
-    linear = nn.Linear(in_width, out_width, bias=bias is not None)
-    linear.weight.data = weight.clone().contiguous()
-    if bias is not None:
-        linear.bias.data = bias.detach().clone()
-    return linear

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from forge.errors import ForgeError
-from forge.model.attention import VisualTower
+from forge.model.attention import PAPER_MODULES, VisualTower
 from forge.model.base_config import FolderConfig
 from forge.model.base_places import EMBEDDED_DIR as EMBEDDED_DIR  # the embedded base as a folder
 from forge.model.base_places import Source, locate, resizes_as_named
@@ -60,8 +60,9 @@ class BaseModel:
 
     @property
     def settings_family(self) -> str:
-        """Which defaults suit this base: "small" for towers under 10 million parameters, else "paper"."""
-        return "small" if sum(p.numel() for p in self.tower.parameters()) < 10_000_000 else "paper"
+        """Which defaults suit this base: "small" for open_clip's ViTs under 10 million parameters, else "paper"."""
+        small = sum(p.numel() for p in self.tower.parameters()) < 10_000_000
+        return "small" if small and self.tower.plugin_modules == PAPER_MODULES else "paper"
 
     def goes_by(self, name: str) -> bool:
         """Whether an adapter_config.json means this base by `name`."""

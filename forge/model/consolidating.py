@@ -117,7 +117,7 @@ class _Residual:
     def __init__(self, base: BaseModel, rank: int, seed: int) -> None:
         from peft import get_peft_model
 
-        config = lora_config(rank=rank, alpha=rank, dropout=0.0)
+        config = lora_config(rank=rank, alpha=rank, dropout=0.0, modules=base.tower.plugin_modules)
         self.config, self.base = plain_config(config), base
         with torch.random.fork_rng(devices=[]):  # PEFT's initialisation draws from the global generator
             torch.manual_seed(seed)

@@ -65,7 +65,9 @@ def random_adapter(base: BaseModel, *, strength: float, learning_rate: float) ->
     from peft import get_peft_model
 
     with torch.random.fork_rng(devices=[]):  # PEFT's initialisation draws from the global generator
-        model = get_peft_model(base.tower, lora_config(rank=16, alpha=16, dropout=0.0))
+        model = get_peft_model(
+            base.tower, lora_config(rank=16, alpha=16, dropout=0.0, modules=base.tower.plugin_modules)
+        )
     try:
         model.eval()
         yield RandomAdapter(base, model, strength, learning_rate)

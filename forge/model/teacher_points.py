@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from forge.model.adapters import Adapter, plain_delta
+from forge.errors import ForgeError
+from forge.model.adapters import PAPER_MODULES, Adapter, plain_delta
 from forge.model.augmentation import Augmentation, augment, draw
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, folded
@@ -102,6 +103,11 @@ def feature_extractor(
     features those few would hardly count, and the adapter itself then misreads its own synthetic images.
     """
     trunk = base.tower.trunk
+    if base.tower.plugin_modules != PAPER_MODULES:
+        raise ForgeError(
+            "teacher-points looks into the blocks of open_clip's own ViTs, and this base's tower is timm's",
+            hint="choose another one: --method dm-dsa",
+        )
     blocks = list(trunk.transformer.resblocks)
     of_tokens, of_class = (blocks_at(depths, len(blocks)) for depths in (token_depths, class_depths))
     texts = base.text_embeddings(labels)

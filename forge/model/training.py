@@ -74,7 +74,13 @@ def train_adapter(
     best: tuple[float, float, int, dict[str, Tensor]] | None = None
     with torch.random.fork_rng(devices=[]):  # PEFT's initialisation and dropout draw from the global generator
         torch.manual_seed(settings.seed)
-        config = lora_config(rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout, dora=settings.dora)
+        config = lora_config(
+            rank=settings.rank,
+            alpha=settings.alpha,
+            dropout=settings.dropout,
+            modules=base.tower.plugin_modules,
+            dora=settings.dora,
+        )
         model = get_peft_model(base.tower, config)
         try:
             optimizer, scheduler = make_optimizer(
@@ -143,7 +149,8 @@ def fit_on_images(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = get_peft_model(base.tower, lora_config(rank=16, alpha=16, dropout=0.0, dora=dora))
+        config = lora_config(rank=16, alpha=16, dropout=0.0, modules=base.tower.plugin_modules, dora=dora)
+        model = get_peft_model(base.tower, config)
         try:
             parameters = [p for p in model.parameters() if p.requires_grad]
             optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)

@@ -295,7 +295,7 @@ def test_a_name_and_a_tag(
     assert tagged.fingerprint == same.fingerprint  # a folder that says what the tag says is the same base
     file = folder / WEIGHTS
     assert load_base(f"{tiny_architecture}/tag={file}").fingerprint == tagged.fingerprint
-    with pytest.raises(ForgeError, match="found .*: GELU, mean") as caught:
+    with pytest.raises(ForgeError, match=r"found .*: GELU, mean") as caught:
         load_base(f"{tiny_architecture}/tag", fingerprint=tagged.fingerprint, override=f"{tiny_architecture}={file}")
     assert f"git config forge.base {tiny_architecture}/tag={file}" in (caught.value.hint or "")
     with pytest.raises(ForgeError, match="no pretrained tag 'other'"):
