@@ -16,7 +16,8 @@ from forge.console import say
     default="embedded",
     show_default=True,
     metavar="REF",
-    help="NAME/TAG of open_clip, NAME/TAG=FILE.safetensors, a folder with open_clip_config.json, or embedded.",
+    help="NAME/TAG of open_clip, NAME/TAG=FILE.safetensors, a folder with open_clip_config.json, hf-hub:ORG/NAME, or "
+    "embedded.",
 )
 @click.option(
     "--strategy",

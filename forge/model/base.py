@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from forge.model.base_config import FolderConfig
 from forge.model.base_places import EMBEDDED_DIR as EMBEDDED_DIR  # the embedded base as a folder
 from forge.model.base_places import Source, locate, resizes_as_named
 from forge.model.fingerprint import identify
+from forge.model.hf_text import bert_text, numbers_in, read_tokenizer, shapes_in
 
 # What an adapter_config.json calls a base of git forge, before the fingerprint.
 OWN_BASE = "git-forge:"
@@ -223,32 +224,37 @@ def _build_folder(config: FolderConfig, weights: Path) -> Any:
 
     Built without memory first: what claims to be far larger than its weights is refused before it fills this machine.
     """
-    from open_clip.model import CLIP, CustomTextCLIP, set_model_preprocess_cfg
+    from open_clip.model import set_model_preprocess_cfg
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+    from safetensors import SafetensorError
 
-    kind = CustomTextCLIP if config.custom_text else CLIP
+    try:
+        shapes = shapes_in(weights)
+    except (SafetensorError, OSError) as error:
+        raise _broken_weights(weights, error) from error
     with torch.device("meta"):
-        claimed = sum(parameter.numel() for parameter in kind(**config.model).parameters())
-    there = _numbers_in(weights)
+        claimed = sum(parameter.numel() for parameter in _parts(config, shapes, weights).parameters())
+    there = numbers_in(shapes)
     if claimed > 2 * there + 2**20:  # positions are resized to other image sizes
         raise ForgeError(
             f"{weights} does not fit the architecture beside it: {there:,} numbers, where {claimed:,} are needed",
             hint=_AGAIN,
         )
-    clip = kind(**config.model)
+    clip = _parts(config, shapes, weights)
     preprocess = merge_preprocess_dict(asdict(PreprocessCfg()), config.preprocess)
     set_model_preprocess_cfg(clip, {**preprocess, "size": clip.visual.image_size})
     return clip
 
 
-def _numbers_in(weights: Path) -> int:
-    from safetensors import SafetensorError, safe_open
+def _parts(config: FolderConfig, shapes: Mapping[str, tuple[int, ...]], weights: Path) -> Any:
+    from open_clip.model import CLIP, CustomTextCLIP
 
-    try:
-        with safe_open(weights, framework="pt") as file:
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no dict)
-    except (SafetensorError, OSError) as error:
-        raise _broken_weights(weights, error) from error
+    kind = CustomTextCLIP if config.custom_text else CLIP
+    if config.bert is None:
+        return kind(**config.model)
+    clip = kind(**{**config.model, "text_cfg": {"width": 8, "heads": 1, "layers": 1, "vocab_size": 8}})
+    clip.text = bert_text(shapes, config.bert, config.model["embed_dim"], weights)
+    return clip
 
 
 def _broken_weights(weights: Path, error: Exception) -> ForgeError:
@@ -263,10 +269,18 @@ def _tokenizer(source: Source, place: str) -> Callable[[list[str]], Tensor]:
             return open_clip.get_tokenizer(source.name)  # type: ignore[no-any-return]
         found = source.folder
         arguments = {**found.tokenizer, **({"bpe_path": str(found.bpe_path)} if found.bpe_path else {})}
-        length = found.model["text_cfg"].get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+        length = found.config["text_cfg"].get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+        if found.tokenizer_json:
+            return read_tokenizer(source.weights.parent, found.tokenizer, length)
         return open_clip.SimpleTokenizer(context_length=length, **arguments)  # type: ignore[no-any-return]
+    except ForgeError:
+        raise
     except Exception as error:
-        raise ForgeError(f"the label tokeniser of the base at {place} cannot be read: {error}") from error
+        name = source.config["text_cfg"].get("hf_tokenizer_name")
+        raise ForgeError(
+            f"the label tokeniser of the base at {place} cannot be read: {error}"[:500],
+            hint=f"fetch {name} where there is a network: hf download {name}" if name else None,
+        ) from error
 
 
 @contextmanager

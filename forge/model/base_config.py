@@ -1,8 +1,10 @@
-"""The configuration of a base that is a folder: only what a plain CLIP consists of, within bounded sizes.
+"""The configuration of a base that is a folder: only what a CLIP of known parts consists of, within bounded sizes.
 
 A folder comes from somebody else. open_clip hands most of what stands in open_clip_config.json on: to transformers,
 which can be told to run code that the folder brings, and to timm and the Hugging Face Hub, which download. So what is
-not known here is refused by name, and the model is built from what was checked, not from the file.
+not known here is refused by name, and the model is built from what was checked, not from the file. A tower of timm's is
+one that the installed timm has by that name, without its weights; a text tower of transformers' is a BERT, built from
+its weights; a tokeniser of another program is a tokenizer.json in the folder (hf_text.py).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from forge.errors import ForgeError
+from forge.model.hf_text import BERTS
 
 CONFIG_NAME = "open_clip_config.json"
 MAX_CONFIG = 2**20  # bytes
@@ -26,6 +30,8 @@ MAX_WIDTH = 2**15
 MAX_SIDE = 4096  # pixels
 MAX_VOCABULARY = 2**21
 MAX_CONTEXT = 2**14  # tokens
+# timm's towers with attention; none of these names leads to the Hub or to a folder.
+TIMM_NAMES = re.compile(r"(vit|vitamin|eva|eva02|deit|deit3|beit|beitv2|swin)_[a-z0-9_]{1,80}(\.[a-z0-9_]{1,80})?")
 
 Check = Callable[[Any], bool]
 
@@ -35,6 +41,7 @@ class FolderConfig:
     """config: model_cfg as it stands there. model: of it, the keywords of open_clip's CLIP. preprocess: of the images.
 
     tokenizer: keywords of SimpleTokenizer but for its BPE file, which is `bpe_path`, None for open_clip's own.
+    bert: keys of text_cfg where the text tower is a BERT; `model` leaves them out. tokenizer_json: it reads the labels.
     """
 
     config: dict[str, Any]
@@ -43,13 +50,15 @@ class FolderConfig:
     tokenizer: dict[str, Any]
     bpe_path: Path | None
     custom_text: bool
+    bert: dict[str, Any] | None = None
+    tokenizer_json: bool = False
 
 
 def read_folder_config(folder: Path) -> FolderConfig:
     """open_clip_config.json of a base that is a folder.
 
-    Raises ForgeError naming the file and the key that no plain CLIP has (a ViT and a text transformer with the BPE
-    tokeniser), a value that makes no sense or is beyond bounds, and a BPE file that is outside the folder or too large.
+    Raises ForgeError naming the file and the key that no such CLIP has, a value that makes no sense or is beyond
+    bounds, and a BPE file that is outside the folder or too large.
     """
     path = folder / CONFIG_NAME
     document = _read(path)
@@ -69,6 +78,12 @@ def read_folder_config(folder: Path) -> FolderConfig:
         raise ForgeError(f"{path}: model_cfg has no embed_dim", hint=_HINT)
     bpe = tokenizer.pop("bpe_path", None)
     custom_text = bool(others.pop("custom_text", False))
+    vision = {key: value for key, value in vision.items() if key != "timm_model_pretrained"}
+    tokenizer_json = text.pop("hf_tokenizer_name", None) is not None
+    bert = None
+    if "hf_model_name" in text:
+        bert = {key: text.pop(key) for key in list(text) if key.startswith("hf_")}
+        custom_text = tokenizer_json = True
     return FolderConfig(
         dict(model),
         {**others, "vision_cfg": dict(vision), "text_cfg": text},
@@ -76,10 +91,15 @@ def read_folder_config(folder: Path) -> FolderConfig:
         tokenizer,
         None if bpe is None else _bpe_file(folder, bpe, path),
         custom_text,
+        bert,
+        tokenizer_json,
     )
 
 
-_HINT = "a base that is a folder is a plain CLIP: a ViT, a text transformer and open_clip's BPE tokeniser"
+_HINT = (
+    "a base that is a folder has a ViT of open_clip's or timm's, open_clip's text transformer or a BERT, and "
+    "open_clip's BPE tokeniser or a tokenizer.json"
+)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -200,6 +220,13 @@ _VISION: dict[str, Check] = {
     "output_tokens": _yes_or_no,
     "norm_kwargs": _norm,
     "act_kwargs": _activation,
+    "timm_model_name": lambda value: isinstance(value, str) and bool(TIMM_NAMES.fullmatch(value)),
+    "timm_model_pretrained": _yes_or_no,  # never heeded: it would download
+    "timm_pool": _one_of("", "avg", "token", "map"),
+    "timm_proj": _one_of("", "linear", "mlp", "none", None),
+    "timm_proj_bias": _yes_or_no,
+    "timm_drop": _real(0, 0.99),
+    "timm_drop_path": _optional(_real(0, 0.99)),
 }
 _TEXT: dict[str, Check] = {
     "context_length": _whole(1, MAX_CONTEXT),
@@ -220,10 +247,16 @@ _TEXT: dict[str, Check] = {
     "output_tokens": _yes_or_no,
     "norm_kwargs": _norm,
     "act_kwargs": _activation,
+    "hf_tokenizer_name": lambda value: isinstance(value, str),  # only says that there is a tokenizer.json
+    "hf_model_name": lambda value: isinstance(value, str) and bool(BERTS.fullmatch(value)),
+    "hf_model_pretrained": _yes_or_no,  # never heeded: it would download
+    "hf_proj_type": _one_of("linear", "mlp", None),
+    "hf_pooler_type": _one_of("mean_pooler", "max_pooler", "cls_pooler", "cls_last_hidden_state_pooler"),
 }
 _TOKENIZER: dict[str, Check] = {
     "bpe_path": lambda value: isinstance(value, str) and 0 < len(value) <= 4096 and bool(Path(value).name),
     "clean": _one_of("lower", "canonicalize", "whitespace"),
+    "strip_sep_token": _yes_or_no,
 }
 _PREPROCESS: dict[str, Check] = {
     "size": _size,

@@ -1,4 +1,4 @@
-"""Where a base is found: embedded, an open_clip name with a tag or a file, or a folder in open_clip's layout.
+"""Where a base is found: embedded, an open_clip name with a tag or a file, a folder in open_clip's layout, or the Hub.
 
 Who may name such a place is not decided here: a place is loaded as it is given. What a forge.toml says is only a name;
 a clone's own settings say which places it stands for (forge/operations/bases.py).
@@ -6,6 +6,8 @@ a clone's own settings say which places it stands for (forge/operations/bases.py
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,20 @@ from typing import Any
 from forge.errors import ForgeError
 from forge.model.base_config import CONFIG_NAME, FolderConfig, read_folder_config
 from forge.model.fingerprint import RESIZING, unusual_resizing
+from forge.model.hf_text import TOKENIZER_FILES
 
 EMBEDDED = "embedded"
 EMBEDDED_DIR = Path(__file__).parent / "embedded"
 WEIGHTS_NAME = "open_clip_model.safetensors"
+# open_clip's own way to name a repository of the Hugging Face Hub, with a revision or without.
+_HUB = re.compile(r"hf-hub:([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w.-]+))?")
 LOCAL = "local:"  # begins what forge.toml calls a base that is a folder of somebody's machine
+
+
+_CONVERT = (
+    "a base is open_clip_config.json and open_clip_model.safetensors; convert other weights once, on a machine you "
+    "trust, with safetensors.torch.save_file, and name the folder"
+)
 
 
 def portable_name(place: str) -> str:
@@ -87,6 +98,8 @@ def locate(place: str) -> Source:
             f"a checkpoint alone does not say which architecture it is: {place}",
             hint=f"name it: --base ViT-B-16/openai={place}, or give a folder with {CONFIG_NAME}",
         )
+    if (hub := _HUB.fullmatch(place)) is not None:
+        return _locate_folder(_fetched(place, *hub.groups()))
     if "/" in place and not place.startswith(("/", ".", "~")):
         name, _, tag = place.rpartition("/")
         return _pretrained(name, tag)
@@ -108,6 +121,42 @@ def _locate_folder(folder: Path) -> Source:
     )
 
 
+def _fetched(place: str, repository: str, revision: str | None) -> Path:
+    """The folder that the Hub's own cache keeps a repository in, with the files of one revision that a base may have.
+
+    Fetched are the configuration, safetensors and tokenizer files, none of which is code; what is in the cache is not
+    asked for again where HF_HUB_OFFLINE is set.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    def fetch(name: str, revision: str | None) -> Path:
+        try:
+            return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision))
+        except LocalEntryNotFoundError:  # there is no network, and so no saying what is there
+            raise
+        except EntryNotFoundError as error:
+            raise ForgeError(f"{place} has no {name}", hint=_CONVERT) from error
+
+    try:
+        folder = fetch(CONFIG_NAME, revision).parent
+        fetched = folder.name  # so that all files are of one revision, whatever is pushed meanwhile
+        fetch(WEIGHTS_NAME, fetched)
+        if read_folder_config(folder).tokenizer_json:
+            for name in TOKENIZER_FILES:
+                with suppress(ForgeError):  # not every tokeniser has all of them; which is missing is told in the end
+                    fetch(name, fetched)
+    except ForgeError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ForgeError(
+            f"{place} could not be fetched: {reason}",
+            hint=f"where there is a network: hf download {repository} --local-dir FOLDER; then name the FOLDER here",
+        ) from error
+    return folder
+
+
 def _architecture(name: str) -> dict[str, Any]:
     import open_clip
 
@@ -123,11 +172,11 @@ def _architecture(name: str) -> dict[str, Any]:
 
 def _checkpoint(path: Path) -> Path:
     if not path.is_file():
-        raise ForgeError(f"the base's weights are missing: {path}", hint="check the path given to --base")
+        raise ForgeError(f"the base's weights are missing: {path}", hint=_CONVERT)
     if path.suffix != ".safetensors":
         raise ForgeError(
             f"{path} is not safetensors; other checkpoint formats can run code when they are opened",
-            hint="convert it once, on a machine you trust, with safetensors.torch.save_file",
+            hint=_CONVERT,
         )
     return path
 

@@ -119,6 +119,8 @@ def export_open_clip(base: BaseModel, delta: Delta, folder: Path) -> Path | None
         words = folder / base.bpe_path.name
         shutil.copyfile(base.bpe_path, words)
         config["text_cfg"]["tokenizer_kwargs"]["bpe_path"] = words.name
+    if hasattr(base.tokenizer, "save_pretrained"):  # open_clip looks for such a tokeniser in the folder
+        base.tokenizer.save_pretrained(str(folder))
     document = {"model_cfg": config, "preprocess_cfg": _json_safe(base.preprocess)}
     (folder / CONFIG_NAME).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return words

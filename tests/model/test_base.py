@@ -335,7 +335,9 @@ def test_without_a_network(no_network: list[Any]) -> None:
         ("/no/such/folder", "no base called"),
         ("./no/such/folder", "no base called"),
         ("ViT-Z-99/openai", "no architecture called 'ViT-Z-99'"),
-        ("hf-hub:someone/clip", "no architecture called 'hf-hub:someone'"),
+        ("hf-hub:someone", "no base called 'hf-hub:someone'"),
+        ("hf-hub:../clip", "no architecture called 'hf-hub:..'"),
+        ("hf-hub:someone/clip=weights.safetensors", "no architecture called 'hf-hub:someone'"),
         ("local-dir:/tmp/clip", "no architecture called 'local-dir:/tmp'"),
         ("ViT-Z-99=weights.safetensors", "no architecture called 'ViT-Z-99'"),
         ("ViT-B-16=/no/such/file.safetensors", "weights are missing"),
@@ -352,6 +354,52 @@ def test_references_that_lead_nowhere(
     with pytest.raises(ForgeError, match=reason):
         load_base(reference)
     assert no_network == []
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[tuple[str, str, str | None]]:
+    """What is asked of the Hub, where someone/clip has what is in the folder; a revision is a folder there as well."""
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError
+
+    asked: list[tuple[str, str, str | None]] = []
+
+    def download(repo_id: str, filename: str, revision: str | None = None, **more: Any) -> str:
+        asked.append((repo_id, filename, revision))
+        if repo_id != "someone/clip":
+            raise OSError("Failed to resolve 'huggingface.co'\nand much more")
+        if not (folder / filename).exists():
+            raise EntryNotFoundError(f"404: {filename}")
+        return str(folder / filename)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    return asked
+
+
+def test_a_base_of_the_hub(hub: list[tuple[str, str, str | None]], folder: Path, base: BaseModel) -> None:
+    loaded = load_base("hf-hub:someone/clip")
+    assert loaded.fingerprint == base.fingerprint
+    # All of one revision: the one that the configuration was found in.
+    assert hub == [("someone/clip", CONFIG, None), ("someone/clip", WEIGHTS, folder.name)]
+    assert portable_name("hf-hub:someone/clip") == "hf-hub:someone/clip"
+    load_base("hf-hub:someone/clip@v1")
+    assert hub[2] == ("someone/clip", CONFIG, "v1")
+    change_config(folder, set_in("model_cfg", "text_cfg", "hf_tokenizer_name", to="someone/clip"))
+    with pytest.raises(ForgeError, match=r"tokenizer\.json is missing"):
+        load_base("hf-hub:someone/clip")
+    assert ("someone/clip", "tokenizer.json", folder.name) in hub
+
+
+def test_a_base_of_the_hub_that_is_not_there(hub: list[tuple[str, str, str | None]], folder: Path) -> None:
+    with pytest.raises(ForgeError) as caught:
+        load_base("hf-hub:nobody/clip")
+    assert caught.value.message == "hf-hub:nobody/clip could not be fetched: Failed to resolve 'huggingface.co'"
+    assert "hf download nobody/clip --local-dir FOLDER" in (caught.value.hint or "")
+    (folder / WEIGHTS).rename(folder / "open_clip_pytorch_model.bin")
+    with pytest.raises(ForgeError, match=f"hf-hub:someone/clip has no {WEIGHTS}") as pickled:
+        load_base("hf-hub:someone/clip")
+    assert "safetensors.torch.save_file" in (pickled.value.hint or "")
+    assert not any(name.endswith(".bin") for _, name, _ in hub)
 
 
 class Evil:
@@ -443,7 +491,7 @@ HANDED_ON = {
     ),
     "a tokeniser of transformers": set_in("model_cfg", "text_cfg", "hf_tokenizer_name", to="."),
     "a text tower of transformers": set_in("model_cfg", "text_cfg", "hf_model_name", to="."),
-    "a visual tower of timm": set_in("model_cfg", "vision_cfg", "timm_model_name", to="resnet18"),
+    "a visual tower from the Hub": set_in("model_cfg", "vision_cfg", "timm_model_name", to="hf-hub:someone/vit_tower"),
     "another model class": set_in("model_cfg", "multimodal_cfg", to={}),
     "custom blocks": set_in("model_cfg", "vision_cfg", "block_type", to="custom"),
     "a key of the document": set_in("auto_map", to={"AutoModel": "modeling.Evil"}),
@@ -462,14 +510,14 @@ def test_a_folder_sets_nothing_but_a_plain_clip(folder: Path, what: str, monkeyp
     change_config(folder, HANDED_ON[what])
     key = {
         "code of the folder": "trust_remote_code",
-        "a tokeniser of transformers": "hf_tokenizer_name",
+        "a tokeniser of transformers": "tokenizer.json is missing",
         "a text tower of transformers": "hf_model_name",
-        "a visual tower of timm": "timm_model_name",
+        "a visual tower from the Hub": "timm_model_name",
         "another model class": "multimodal_cfg",
         "custom blocks": "block_type",
         "a key of the document": "auto_map",
     }[what]
-    with pytest.raises(ForgeError, match=f"the key '{key}'.* is not one that a base may set"):
+    with pytest.raises(ForgeError, match=key):
         load_base(str(folder))
     assert not (folder / "ran").exists()
 
