@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -46,6 +47,25 @@ VERBS = {
 # What git and its hooks call; not listed.
 PLUMBING = ("filter-process", "textconv", "merge-driver", "hook")
 SELF_SETTING_UP = ("init", "install", "uninstall")
+# What people ask git forge for, and git itself does: the verb, and what is good to know of it.
+OF_GIT = {
+    "merge": "where both sides moved, it runs git forge's merge driver",
+    "pull": "where both sides moved, it runs git forge's merge driver",
+    "clone": "the first git forge command in the clone sets it up",
+    "fetch": "",
+    "revert": "it takes a contribution out again: git revert -m 1 MERGE",
+    "rebase": "",
+    "cherry-pick": "",
+    "switch": "",
+    "checkout": "",
+    "branch": "",
+    "tag": "",
+    "stash": "",
+    "reset": "",
+    "restore": "",
+    "rm": "git rm -r contributions/NAME, then git forge commit",
+    "mv": "git mv contributions/NAME contributions/NEW-NAME, then git forge commit",
+}
 HELP_ASKED = "forge.help_asked"  # key of click's context.meta
 
 
@@ -67,6 +87,9 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         ctx.meta[HELP_ASKED] = not {"-h", "--help"}.isdisjoint(args)
+        verb = args[0]
+        if self.get_command(ctx, verb) is None and not verb.startswith("-"):
+            raise _no_verb(args)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -121,6 +144,22 @@ def run(arguments: Sequence[str]) -> int:
         _debug()
         _report_unexpected(error)
         return ExitCode.FATAL
+
+
+def _no_verb(args: Sequence[str]) -> ForgeError:
+    """What somebody may have meant who asks for a verb that is none."""
+    from difflib import get_close_matches
+
+    verb = args[0]
+    if verb in OF_GIT:
+        said = [f"run: git {shlex.join(args)}", *([OF_GIT[verb]] if OF_GIT[verb] else [])]
+        error = ForgeError(f"git forge has no {verb}: that is git's own", hint="\n".join(said))
+    else:
+        near = get_close_matches(verb, [*VERBS, *OF_GIT], n=1)
+        meant = f"did you mean {'git' if near[0] in OF_GIT else 'git forge'} {near[0]}? " if near else ""
+        error = ForgeError(f"git forge has no verb {verb!r}", hint=f"{meant}All are listed by: git forge -h")
+    error.exit_code = ExitCode.USAGE
+    return error
 
 
 def _set_up_clone() -> None:

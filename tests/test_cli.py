@@ -110,7 +110,13 @@ def test_a_full_disk_is_no_bug(verb: Verb, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["bogus"], "error: No such command 'bogus'."),
+        (["bogus"], "error: git forge has no verb 'bogus'\nhint: All are listed by: git forge -h"),
+        (["comit", "-m", "x"], "error: git forge has no verb 'comit'\nhint: did you mean git forge commit?"),
+        (["stauts"], "error: git forge has no verb 'stauts'\nhint: did you mean git forge status?"),
+        (["mrege"], "error: git forge has no verb 'mrege'\nhint: did you mean git merge?"),
+        (["merge", "a b"], "error: git forge has no merge: that is git's own\nhint: run: git merge 'a b'\n"),
+        (["pull"], "error: git forge has no pull: that is git's own\nhint: run: git pull\n"),
+        (["clone", "URL"], "error: git forge has no clone: that is git's own\nhint: run: git clone URL\n"),
         (["install", "--nothing"], "error: No such option"),
         (["textconv"], "error: Missing argument 'FILE'."),
         ([], "Usage: git forge"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,9 +13,21 @@ if TYPE_CHECKING:
     from forge.repo.versions import Change, Version
 
 
-@click.command("log")
+class Counting(click.Command):
+    """A command that takes -3 for -n 3, as git log does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        counted = [f"--max-count={arg[1:]}" if re.fullmatch(r"-[0-9]+", arg) else arg for arg in args[:end]]
+        for position, arg in enumerate(args[: end - 1]):
+            if arg in ("-n", "--max-count"):  # what follows is its value: -n -1 is no limit
+                counted[position + 1] = args[position + 1]
+        return super().parse_args(ctx, [*counted, *args[end:]])
+
+
+@click.command("log", cls=Counting)
 @click.argument("rev", default="HEAD")
-@click.option("-n", "--max-count", "count", type=click.IntRange(min=1), help="Show at most this many versions.")
+@click.option("-n", "--max-count", "count", type=int, help="Show at most this many versions; -3 is -n 3, as in git.")
 @click.option("--all-parents", is_flag=True, help="Follow the branches that were merged, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def command(rev: str, count: int | None, all_parents: bool, as_json: bool) -> None:
@@ -27,15 +40,17 @@ def command(rev: str, count: int | None, all_parents: bool, as_json: bool) -> No
     from forge.repo.versions import find_model_repository, versions
 
     repo = find_model_repository()
-    found = versions(repo, rev, count=count, all_parents=all_parents)
+    unlimited = count is None or count < 0
+    found = versions(repo, rev, count=None if unlimited else count, all_parents=all_parents)
     if as_json:
         console.emit_json([_as_json(version) for version in found])
         return
-    if not found:
+    if not found and count != 0:
         raise ForgeError(f"no version of a model in {rev}", hint="make the first one with `git forge init`")
-    console.print_table(
-        ("Version", "Date", "Author", "Model", "Accuracy", "Subject"), [_row(version) for version in found]
-    )
+    if found:
+        console.print_table(
+            ("Version", "Date", "Author", "Model", "Accuracy", "Subject"), [_row(version) for version in found]
+        )
 
 
 def _row(version: Version) -> tuple[str, ...]:

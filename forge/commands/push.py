@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from forge.commands.push_options import PASSED, PassingOn, is_dry_run
 
-@click.command("push")
+if TYPE_CHECKING:
+    from forge.repo.git import Repository
+
+
+@click.command("push", cls=PassingOn)
 @click.argument("remote", required=False)
 @click.argument("branch", required=False)
 @click.option("--scores/--no-scores", default=True, help="Compute the recorded scores again before pushing.")
@@ -33,6 +40,8 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
         raise ForgeError("HEAD is on no branch", hint="name one: git forge push REMOTE BRANCH")
     name = branch or known.active_branch.name
     commit = resolve(repo, f"refs/heads/{name}")
+    _warn_of_uncommitted(repo, commit)
+    passed = click.get_current_context().meta[PASSED]
     upstream = known.heads[name].tracking_branch()
     remotes = [each.name for each in known.remotes]
     if remote is None:
@@ -48,10 +57,25 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
             f"{name} does not verify, so it was not pushed:\n  " + "\n  ".join(problems), hint="see git forge verify"
         )
     # The hook does this too, where hooks are not turned off.
-    push_objects(repo, remote, remote, [f"refs/heads/{name} {commit} refs/heads/{name} {'0' * len(commit)}"])
+    if not is_dry_run(passed):
+        push_objects(repo, remote, remote, [f"refs/heads/{name} {commit} refs/heads/{name} {'0' * len(commit)}"])
     # git speaks to the terminal itself: its progress, its questions for a password, its hooks' words.
     # The whole name of the branch: it may be a tag's too, or look like an option or a refspec.
-    arguments = ["git", "push", *([] if upstream else ["--set-upstream"]), "--", remote, f"refs/heads/{name}"]
+    options = [*([] if upstream else ["--set-upstream"]), *passed]
+    arguments = ["git", "push", *options, "--", remote, f"refs/heads/{name}"]
     done = subprocess.run(arguments, cwd=repo.top, env=environment(repo), check=False)
     if done.returncode:
         raise ForgeError(f"git push to {remote} failed; {name} itself verifies", hint="read what git said above")
+
+
+def _warn_of_uncommitted(repo: Repository, commit: str) -> None:
+    """Say what stays behind where HEAD is pushed. git pushes commits, whatever lies in the work tree: so is it here."""
+    from forge.console import say
+    from forge.repo.contribution import path_of
+    from forge.repo.git import git_text
+    from forge.repo.uncommitted import uncommitted_contributions
+
+    if git_text(repo, "rev-parse", "--verify", "--quiet", "HEAD", check=False) != commit:
+        return
+    for name in uncommitted_contributions(repo, commit):
+        say(f"warning: {path_of(name)} is not pushed as it is here: it is not committed (git forge commit)", err=True)

@@ -62,9 +62,11 @@ class Status:
 
 
 @click.command("status")
+@click.option("-s", "--short", is_flag=True, help="Print what git status --short would: letters, and what has them.")
+@click.option("-b", "--branch", is_flag=True, help="Name the branch in the short form, too.")
 @click.option("--porcelain", is_flag=True, help="Print one line a fact, for scripts.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-def command(porcelain: bool, as_json: bool) -> None:
+def command(short: bool, branch: bool, porcelain: bool, as_json: bool) -> None:
     """Show which contributions are in the model, and which are staged or not yet committed.
 
     The two letters before a contribution are those of git status: index and work tree.
@@ -79,6 +81,10 @@ def command(porcelain: bool, as_json: bool) -> None:
         console.emit_json(asdict(found))
     elif porcelain:
         console.say(*_porcelain(found))
+    elif short:
+        lines = [*([f"## {found.branch or 'HEAD (no branch)'}"] if branch else []), *_short(found)]
+        if lines:
+            console.say(*lines)
     else:
         _print(found)
 
@@ -200,6 +206,14 @@ def _letter(before: ContributionFiles | None, after: ContributionFiles | None) -
     return " " if before.blobs == after.blobs else "M"
 
 
+def _short(status: Status) -> list[str]:
+    """`XY PATH` of what is in conflict and of every contribution that is not as in HEAD."""
+    inside = [f"contributions/{each.name}/" for each in status.contributions if each.index == "U"]
+    conflicts = [f"UU {path}" for path in status.unmerged if not path.startswith(tuple(inside))]
+    changed = [each for each in status.contributions if each.index + each.work_tree != "  "]
+    return conflicts + [f"{each.index}{each.work_tree} contributions/{each.name}" for each in changed]
+
+
 def _porcelain(status: Status) -> list[str]:
     """Lines that stay as they are in later versions: `# KEY VALUE`, `XY NAME`, `! PLACE PROBLEM`."""
     lines = [
@@ -213,9 +227,8 @@ def _porcelain(status: Status) -> list[str]:
         lines.append(f"# operation {status.operation}")
     lines += [f"# next {step}" for step in status.next_steps]
     lines += [f"! unmerged {path}" for path in status.unmerged]
-    for each in status.contributions:
-        if each.index + each.work_tree != "  ":
-            lines.append(f"{each.index}{each.work_tree} {each.name}")
+    changed = [each for each in status.contributions if each.index + each.work_tree != "  "]
+    lines += [f"{each.index}{each.work_tree} {each.name}" for each in changed]
     lines += [f"! HEAD {problem}" for problem in status.head_problems]
     lines += [f"! work-tree {problem}" for problem in status.work_tree_problems]
     lines += [f"! pointer {path}" for path in status.pointers]

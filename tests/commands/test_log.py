@@ -65,6 +65,20 @@ def test_all_parents_and_count(model: SampleModel, capsys: pytest.CaptureFixture
     assert len(lines) == 3 and lines[1].endswith("Merge side") and lines[2].endswith("Add breast")
 
 
+@pytest.mark.parametrize(
+    ("args", "lines"),
+    [(["-1"], 2), (["-2", "main~1"], 3), (["-n1"], 2), (["-n", "3"], 4), (["--max-count=1"], 2), (["-n", "-1"], 5),
+     (["-3", "-n", "1"], 2), (["-n", "0"], 0), (["-0"], 0), (["-12"], 5)],
+)  # fmt: skip
+def test_counts_are_those_of_git(
+    model: SampleModel, capsys: pytest.CaptureFixture[str], args: list[str], lines: int
+) -> None:
+    assert run(["log", *args]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == lines
+    assert len(model.git("log", "--oneline", "--first-parent", *args).splitlines()) == max(lines - 1, 0)
+
+
 def test_json(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["log", "--json", "main~1"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -96,7 +110,7 @@ def test_errors(model: SampleModel, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     assert run(["log", "nowhere"]) == 128
     assert "error: unknown revision: nowhere\nhint: " in capsys.readouterr().err
-    assert run(["log", "-n", "0"]) == 129
+    assert run(["log", "-n", "few"]) == 129
     monkeypatch.chdir(tmp_path)
     assert run(["log"]) == 128
     model.git("checkout", "-q", "--orphan", "other")

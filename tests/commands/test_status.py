@@ -82,6 +82,16 @@ def test_new_and_changed(model: SampleModel, capsys: pytest.CaptureFixture[str])
     )
 
 
+def test_short_is_that_of_git(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "--short"]) == 0
+    assert capsys.readouterr().out == ""
+    model.write_contribution("colon")
+    model.write_contribution("lung", version=5)
+    assert run(["status", "-s", "-b"]) == 0
+    assert capsys.readouterr().out == "## main\n?? contributions/colon\n M contributions/lung\n"
+    assert "?? contributions/colon/" in model.git("status", "--short").splitlines()
+
+
 def test_letters_are_those_of_git(model: SampleModel) -> None:
     model.write_contribution("colon")
     assert states(model)["colon"] == ("??", False)
