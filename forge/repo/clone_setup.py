@@ -45,6 +45,9 @@ SETTINGS = {
 # Values that earlier versions wrote, which install may replace. Anything else was put there by a person.
 OLDER: dict[str, tuple[str, ...]] = {"filter.forge.process": ("{program} filter-process",)}
 
+# Set where a person has taken git forge out of a clone: then no command puts it back by itself.
+LEFT_OUT = "forge.uninstalled"
+
 
 def program() -> str:
     """How to start this git forge from anywhere, quoted for the shell."""
@@ -63,13 +66,18 @@ def is_installed(repo: Repository) -> bool:
 
 
 def ensure_installed(repo: Repository) -> str | None:
-    """Set this clone up if it is not; what to tell the user if something was done or could not be."""
-    told = [_ensure_own(repo), lfs.ensure_set_up(repo) if storage_of(repo) == "lfs" else None]
+    """Set this clone up if it is not; what to tell the user if something was done or could not be.
+
+    Where `git forge uninstall` has taken it out, it stays out.
+    """
+    settings = _listed(repo)
+    if _by_key(settings).get(LEFT_OUT) == "true":
+        return None
+    told = [_ensure_own(repo, settings), lfs.ensure_set_up(repo) if storage_of(repo) == "lfs" else None]
     return "\n".join(each for each in told if each) or None
 
 
-def _ensure_own(repo: Repository) -> str | None:
-    settings = _listed(repo)
+def _ensure_own(repo: Repository, settings: Sequence[Setting]) -> str | None:
     found = _by_key(settings)
     told = []
     try:
@@ -109,6 +117,8 @@ def install(repo: Repository | None, scope: Scope = "local", force: bool = False
     chained = _write(repo, scope, force)
     if scope == "local" and repo is not None:
         lfs_endpoint.pin(repo)
+        if LEFT_OUT in _by_key(_listed(repo, "local")):
+            git(repo, "config", "--local", "--unset-all", LEFT_OUT)
     return chained
 
 
@@ -127,6 +137,11 @@ def uninstall(repo: Repository | None, scope: Scope = "local") -> None:
         lfs_endpoint.unpin(repo)
         server_setup.unset_rules(repo)
         hook_files.uninstall_hooks(repo)
+
+
+def leave_out(repo: Repository) -> None:
+    """Remember that a person wants no git forge in this clone, until `install`."""
+    git(repo, "config", "--local", "--replace-all", LEFT_OUT, "true")
 
 
 def expected() -> dict[str, str]:
@@ -164,7 +179,8 @@ def _write(repo: Repository | None, scope: Scope, force: bool = False) -> list[s
 def _listed(repo: Repository, scope: Scope | None = None) -> list[Setting]:
     """The settings that set-up is about, in one scope or all, by one process: every command looks at them."""
     sections = r"^(filter\.forge|diff\.forge|merge\.forge|merge\.forge-union|notes\.forge-approvals)\."
-    return lfs_endpoint.list_settings(repo, f"{sections}|{lfs_endpoint.PATTERN}", scope)
+    pattern = f"{sections}|^{re.escape(LEFT_OUT)}$|{lfs_endpoint.PATTERN}"
+    return lfs_endpoint.list_settings(repo, pattern, scope)
 
 
 def _by_key(settings: Sequence[Setting]) -> dict[str, str]:

@@ -53,6 +53,21 @@ def test_install_and_uninstall_say_what_they_did(repository: Repository, run_for
     assert not is_installed(repository)
 
 
+def test_what_was_uninstalled_stays_out_until_install(model: Repository, run_forge: RunForge, run_git: RunGit) -> None:
+    before = (model.git_dir / "config").read_bytes()
+    assert run_forge(model.top, "uninstall").returncode == 0
+    for verb in ("status", "log", "verify"):
+        assert "set up" not in run_forge(model.top, verb).stderr
+    assert not is_installed(model)
+    assert "This clone is not set up: run `git forge install`." in run_forge(model.top, "status").stdout
+    run_git(model.top, "clone", "-q", ".", "../another")
+    assert "was not set up" in run_forge(model.top.parent / "another", "status").stderr  # each clone for itself
+    assert run_forge(model.top, "install").returncode == 0
+    assert is_installed(model) and (model.git_dir / "config").read_bytes() == before
+    run_git(model.top, "config", "--unset", "merge.forge.driver")
+    assert "it was done again" in run_forge(model.top, "status").stderr
+
+
 def test_a_chained_hook_is_named(repository: Repository, run_forge: RunForge) -> None:
     hook = repository.git_dir / "hooks" / "pre-push"
     hook.parent.mkdir(exist_ok=True)
