@@ -76,7 +76,8 @@ def command(
         )
     called = task or view.task
     card_file = adapter / CARD_FILE
-    card = read_card(read_elsewhere(card_file, limit), str(card_file)) if card_file.is_file() else None
+    card_text = read_elsewhere(card_file, limit) if card_file.is_file() else None
+    card = read_card(card_text, str(card_file)) if card_text is not None else None
     if card is not None and card.base.fingerprint != settings.base.fingerprint:
         raise ForgeError(
             f"{card_file}: this adapter was trained on another base: {card.base.reference} "
@@ -95,7 +96,7 @@ def command(
         CONFIG_FILE: config,
         ADAPTER_FILE: weights,
         DISTILLED_FILE: relabelled(images, called, chosen, str(distilled)),
-        CARD_FILE: to_toml(fresh).encode(),
+        CARD_FILE: to_toml(fresh, (card_text or b"").decode()).encode(),
     }
     with alone_in_work_tree(repo, f"git forge add {name}", wait=True):
         write_files(folder, files)

@@ -37,9 +37,8 @@ def contribution_folder(repo: Repository, name: str) -> Path:
 
 def existing_card(repo: Repository, name: str) -> Card | None:
     """The card of contributions/NAME in the work tree, if there is one."""
-    path = path_of(name, CARD_FILE)
-    text = read_plain_file(contribution_folder(repo, name) / CARD_FILE, MAX_BYTES, path)
-    return None if text is None else read_card(text, path)
+    text = _card_text(repo, name)
+    return None if text is None else read_card(text, path_of(name, CARD_FILE))
 
 
 def choose_labels(given: Sequence[str], card: Card | None, classes: Sequence[str], source: str) -> tuple[str, ...]:
@@ -63,7 +62,7 @@ def write_adapter(
     files = {
         ADAPTER_FILE: to_bytes(arrays, {"format": "pt"}, path_of(name, ADAPTER_FILE)),
         CONFIG_FILE: json.dumps(config, indent=2).encode() + b"\n",
-        CARD_FILE: to_toml(card).encode(),
+        CARD_FILE: _rewritten_card(repo, name, card),
     }
     with alone_in_work_tree(repo, "git forge train", wait=True):
         write_files(folder, files)
@@ -80,7 +79,7 @@ def write_distilled(repo: Repository, name: str, distilled: DistilledImages, car
     metadata = {"task": card.task, "labels": json.dumps(list(card.labels), ensure_ascii=False), "method": method}
     files = {
         DISTILLED_FILE: to_bytes(arrays, metadata, path_of(name, DISTILLED_FILE)),
-        CARD_FILE: to_toml(card).encode(),
+        CARD_FILE: _rewritten_card(repo, name, card),
     }
     with alone_in_work_tree(repo, "git forge distill", wait=True):
         write_files(contribution_folder(repo, name), files)
@@ -142,6 +141,15 @@ def card_for(base: BaseModel, task: str, labels: tuple[str, ...], previous: Card
     if previous is None:
         return Card(task, labels, identity)
     return replace(previous, task=task, labels=labels, base=identity)
+
+
+def _card_text(repo: Repository, name: str) -> bytes | None:
+    return read_plain_file(contribution_folder(repo, name) / CARD_FILE, MAX_BYTES, path_of(name, CARD_FILE))
+
+
+def _rewritten_card(repo: Repository, name: str, card: Card) -> bytes:
+    """card.toml as it is to be, with the comments of the one that is there."""
+    return to_toml(card, (_card_text(repo, name) or b"").decode("utf-8", "replace")).encode()
 
 
 def rounded(value: Any) -> Any:

@@ -115,15 +115,18 @@ def validation_split(card: Card | None) -> tuple[float, int]:
     )
 
 
-def to_toml(card: Card) -> str:
-    """The text of card.toml; sections without content are left out."""
+def to_toml(card: Card, before: str = "") -> str:
+    """The text of card.toml; sections without content are left out.
+
+    before: the text that it takes the place of; a person's comments in it stay.
+    """
     other = dict(card.other)
     tables: dict[str, Any] = {name: value for name, value in other.items() if not isinstance(value, Mapping)}
     tables["task"] = {"name": card.task, "labels": list(card.labels), **other.pop("task", {})}
     base = {"reference": card.base.reference, "fingerprint": card.base.fingerprint}
     tables["base"] = base | other.pop("base", {})
     tables |= {name: dict(getattr(card, name)) for name in SECTIONS if getattr(card, name)}
-    return format_toml(tables | other)
+    return format_toml(tables | other, before)
 
 
 def _check_metrics(metrics: Mapping[str, Any], path: str = "[metrics]") -> None:

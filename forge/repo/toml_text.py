@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,6 +12,7 @@ from forge.errors import ForgeError
 from forge.text import printable
 
 MAX_BYTES = 2**20
+MAX_KEPT = 2**18  # characters of a text whose comments are kept: no person writes more, and tomlkit takes its time
 MAX_PARTS = 32  # of one dotted key: tomllib takes the square of their number, hours for a file of nothing but dots
 
 # Starts where a key may start only, and never goes back: linear in the text, whatever that is.
@@ -46,11 +47,15 @@ def parse_toml(text: str | bytes, source: str) -> dict[str, Any]:
         raise ForgeError(f"{source}: nested too deeply") from None
 
 
-def format_toml(tables: Mapping[str, Any]) -> str:
-    """TOML text of nested tables; None values are left out, because TOML has none."""
-    import tomli_w
+def format_toml(tables: Mapping[str, Any], before: str = "") -> str:
+    """TOML text of nested tables; None values are left out, because TOML has none.
 
-    return tomli_w.dumps(_without_none(tables), multiline_strings=False)
+    before: the text that it takes the place of, of which comments, order and blank lines stay.
+    """
+    import tomlkit
+
+    wanted = _without_none(tables)
+    return _rewritten(before, wanted) or tomlkit.dumps(_items(wanted))
 
 
 def take_table(tables: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
@@ -79,6 +84,47 @@ def _check_numbers(value: Any) -> None:
             _check_numbers(inner)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError("a whole number of more than 64 bits")
+
+
+def _rewritten(before: str, wanted: Mapping[str, Any]) -> str | None:
+    """`before` with what is wanted in it; None where that is no text whose comments can be kept."""
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    if not before.strip() or len(before) > MAX_KEPT:
+        return None
+    try:
+        document = tomlkit.parse(before)
+        _update(document, wanted)
+        text = document.as_string()
+        return text if tomllib.loads(text) == wanted else None
+    except (TOMLKitError, ValueError, RecursionError):
+        return None
+
+
+def _update(table: MutableMapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Bring a table of tomlkit's to what is wanted; what is so already is left alone, with its comments."""
+    for key in [key for key in table if key not in wanted]:
+        del table[key]
+    for key, value in wanted.items():
+        old = table.get(key)
+        if isinstance(old, MutableMapping) and isinstance(value, Mapping):
+            _update(old, value)
+        elif old != value or isinstance(old, bool) != isinstance(value, bool):  # to Python 1 is True
+            table[key] = _items(value)
+
+
+def _items(value: Any) -> Any:
+    """What tomlkit is to write: a list has a line for each of its values, where they have none of their own."""
+    import tomlkit
+
+    if isinstance(value, Mapping):
+        return {key: _items(inner) for key, inner in value.items()}
+    if isinstance(value, list) and not any(isinstance(inner, Mapping) for inner in value):
+        array = tomlkit.array()
+        array.extend(map(_items, value))
+        return array.multiline(bool(value))
+    return value
 
 
 def _without_none(value: Any) -> Any:

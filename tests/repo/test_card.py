@@ -68,6 +68,76 @@ def test_unknown_keys_are_kept() -> None:
     assert tomllib.loads(to_toml(read_card(text))) == tomllib.loads(text)
 
 
+COMMENTED = """\
+# Ours, since 2024
+license = "MIT"  # asked the board
+
+[task] # what it is
+name = "breast"
+labels = [
+    "benign breast tissues",     # B
+    "malignant breast tumors",   # M
+]
+
+# of the model repository
+[base]
+reference = "embedded"
+fingerprint = "sha256:0"
+
+[training]
+rank = 4   # more did not help
+epochs = 3
+
+[contact]  # who answers
+mail = 'a@b'
+# the end
+"""
+
+
+def test_comments_of_a_person_stay() -> None:
+    card = read_card(COMMENTED)
+    assert to_toml(card, COMMENTED) == COMMENTED
+    changed = replace(
+        card, task="breasts", training={"rank": 8, "seed": 1}, metrics={"auc": 0.5}, other={"license": "MIT"}
+    )
+    text = to_toml(changed, COMMENTED)
+    assert read_card(text) == changed
+    for kept in (
+        "# Ours, since 2024\n",
+        "# asked the board",
+        "# what it is",
+        "   # M\n]",
+        "# of the model",
+        "rank = 8   # ",
+    ):
+        assert kept in text
+    assert to_toml(changed, text) == text
+
+
+@pytest.mark.parametrize("before", ["", " \n", "no TOML", "x = [[" * 5000, "a.b = 1\n[a]\n"])
+def test_a_text_without_comments_to_keep_is_made_anew(before: str) -> None:
+    assert to_toml(CARD, before) == TEXT
+
+
+comments = st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=9).map("# {}".format)
+values = st.one_of(
+    st.booleans(), st.integers(-9, 9), st.floats(-1, 1), st.text(max_size=3), st.lists(st.integers(0, 3))
+)
+tables = st.dictionaries(st.sampled_from("abc"), values)
+
+
+@given(tables, tables, st.lists(comments, min_size=12, max_size=12))
+def test_whatever_is_changed_the_values_are_right_and_comments_stay(
+    before: dict[str, object], after: dict[str, object], notes: list[str]
+) -> None:
+    lines = to_toml(replace(CARD, training=before, metrics={})).splitlines()
+    with_notes = "\n".join(f"{line} {note}" for line, note in zip(lines, notes, strict=False)) + "\n"
+    card = replace(CARD, training=after, metrics={})
+    text = to_toml(card, with_notes)
+    assert read_card(text) == card
+    assert all(note in text for note in notes[:8])  # those of [task] and [base], which stay as they are
+
+
 def test_none_is_left_out() -> None:
     card = replace(CARD, metrics={"auc": None, "accuracy": 0.5})
     assert read_card(to_toml(card)).metrics == {"accuracy": 0.5}
