@@ -43,6 +43,7 @@ def command(
     from forge.operations.contributing import (
         adapter_in_own_names,
         contribution_folder,
+        doubled_in_work_tree,
         read_elsewhere,
         relabelled,
         write_files,
@@ -53,6 +54,7 @@ def command(
     from forge.repo.git import find_repository
     from forge.repo.leftovers import alone_in_work_tree
     from forge.repo.lock import contribution_lock, only_one
+    from forge.repo.made_with import KEY, made_with_another
     from forge.repo.payloads import check_distilled
     from forge.repo.safetensors_format import canonicalise
     from forge.repo.settings import load_settings
@@ -98,6 +100,13 @@ def command(
         DISTILLED_FILE: relabelled(images, called, chosen, str(distilled)),
         CARD_FILE: to_toml(fresh, (card_text or b"").decode()).encode(),
     }
+    if made_with_another(fresh, weights, str(adapter)):
+        raise ForgeError(
+            f"{distilled} was made with another adapter than {adapter}, says {card_file}",
+            hint=f"distil again; or, if these images are to stay, take the line {KEY} out of its [distillation]",
+        )
+    for problem in doubled_in_work_tree(repo, name, files):
+        raise ForgeError(f"{problem}: it would count more than once", hint="choose the NAME that it has already")
     with alone_in_work_tree(repo, f"git forge add {name}", wait=True):
         write_files(folder, files)
     say(f"Took {parameters:,} parameters and {view.images} distilled images into {path_of(name)}.")

@@ -41,6 +41,8 @@ def command(message: str | None, steps: int | None, accept: bool, as_json: bool)
         done = commit_contributions(repo, message, steps, accept=accept)
     if done["consolidation_dropped"] and steps is None:
         say("the consolidation was made of other contributions and is dropped", err=True)
+    for line in done["without_effect"]:
+        say(f"warning: {line}", err=True)
     if as_json:
         emit_json(done)
         return

@@ -71,11 +71,12 @@ def command(
     from forge.errors import ForgeError
     from forge.operations.bases import load_repository_base
     from forge.operations.contributing import card_for, existing_card, rounded, write_distilled
-    from forge.operations.own_adapter import own_adapter
+    from forge.operations.own_adapter import own_adapter, own_adapter_id
     from forge.repo.card import validation_split
     from forge.repo.contribution import path_of
     from forge.repo.git import find_repository
     from forge.repo.lock import contribution_lock, only_one, unfinished_lock
+    from forge.repo.made_with import KEY
     from forge.repo.settings import load_settings
 
     repo = find_repository()
@@ -103,6 +104,7 @@ def command(
             f"the method {defaults.method} starts from the adapter, but {path_of(name)} has none",
             hint=f"run git forge train {name} --data {data} first, or choose another --method",
         )
+    made_with = {KEY: own_adapter_id(repo, name, settings.limits)} if adapter is not None else {}
     private = read_private_data(base, data, labels, card, task or (card.task if card else name), validation, seed)
     wanted = replace(defaults, seed=seed, **chosen)
     unfinished = Unfinished.of(repo, name, base, private, wanted, adapter)
@@ -135,10 +137,11 @@ def command(
         "distilled_validation_accuracy": rounded(distilled.score.accuracy),
     }
     fresh = card_for(base, private.task, private.labels, card)
-    record = {**distillation.used_settings(wanted), "validation_share": validation}
+    record = {**distillation.used_settings(wanted), "validation_share": validation, **made_with}
     privacy = privacy_statement(wanted.method, fresh.privacy)
     fresh = replace(fresh, distillation=record, metrics={**fresh.metrics, **figures}, privacy=privacy)
-    write_distilled(repo, name, distilled, fresh, wanted.method)
+    for line in write_distilled(repo, name, distilled, fresh, wanted.method):
+        say(line, err=True)
     unfinished.forget()
     if as_json:
         emit_json({"contribution": name, **figures})

@@ -67,6 +67,7 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     from forge.repo.gate import pass_gate
     from forge.repo.places import read_settings_of
     from forge.repo.trailers import trailer_lines
+    from forge.repo.without_effect import without_effect
 
     # Ours' settings as committed: an edit of forge.toml that nobody else can see must not change a merge.
     settings = read_settings_of(repo, "HEAD")
@@ -89,6 +90,8 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
         say(f"{said} git forge storage lfs (or git)", err=True)
     for line in trailer_lines(item, mine):
         say(line, err=True)
+    for line in without_effect(item, mine):
+        say(f"warning: {line}", err=True)
     return to_json(item)
 
 

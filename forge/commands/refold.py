@@ -26,4 +26,6 @@ def command(accept: bool) -> None:
     say("The forge item is staged.")
     for line in done.trailers:
         say(f"  {line}")
+    for line in done.without_effect:
+        say(f"warning: {line}", err=True)
     say(f"Next: {done.next}")

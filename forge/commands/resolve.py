@@ -33,4 +33,6 @@ def command(side: str | None, strategy: str | None, accept: bool) -> None:
     say("The forge item is staged.")
     for line in done.trailers:
         say(f"  {line}")
+    for line in done.without_effect:
+        say(f"warning: {line}", err=True)
     say(f"Next: {done.next}")

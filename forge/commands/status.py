@@ -99,6 +99,7 @@ def find_status(repo: Repository) -> Status:
     from forge.repo.places import INDEX, WORK_TREE
     from forge.repo.settings import load_settings
     from forge.repo.storage import storage_of
+    from forge.repo.uncommitted import refused_in_work_tree
 
     settings = load_settings(repo.top)
     has_head = git_succeeds(repo, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
@@ -109,7 +110,8 @@ def find_status(repo: Repository) -> Status:
     work_tree_item = _readable_item(repo, WORK_TREE)
     head_problems = disagreements(repo, "HEAD", head) if has_head else []
     problems = disagreements(repo, WORK_TREE, here)
-    problems += [error.message for error in unreadable.values() if error.message not in problems]
+    more = [error.message for error in unreadable.values()] + refused_in_work_tree(repo, here[0], head[0])
+    problems += [problem for problem in more if problem not in problems]
     contributions = tuple(
         _unreadable(name, head_item)
         if name in unreadable

@@ -116,7 +116,8 @@ def command(
     record |= {"horizontal_flip": horizontal_flip, "validation_share": validation, "images": len(private.train.targets)}
     kept = {key: value for key, value in fresh.metrics.items() if key.startswith("distilled_")}
     fresh = replace(fresh, training={**record, "best_epoch": trained.epoch}, metrics={**metrics, **kept})
-    write_adapter(repo, name, trained.tensors, trained.config, fresh)
+    for line in write_adapter(repo, name, trained.tensors, trained.config, fresh):
+        say(line, err=True)
     if as_json:
         emit_json({"contribution": name, "adapter": kind, **metrics, "best_epoch": trained.epoch})
         return

@@ -39,15 +39,17 @@ from forge.repo.settings import Settings, load_settings
 from forge.repo.storage import is_kept_as, storage_of
 from forge.repo.trailers import trailer_lines
 from forge.repo.tree_checks import tree_problems
+from forge.repo.without_effect import without_effect
 
 
 class Committed(TypedDict):
-    """What `git forge commit` did."""
+    """What `git forge commit` did. without_effect: a line for each contribution that came and changes nothing."""
 
     commit: str
     subject: str
     trailers: list[str]
     consolidation_dropped: bool
+    without_effect: list[str]
 
 
 def commit_contributions(
@@ -78,8 +80,12 @@ def commit_contributions(
         raise ForgeError(
             "no contribution changed since HEAD", hint="make one with git forge train and git forge distill"
         )
-    for name in sorted({entry.name for entry in (*changes.kept, *changes.new, *changes.replaced)}):
-        check_contribution(repo, name, None, base=settings.base, limits=settings.limits)
+    incoming = {entry.name for entry in (*changes.new, *changes.replaced)}
+    idle = []
+    for name in sorted({*incoming, *(entry.name for entry in changes.kept)}):
+        checked = check_contribution(repo, name, None, base=settings.base, limits=settings.limits)
+        if name in incoming and checked.adapter.is_idle:
+            idle.append(f"contribution {name!r}: its adapter changes nothing, it is as before training")
     reader = work_tree_reader(repo, changes, settings)
     folded = fold_changes(repo, before, changes, settings, reader, again=refolded)
     item, files = _consolidate(repo, folded.item, settings, reader, steps)
@@ -130,6 +136,7 @@ def commit_contributions(
         "subject": subject.splitlines()[0],
         "trailers": trailers,
         "consolidation_dropped": before.consolidation is not None and item.consolidation is None,
+        "without_effect": [*idle, *without_effect(item, before)],
     }
 
 

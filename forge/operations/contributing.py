@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from forge.errors import ForgeError
 from forge.repo.card import Card, check_labels, read_card, to_toml
-from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
-from forge.repo.files import read_plain_file, write_whole
-from forge.repo.git import Repository
+from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, find_all, path_of
+from forge.repo.files import is_plain_file, read_plain_file, write_whole
+from forge.repo.git import Repository, git_text, hash_object
 from forge.repo.leftovers import alone_in_work_tree
+from forge.repo.made_with import made_with_another
 from forge.repo.payloads import check_adapter_config
+from forge.repo.places import WORK_TREE
 from forge.repo.recipe import Base
 from forge.repo.safetensors_format import canonicalise, load_numpy, to_bytes
 from forge.repo.toml_text import MAX_BYTES
@@ -55,8 +57,8 @@ def choose_labels(given: Sequence[str], card: Card | None, classes: Sequence[str
 
 def write_adapter(
     repo: Repository, name: str, tensors: Mapping[str, Tensor], config: Mapping[str, object], card: Card
-) -> None:
-    """Write adapter and card; a distilled dataset that is there stays."""
+) -> list[str]:
+    """Write adapter and card; a distilled dataset that is there stays. What a person should know of it, in lines."""
     arrays = {key: value.detach().cpu().numpy() for key, value in tensors.items()}
     folder = contribution_folder(repo, name)
     files = {
@@ -65,11 +67,17 @@ def write_adapter(
         CARD_FILE: _rewritten_card(repo, name, card),
     }
     with alone_in_work_tree(repo, "git forge train", wait=True):
+        told = _kept_aside(repo, path_of(name, ADAPTER_FILE), files[ADAPTER_FILE])
         write_files(folder, files)
+    if (folder / DISTILLED_FILE).exists() and made_with_another(card, files[ADAPTER_FILE], path_of(name, ADAPTER_FILE)):
+        told.append(f"warning: {path_of(name, DISTILLED_FILE)} was made with another adapter: distil again")
+    return told + [
+        f"warning: {problem}, which git forge commit refuses" for problem in doubled_in_work_tree(repo, name)
+    ]
 
 
-def write_distilled(repo: Repository, name: str, distilled: DistilledImages, card: Card, method: str) -> None:
-    """Write distilled dataset and card."""
+def write_distilled(repo: Repository, name: str, distilled: DistilledImages, card: Card, method: str) -> list[str]:
+    """Write distilled dataset and card. What a person should know of it, in lines."""
     arrays = {
         "images": distilled.images.numpy(),
         "labels": distilled.targets.numpy(),
@@ -82,7 +90,46 @@ def write_distilled(repo: Repository, name: str, distilled: DistilledImages, car
         CARD_FILE: _rewritten_card(repo, name, card),
     }
     with alone_in_work_tree(repo, "git forge distill", wait=True):
+        told = _kept_aside(repo, path_of(name, DISTILLED_FILE), files[DISTILLED_FILE])
         write_files(contribution_folder(repo, name), files)
+    return told + [
+        f"warning: {problem}, which git forge commit refuses" for problem in doubled_in_work_tree(repo, name)
+    ]
+
+
+def doubled_in_work_tree(repo: Repository, name: str, coming: Mapping[str, bytes] | None = None) -> list[str]:
+    """Where contributions/NAME has the same adapter or distilled dataset as others in the work tree, one line each.
+
+    coming: the files that it will have, where they are not there yet.
+    """
+    here, _ = find_all(repo, WORK_TREE)
+    blobs = {other: files.blobs for other, files in here.items() if other != name or coming is None}
+    if coming is not None:
+        blobs[name] = {
+            file: hash_object(repo, content, write=False, path=path_of(name, file)) for file, content in coming.items()
+        }
+    problems = []
+    for file, what in ((ADAPTER_FILE, "adapter"), (DISTILLED_FILE, "distilled dataset")):
+        own = blobs.get(name, {}).get(file)
+        same = sorted(other for other, found in blobs.items() if own is not None and found.get(file) == own)
+        if len(same) > 1:
+            problems.append(f"the same {what} under several names: {', '.join(same)}")
+    return problems
+
+
+def _kept_aside(repo: Repository, path: str, content: bytes) -> list[str]:
+    """Keep what no commit holds of a file that `content` takes the place of, as a blob; what to say of it.
+
+    It may have taken hours. git gc takes it away in its time, as it does with what `git stash drop` leaves.
+    """
+    file = repo.top / path
+    if not is_plain_file(file) or file.read_bytes() == content:
+        return []
+    stored = hash_object(repo, file, write=False, path=path)
+    if stored == git_text(repo, "rev-parse", "--verify", "--quiet", f"HEAD:{path}", check=False):
+        return []
+    blob = hash_object(repo, file, write=True)
+    return [f"{path} was not committed and is replaced; as it was: git cat-file blob {blob[:10]} > FILE"]
 
 
 def read_elsewhere(path: Path, limit: int) -> bytes:

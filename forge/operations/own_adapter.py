@@ -9,12 +9,20 @@ from forge.operations.loading import load_adapter
 from forge.repo.contribution import ADAPTER_FILE, CONFIG_FILE, path_of
 from forge.repo.git import Repository
 from forge.repo.lfs import follow
+from forge.repo.made_with import adapter_id
 from forge.repo.places import read_file
 from forge.repo.settings import LimitSettings
 
 if TYPE_CHECKING:
     from forge.model.adapters import Adapter
     from forge.model.base import BaseModel
+
+
+def own_adapter_id(repo: Repository, name: str, limits: LimitSettings) -> str | None:
+    """How a card names the adapter in contributions/NAME of the work tree; None where there is none."""
+    path = path_of(name, ADAPTER_FILE)
+    weights = read_file(repo, None, path, limits.file_bytes)
+    return None if weights is None else adapter_id(weights, path)
 
 
 def own_adapter(repo: Repository, name: str, base: BaseModel, limits: LimitSettings) -> Adapter | None:

@@ -48,16 +48,21 @@ from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import Settings, read_settings, with_strategy
 from forge.repo.three_way import plan_of_tree
 from forge.repo.trailers import trailer_lines
+from forge.repo.without_effect import without_effect
 
 _UNSTAGED = ("diff", "--no-ext-diff", "--name-only")  # unlike diff-files, a file that was only touched is no change
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What was staged, and the git command that goes on from here."""
+    """What was staged, and the git command that goes on from here.
+
+    without_effect: a line for each contribution that came in and changes nothing.
+    """
 
     trailers: list[str]
     next: str
+    without_effect: list[str]
 
 
 def resolve_conflict(repo: Repository, *, side: str | None, strategy: str | None, accept: bool) -> Settled:
@@ -90,7 +95,8 @@ def resolve_conflict(repo: Repository, *, side: str | None, strategy: str | None
     item = _stage(repo, settings, sides, listed, changes, accept=accept, hint=accepting)
     left = [path for path in unmerged_files(repo) if path not in waiting]
     go_on = operation.go_on if operation else _without_operation(repo, unmerged)
-    return Settled(trailer_lines(item, sides.ours), f"settle {', '.join(left)}, then: {go_on}" if left else go_on)
+    then = f"settle {', '.join(left)}, then: {go_on}" if left else go_on
+    return Settled(trailer_lines(item, sides.ours), then, without_effect(item, sides.ours))
 
 
 def refold(repo: Repository, *, accept: bool) -> Settled:
@@ -115,7 +121,7 @@ def refold(repo: Repository, *, accept: bool) -> Settled:
     item = _stage(repo, settings, sides, _listed(repo, changes), changes, accept=accept, hint=hint)
     same = whole and item == sides.ours
     go_on = "nothing: the forge item is that of HEAD again" if same else operation.go_on if operation else "git commit"
-    return Settled(trailer_lines(item, sides.ours), go_on)
+    return Settled(trailer_lines(item, sides.ours), go_on, without_effect(item, sides.ours))
 
 
 def _problems(repo: Repository) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from forge.errors import ForgeError
@@ -10,6 +10,8 @@ from forge.repo import lfs
 from forge.repo.card import Card, read_card
 from forge.repo.checks import check_name
 from forge.repo.git import Repository, hash_object, read_blob, stream_blobs
+from forge.repo.made_with import KEY as MADE_WITH
+from forge.repo.made_with import made_with_another
 from forge.repo.payloads import (
     AdapterConfig,
     AdapterView,
@@ -204,7 +206,15 @@ def _checked(
     """A contribution from the contents of its files, in the order of _CHECKED."""
     card = read_card(next(contents), files.described(CARD_FILE))
     config = check_adapter_config(next(contents), files.described(CONFIG_FILE))
-    adapter = check_adapter(next(contents), config, files.described(ADAPTER_FILE))
+    weights = next(contents)
+    adapter = check_adapter(weights, config, files.described(ADAPTER_FILE))
+    if made_with_another(card, weights, files.described(ADAPTER_FILE)):
+        raise ForgeError(
+            f"{files.described(DISTILLED_FILE)} was made with another adapter than the one beside it",
+            hint=f"distil again with `git forge distill {files.name}`; or, if these images are to stay, take the line "
+            f"{MADE_WITH} out of [distillation] in {files.described(CARD_FILE)}",
+        )
+    del weights  # of many contributions, one is held at a time
     distilled = check_distilled(next(contents), files.described(DISTILLED_FILE), limits.distilled_images)
     _check_agreement(files, card, distilled, base)
     return Contribution(files, card, config, adapter, distilled)
@@ -232,11 +242,13 @@ def pointers(repo: Repository, name: str) -> tuple[str, ...]:
     return tuple(path for path in paths if lfs.is_pointer_file(repo.top / path))
 
 
-def disagreements(repo: Repository, place: Place, contributions: Found | None = None) -> list[str]:
+def disagreements(
+    repo: Repository, place: Place, contributions: Found | None = None, erased: Collection[str] = ()
+) -> list[str]:
     """What is wrong between the forge item, forge.toml and contributions/ of a place; empty if nothing is.
 
     Light: ids are compared, no payload is read. One line each, in a fixed order. contributions: those of
-    find_all, if they are at hand.
+    find_all, if they are at hand. erased: those that are known to be (see erased.py).
     """
     try:
         item = find_item(repo, place)
@@ -252,6 +264,8 @@ def disagreements(repo: Repository, place: Place, contributions: Found | None = 
             problems.append(unreadable[name].message)
         elif entry is None:
             problems.append(f"{path_of(name)} is not in the forge item")
+        elif name in erased:
+            problems.append(f"{path_of(name)} was erased: no commit of this repository has its files any more")
         elif name not in found:
             problems.append(f"the forge item names {name}, but there is no {path_of(name)}")
         else:

@@ -13,12 +13,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from forge.errors import ForgeError
 from forge.repo.card import check_labels
 from forge.repo.checks import check_text
 from forge.text import printable
+
+if TYPE_CHECKING:
+    from forge.repo.safetensors_format import TensorInfo
 
 MAX_CONFIG = 2**20  # bytes
 MAX_RANK = 4096
@@ -68,12 +71,14 @@ class AdapterConfig:
 class AdapterView:
     """adapter_model.safetensors without its weights: adapted module -> (out, in) features, and all numbers.
 
-    digest: SHA-256 of the file, by which it is the same file wherever it is kept.
+    digest: SHA-256 of the file, by which it is the same file wherever it is kept. is_idle: a LoRA of which every
+    module has a factor of nothing but zeros, as before its training.
     """
 
     modules: Mapping[str, tuple[int, int]]
     parameters: int
     digest: str = ""
+    is_idle: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,11 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
 
     Those of a DoRA: a magnitude vector [out] for every pair as well.
     """
-    from forge.repo.safetensors_format import check_finite, parse_header
+    from forge.repo.safetensors_format import check_finite, parse_header, tensor_array
 
     header = parse_header(data, source)
     factors: dict[str, dict[str, tuple[int, ...]]] = {}
+    by_module: dict[str, list[TensorInfo]] = {}
     for tensor in header.tensors:
         match = _TENSOR.fullmatch(tensor.name)
         if not match:
@@ -141,6 +147,7 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
         if factor in factors.setdefault(module, {}):
             raise ForgeError(f"{source}: {module} has its {factor} under two names", hint=_EXPORT)
         factors[module][factor] = tensor.shape
+        by_module.setdefault(module, []).append(tensor)
     if not factors:
         raise ForgeError(f"{source}: the adapter holds no factors", hint=_EXPORT)
     modules = {}
@@ -171,7 +178,10 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
         modules[module] = (b[0], a[1])
     check_finite(data, header, source)
     parameters = sum(math.prod(tensor.shape) for tensor in header.tensors)
-    return AdapterView(modules, parameters, hashlib.sha256(data).hexdigest())
+    idle = not config.dora and all(
+        any(not tensor_array(data, header, tensor).any() for tensor in pair) for pair in by_module.values()
+    )
+    return AdapterView(modules, parameters, hashlib.sha256(data).hexdigest(), idle)
 
 
 def check_distilled(

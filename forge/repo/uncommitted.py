@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from forge.repo.contribution import find_all
-from forge.repo.git import Repository
-from forge.repo.places import WORK_TREE
+from collections.abc import Mapping
+
+from forge.errors import ForgeError
+from forge.repo.card import read_card
+from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, ContributionFiles, find_all, path_of
+from forge.repo.git import BLOB_LIMIT, Repository
+from forge.repo.made_with import made_with_another
+from forge.repo.places import WORK_TREE, read_file
+from forge.repo.recipe import doubled_payloads
+from forge.repo.toml_text import MAX_BYTES
 
 
 def uncommitted_contributions(repo: Repository, commit: str) -> list[str]:
@@ -19,3 +26,24 @@ def uncommitted_contributions(repo: Repository, commit: str) -> list[str]:
         or name not in committed
         or here[name].blobs != committed[name].blobs
     )
+
+
+def refused_in_work_tree(
+    repo: Repository, here: Mapping[str, ContributionFiles], committed: Mapping[str, ContributionFiles]
+) -> list[str]:
+    """What `git forge commit` would refuse of contributions that are whole, one line each.
+
+    here, committed: those of the work tree and of HEAD. What has not changed since is not read.
+    """
+    whole = {name: files for name, files in here.items() if not files.missing}
+    problems = doubled_payloads([files.entry(1.0) for files in whole.values()])
+    for name, files in whole.items():
+        if name in committed and committed[name].blobs == files.blobs:
+            continue
+        card, weights = read_file(repo, None, path_of(name, CARD_FILE), MAX_BYTES), path_of(name, ADAPTER_FILE)
+        try:
+            if made_with_another(read_card(card or b""), read_file(repo, None, weights, BLOB_LIMIT) or b"", weights):
+                problems.append(f"{path_of(name)}: the distilled set was made with another adapter")
+        except ForgeError:
+            continue  # git forge commit says what is wrong with the file
+    return problems
