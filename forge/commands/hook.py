@@ -112,6 +112,6 @@ def _problems(repo: Repository, tip: str) -> list[str]:
 
     if read_path(repo, tip, FORGE_ITEM) is None:
         return []  # a branch, tag or note that is no model
-    from forge.repo.contribution import disagreements
+    from forge.repo.erased import explained_disagreements
 
-    return disagreements(repo, tip)  # reads the forge item, digest included
+    return explained_disagreements(repo, tip)  # reads the forge item, digest included

@@ -21,8 +21,8 @@ def command(rev: str, as_json: bool) -> None:
     from dataclasses import asdict
 
     from forge import console
-    from forge.repo.contribution import disagreements
     from forge.repo.contribution_details import find_details
+    from forge.repo.erased import explained_disagreements
     from forge.repo.versions import find_model_repository, find_version, is_same_model, item_as_json
     from forge.repo.wording import strategy_words
 
@@ -31,7 +31,7 @@ def command(rev: str, as_json: bool) -> None:
     assert version.item is not None
     item = version.item
     details = find_details(repo, version.commit, item.names)
-    problems = disagreements(repo, version.commit)
+    problems = explained_disagreements(repo, version.commit)
     if as_json:
         model = item_as_json(item)
         for contribution in model["contributions"]:

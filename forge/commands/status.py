@@ -93,6 +93,7 @@ def find_status(repo: Repository) -> Status:
     """Look at HEAD, index and work tree; no payload is read."""
     from forge.repo import clone_setup
     from forge.repo.contribution import disagreements, find_all, pointers
+    from forge.repo.erased import explained_disagreements
     from forge.repo.git import git_succeeds, git_text
     from forge.repo.in_progress import find_operation, of_the_model, unmerged_files
     from forge.repo.lfs_endpoint import endpoints_named
@@ -110,6 +111,9 @@ def find_status(repo: Repository) -> Status:
     work_tree_item = _readable_item(repo, WORK_TREE)
     head_problems = disagreements(repo, "HEAD", head) if has_head else []
     problems = disagreements(repo, WORK_TREE, here)
+    if head_problems:  # said of each place in the same words
+        head_problems = explained_disagreements(repo, "HEAD")
+        problems = explained_disagreements(repo, WORK_TREE) if problems else []
     more = [error.message for error in unreadable.values()] + refused_in_work_tree(repo, here[0], head[0])
     problems += [problem for problem in more if problem not in problems]
     contributions = tuple(

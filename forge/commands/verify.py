@@ -35,7 +35,7 @@ def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
     repo = find_repository()
     commit = resolve(repo, rev)
     judged = trust(repo, since, commit) if since is not None else None
-    problems = [*(judged.problems if judged else ()), *problems_of(repo, commit, scores=scores)]
+    problems = [*(judged.problems if judged else ()), *problems_of(repo, commit, scores=scores, look_back=True)]
     ref = last_good.main_name(repo, rev)
     if ref:
         back = last_good.gone_back(repo, ref, commit)

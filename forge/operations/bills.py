@@ -17,10 +17,10 @@ from forge.repo.contribution import (
     CARD_FILE,
     CONFIG_FILE,
     DISTILLED_FILE,
-    disagreements,
     find_files,
     path_of,
 )
+from forge.repo.erased import explained_disagreements
 from forge.repo.git import Repository, git_text
 from forge.repo.payloads import check_adapter_config, check_distilled
 from forge.repo.places import read_settings_of, resolve
@@ -47,7 +47,7 @@ def bill_of(
     would then be said of files that it does not belong to.
     """
     commit = resolve(repo, rev)
-    problems = disagreements(repo, commit) + consolidation_problems(repo, commit, item)
+    problems = explained_disagreements(repo, commit) + consolidation_problems(repo, commit, item)
     if problems:
         raise ForgeError(
             f"no bill of materials for {rev}: {problems[0]}", hint=f"see what is wrong with it: git forge verify {rev}"

@@ -25,6 +25,7 @@ from forge.repo.contribution import (
     find_all,
     path_of,
 )
+from forge.repo.erased import erased_contributions
 from forge.repo.files import write_whole
 from forge.repo.gate import pass_gate
 from forge.repo.git import Repository, git, git_succeeds, git_text
@@ -75,6 +76,10 @@ def commit_contributions(
     before = read_item(repo, head)
     changes = find_changes(repo, before, settings)
     refolded = _settings_changed(repo, before, settings)
+    if erased := erased_contributions(repo, head) if changes.removed else []:
+        # The model of HEAD cannot be made any more: what is left of it is weighed anew.
+        left = tuple(entry for entry in before.contributions if entry.name not in erased)
+        before, refolded = ForgeItem(before.base, before.strategy, left), True
     paths = _paths_to_commit(repo, changes)
     if not paths and not refolded and steps is None:
         raise ForgeError(

@@ -11,6 +11,7 @@ from forge.errors import ForgeError
 from forge.operations.bases import load_repository_base
 from forge.repo.checks import Coefficient
 from forge.repo.consolidation import FOLDER as CONSOLIDATION_FOLDER
+from forge.repo.erased import erased_blobs
 from forge.repo.git import Repository
 from forge.repo.lfs import read_payloads
 from forge.repo.payloads import DistilledView, check_adapter, check_adapter_config, check_distilled
@@ -43,8 +44,22 @@ class LoadedModel:
 
 
 def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:
-    """Reads blobs of the repository, none larger than the limits allow."""
-    return lambda ids: read_payloads(repo, ids, limits.file_bytes)
+    """Reads blobs of the repository, none larger than the limits allow. What was erased from it is called that."""
+
+    def read(ids: Iterable[str]) -> Mapping[str, bytes]:
+        wanted = list(ids)
+        try:
+            return read_payloads(repo, wanted, limits.file_bytes)
+        except ForgeError:
+            erased = erased_blobs(repo, wanted)
+            if not erased:
+                raise
+        raise ForgeError(
+            f"files of this version were erased: no commit of this repository has {erased[0][:10]} any more",
+            hint="choose a version that is whole: git forge log; whose files they were: git forge verify REV",
+        )
+
+    return read
 
 
 def read_at_once(read: ReadBlobs, *ids: Iterable[str]) -> ReadBlobs:

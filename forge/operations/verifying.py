@@ -10,6 +10,7 @@ from forge.operations.loading import blob_reader, entry_named
 from forge.repo import lfs
 from forge.repo.consolidation import consolidation_problems
 from forge.repo.contribution import Follow, check_contributions, disagreements
+from forge.repo.erased import explained_disagreements
 from forge.repo.git import Repository
 from forge.repo.places import read_file, read_item, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
@@ -31,19 +32,22 @@ def problems_of(
     scores: bool,
     most: LimitSettings | None = None,
     follow: Follow = lfs.follow,
+    look_back: bool = False,
 ) -> list[str]:
     """What is wrong with the version in `rev`, one line each; empty if nothing is.
 
     Checks the digest, forge item against tree and forge.toml, every contribution's files, and (with
     `scores`) that the recorded scores come out again. most: limits that forge.toml of `rev` cannot raise, those of
     HEAD if not given: a branch that is looked at does not decide how long that takes. follow: how to
-    get at the content of a pointer of git-lfs. Raises ForgeError where there is no model at all.
+    get at the content of a pointer of git-lfs. look_back: whether to look through history for what is missing, to tell
+    what was erased. Raises ForgeError where there is no model at all.
     """
     if all(read_file(repo, rev, file) is None for file in (SETTINGS_FILE, ITEM_FILE)):
         raise not_a_model_repository(rev)
     most = _own_limits(repo, rev) if most is None else most
+    compare = explained_disagreements if look_back else disagreements
     problems = _too_many(repo, rev, most) or [
-        *tree_problems(repo, rev), *disagreements(repo, rev), *trailer_problems(repo, [resolve(repo, rev)])
+        *tree_problems(repo, rev), *compare(repo, rev), *trailer_problems(repo, [resolve(repo, rev)])
     ]  # fmt: skip
     if problems:
         return problems

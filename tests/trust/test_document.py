@@ -3,80 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from histories.forge_server import forge_server
-from story.hospitals import contribution_files, write_contribution
 from trust.document import Shell, Step, agree, steps
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "trust.md"
-NAMES = ("breast", "lung", "colon")
 START = "2026-03-01T12:00:00+00:00"
-
-# Training and distilling take minutes: what they would make lies there already.
-SHIM = """\
-#!/bin/sh
-case "$1" in
-train) mkdir -p "contributions/$2" && cd {prepared}/"$2" && cp adapter_* card.toml "$OLDPWD/contributions/$2" ;;
-distill) cp {prepared}/"$2"/distilled.safetensors "contributions/$2" ;;
-*) exec {program} "$@" ;;
-esac
-"""
-SET_UP = """\
-#!/bin/sh
-ssh-keygen -q -t ed25519 -N "" -C "$2" -f ~/.ssh/id_ed25519
-git config --global user.name "$1"
-git config --global user.email "$2"
-git config --global gpg.format ssh
-git config --global user.signingKey ~/.ssh/id_ed25519.pub
-git config --global commit.gpgSign true
-"""
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """contributions/NAME of three hospitals for the embedded base."""
-    import torch
-
-    from forge.model.base import load_base
-
-    torch.set_num_threads(1)
-    base = load_base("embedded")
-    folder = tmp_path_factory.mktemp("prepared")
-    for name in NAMES:
-        write_contribution(folder, name, contribution_files(base, name))
-    return folder / "contributions"
-
-
-@pytest.fixture(scope="session")
-def quick_forge() -> Iterator[Path]:
-    """The folder of a git forge that has loaded the embedded base already."""
-    with forge_server(Path("embedded")) as folder:
-        yield folder
-
-
-@pytest.fixture
-def shell(prepared: Path, quick_forge: Path, tmp_path: Path) -> Shell:
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    own = shlex.quote(str(quick_forge / "git-forge"))
-    scripts = {
-        "git-forge": SHIM.format(prepared=shlex.quote(str(prepared)), program=own),
-        "set-up-signing": SET_UP,
-    }
-    for name, text in scripts.items():
-        (programs / name).write_text(text)
-        (programs / name).chmod(0o755)
-    server = tmp_path / "server"
-    settings = f'[init]\n\tdefaultBranch = main\n[url "file://{server}/"]\n\tinsteadOf = git@git.example:\n'
-    found = Shell(tmp_path, f"{programs}:{os.environ['PATH']}", settings, START)
-    found.do(Step("as", "server"))
-    code, said = found.run("git init --quiet --bare model")
-    assert code == 0, said
-    return found
 
 
 def test_every_command_ends_as_the_document_says(shell: Shell) -> None:
