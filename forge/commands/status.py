@@ -12,9 +12,8 @@ from forge.errors import ForgeError
 
 if TYPE_CHECKING:
     from forge.repo.checks import Coefficient
-    from forge.repo.contribution import ContributionFiles, Found
+    from forge.repo.contribution import ContributionFiles
     from forge.repo.git import Repository
-    from forge.repo.in_progress import Operation
     from forge.repo.lfs_endpoint import NamedEndpoint
     from forge.repo.recipe import ForgeItem
 
@@ -40,8 +39,10 @@ class Status:
     """All that the verb shows.
 
     operation: what stands still, by git's verb. unmerged: the model's files in conflict. next_steps: the commands
-    that settle that, or that mend a HEAD that was merged but not forged. kept_otherwise: payloads in HEAD that are not
-    kept in `storage`, where .gitattributes sends them. lfsconfig: the places of git-lfs that .lfsconfig names in vain.
+    that settle that, or that mend a HEAD that was merged but not forged. refused: what `git forge commit` would not
+    take of the work tree. pointers: files of the work tree that git-lfs has not put there, and what gets them.
+    kept_otherwise: payloads in HEAD that are not kept in `storage`, where .gitattributes sends them. lfsconfig: the
+    places of git-lfs that .lfsconfig names in vain.
     """
 
     branch: str | None
@@ -52,7 +53,9 @@ class Status:
     contributions: tuple[ContributionStatus, ...]
     head_problems: tuple[str, ...]
     work_tree_problems: tuple[str, ...]
+    refused: tuple[str, ...]
     pointers: tuple[str, ...]
+    get_pointers: str | None
     storage: str
     kept_otherwise: tuple[str, ...]
     lfsconfig: tuple[NamedEndpoint, ...]
@@ -91,19 +94,26 @@ def command(short: bool, branch: bool, porcelain: bool, as_json: bool) -> None:
 
 def find_status(repo: Repository) -> Status:
     """Look at HEAD, index and work tree; no payload is read."""
+    from forge.operations.next_steps import find_next_steps
     from forge.repo import clone_setup
     from forge.repo.contribution import disagreements, find_all, pointers
     from forge.repo.erased import explained_disagreements
     from forge.repo.git import git_succeeds, git_text
     from forge.repo.in_progress import find_operation, of_the_model, unmerged_files
+    from forge.repo.lfs import how_to_get
     from forge.repo.lfs_endpoint import endpoints_named
-    from forge.repo.places import INDEX, WORK_TREE
+    from forge.repo.places import INDEX, WORK_TREE, read_settings_of
     from forge.repo.settings import load_settings
     from forge.repo.storage import storage_of
     from forge.repo.uncommitted import refused_in_work_tree
 
-    settings = load_settings(repo.top)
     has_head = git_succeeds(repo, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    try:
+        settings = load_settings(repo.top)
+    except ForgeError:
+        if not has_head or find_operation(repo) is None:
+            raise
+        settings = read_settings_of(repo, "HEAD")  # forge.toml is in conflict, which is shown below
     head = find_all(repo, "HEAD") if has_head else ({}, {})
     index, here = find_all(repo, INDEX), find_all(repo, WORK_TREE)
     unreadable = {**index[1], **here[1]}
@@ -114,15 +124,17 @@ def find_status(repo: Repository) -> Status:
     if head_problems:  # said of each place in the same words
         head_problems = explained_disagreements(repo, "HEAD")
         problems = explained_disagreements(repo, WORK_TREE) if problems else []
-    more = [error.message for error in unreadable.values()] + refused_in_work_tree(repo, here[0], head[0])
-    problems += [problem for problem in more if problem not in problems]
+    refused = [error.message for error in unreadable.values()] + refused_in_work_tree(repo, here[0], head[0])
+    problems += [problem for problem in refused if problem not in problems]
+    if not has_head:
+        refused.append("there is no commit yet")
     contributions = tuple(
         _unreadable(name, head_item)
         if name in unreadable
         else _contribution(name, head[0], index[0], here[0], head_item, work_tree_item)
         for name in sorted({*head[0], *index[0], *here[0], *unreadable})
     )
-    operation, unmerged = find_operation(repo), of_the_model(unmerged_files(repo))
+    operation, unmerged = find_operation(repo), unmerged_files(repo)
     storage = storage_of(repo)
     unread = [path for name in here[0] for path in pointers(repo, name)]
     otherwise: tuple[str, ...] = ()
@@ -139,32 +151,16 @@ def find_status(repo: Repository) -> Status:
         contributions=contributions,
         head_problems=tuple(head_problems),
         work_tree_problems=tuple(problems),
+        refused=tuple(refused),
         pointers=tuple(path for path in unread if path not in otherwise),
+        get_pointers=how_to_get(repo) if unread else None,
         storage=storage,
         kept_otherwise=otherwise,
         lfsconfig=endpoints_named(repo),
         operation=operation.verb if operation else None,
-        unmerged=tuple(unmerged),
-        next_steps=_next_steps(repo, operation, bool(unmerged), bool(head_problems), index),
+        unmerged=tuple(of_the_model(unmerged)),
+        next_steps=find_next_steps(repo, operation, unmerged, bool(head_problems), index),
     )
-
-
-def _next_steps(
-    repo: Repository, operation: Operation | None, unmerged: bool, head_is_damaged: bool, index: Found
-) -> tuple[str, ...]:
-    from forge.repo.contribution import disagreements
-    from forge.repo.in_progress import octopus_steps
-    from forge.repo.places import INDEX
-
-    if operation is not None and operation.is_octopus:
-        return tuple(octopus_steps(repo, operation))
-    if operation is not None:
-        return (*(["git forge resolve"] if unmerged or disagreements(repo, INDEX, index) else []), operation.go_on)
-    if unmerged:
-        return ("git forge resolve",)
-    if head_is_damaged:
-        return (*(["git forge refold"] if disagreements(repo, INDEX, index) else []), "git commit")
-    return ()
 
 
 def _readable_item(repo: Repository, place: str | None) -> ForgeItem | None:
@@ -285,17 +281,30 @@ def _print(status: Status) -> None:
         say(*(f"  {problem}" for problem in status.head_problems))
     here = [problem for problem in status.work_tree_problems if problem not in status.head_problems]
     if here:
-        say("", "In the work tree (`git forge commit` folds what is new):", *(f"  {problem}" for problem in here))
+        say("", f"In the work tree{_folding(status)}:", *(f"  {problem}" for problem in here))
     if status.pointers:
-        say("", "Pointers of git-lfs in place of the files (run `git lfs pull`):")
+        say("", f"Pointers of git-lfs in place of the files ({status.get_pointers}):")
         say(*(f"  {path}" for path in status.pointers))
     if status.kept_otherwise:
-        say("", f"Not kept in {status.storage} as .gitattributes says (run `git forge storage {status.storage}`):")
+        staged = any(each.index not in " ?" for each in status.contributions)
+        when = "once all is settled and committed, " if staged or status.next_steps else ""
+        say(
+            "", f"Not kept in {status.storage} as .gitattributes says ({when}run `git forge storage {status.storage}`):"
+        )
         say(*(f"  {path}" for path in status.kept_otherwise))
     if status.lfsconfig:
         say("", "In .lfsconfig another place is named for git-lfs than the one that this clone asks:")
         say(*(f"  {each.key} = {each.url}  (asked: {each.used or 'none is set'})" for each in status.lfsconfig))
         say("If you trust it: git config lfs.url URL (lfs.pushurl for where files are pushed to)")
+
+
+def _folding(status: Status) -> str:
+    """What `git forge commit` does of what is new in the work tree, where it would."""
+    if status.next_steps or status.operation:
+        return ""  # these come first
+    if status.refused or any(each.missing for each in status.contributions):
+        return " (`git forge commit` folds what is new, once every contribution is whole)"
+    return " (`git forge commit` folds what is new)"
 
 
 def _words(status: ContributionStatus) -> str:

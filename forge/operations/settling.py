@@ -8,15 +8,15 @@ the parents of a commit that was merged but not forged. Nothing is changed befor
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from forge.errors import ForgeError, MergeConflict
 from forge.operations.folding import fold
 from forge.operations.loading import blob_reader
+from forge.operations.next_steps import open_decisions, unstaged
 from forge.operations.restoring import restored_on_failure
+from forge.operations.settings_conflict import merged_with_strategy, strategies_to_choose_from
 from forge.operations.sides import Changes, Sides, Unmerged, find_sides, settled_contributions, sides_of_history
 from forge.repo.consolidation import FOLDER as CONSOLIDATION
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
@@ -29,12 +29,12 @@ from forge.repo.contribution import (
     path_of,
 )
 from forge.repo.gate import pass_gate
-from forge.repo.git import Repository, git, git_succeeds, git_text, hash_object, read_blob
+from forge.repo.git import Repository, git, git_text, hash_object, read_blob
 from forge.repo.in_progress import (
-    ANCESTOR,
-    OURS,
     THEIRS,
+    Operation,
     find_operation,
+    go_on,
     octopus_error,
     of_the_model,
     refuse_unfinished,
@@ -49,8 +49,6 @@ from forge.repo.settings import Settings, read_settings, with_strategy
 from forge.repo.three_way import plan_of_tree
 from forge.repo.trailers import trailer_lines
 from forge.repo.without_effect import without_effect
-
-_UNSTAGED = ("diff", "--no-ext-diff", "--name-only")  # unlike diff-files, a file that was only touched is no change
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,8 @@ def resolve_conflict(repo: Repository, *, side: str | None, strategy: str | None
             "git forge commit folds in what is new",
         )
     if not waiting and operation is not None and not _problems(repo):
-        raise ForgeError("the model is settled already", hint=f"go on with: {operation.go_on}")
+        raise ForgeError("the model is settled already", hint=f"go on with: {_then(repo, operation, unmerged)}")
+    _refuse_undecided(repo, operation, unmerged, side, strategy)
     settings, changes = _settled_settings(repo, unmerged, strategy)
     sides = find_sides(repo, operation, unmerged)
     _refuse_unstaged(repo, unmerged)
@@ -93,9 +92,7 @@ def resolve_conflict(repo: Repository, *, side: str | None, strategy: str | None
     accepting = "`git forge resolve --accept` takes it all the same, and records that"
     accepting += f"; `{operation.give_up}` goes back" if operation else ""
     item = _stage(repo, settings, sides, listed, changes, accept=accept, hint=accepting)
-    left = [path for path in unmerged_files(repo) if path not in waiting]
-    go_on = operation.go_on if operation else _without_operation(repo, unmerged)
-    then = f"settle {', '.join(left)}, then: {go_on}" if left else go_on
+    then = _then(repo, operation, unmerged)
     return Settled(trailer_lines(item, sides.ours), then, without_effect(item, sides.ours))
 
 
@@ -108,7 +105,7 @@ def refold(repo: Repository, *, accept: bool) -> Settled:
     operation = refuse_unfinished(repo, in_a_rebase=True)
     head = resolve(repo, "HEAD")
     whole = not disagreements(repo, head)
-    changed = git_text(repo, *_UNSTAGED, "--", f":(top){ITEM_FILE}")
+    changed = unstaged(repo, {}, ITEM_FILE)
     if not _problems(repo) and not changed:
         if whole:
             raise ForgeError("the forge item and the contributions agree", hint="see them with git forge status")
@@ -120,8 +117,33 @@ def refold(repo: Repository, *, accept: bool) -> Settled:
     hint = "`git forge refold --accept` takes it all the same, and records that"
     item = _stage(repo, settings, sides, _listed(repo, changes), changes, accept=accept, hint=hint)
     same = whole and item == sides.ours
-    go_on = "nothing: the forge item is that of HEAD again" if same else operation.go_on if operation else "git commit"
-    return Settled(trailer_lines(item, sides.ours), go_on, without_effect(item, sides.ours))
+    then = "nothing: the forge item is that of HEAD again" if same else operation.go_on if operation else "git commit"
+    return Settled(trailer_lines(item, sides.ours), then, without_effect(item, sides.ours))
+
+
+def _refuse_undecided(
+    repo: Repository, operation: Operation | None, unmerged: Unmerged, side: str | None, strategy: str | None
+) -> None:
+    """Where more than one thing has to be decided, say all of them, and not one after the other."""
+    needed = [
+        each
+        for each in open_decisions(repo, operation, unmerged)
+        if (side if "--ours" in each.flags else strategy) is None
+    ]
+    if len(needed) > 1:
+        flags = " ".join(f"({' | '.join(each.flags)})" for each in needed)
+        said = "\n  ".join(each.between for each in needed)
+        raise MergeConflict(f"a person has to decide:\n  {said}", hint=f"git forge resolve {flags}")
+
+
+def _then(repo: Repository, operation: Operation | None, unmerged: Unmerged) -> str:
+    """What follows once the model is settled. unmerged: what was in conflict before that."""
+    left = sorted(set(unmerged_files(repo)) - set(of_the_model(unmerged)))
+    if operation is None:
+        command = _without_operation(repo, unmerged)
+    else:
+        command = operation.go_on if left else go_on(repo, operation)
+    return f"settle {', '.join(left)}, then: {command}" if left else command
 
 
 def _problems(repo: Repository) -> list[str]:
@@ -135,11 +157,16 @@ def _settled_settings(repo: Repository, unmerged: Unmerged, strategy: str | None
     """forge.toml as it will be committed; with a strategy, its three versions are merged again with that in each."""
     versions_by_stage = unmerged.get(SETTINGS_FILE)
     if strategy is None:
+        strategies = strategies_to_choose_from(repo, versions_by_stage)
+        if strategies is not None:
+            raise MergeConflict(
+                f"{SETTINGS_FILE}: merge conflict: ours has the strategy {strategies[0]}, theirs {strategies[1]}",
+                hint=f"choose one: git forge resolve --strategy {strategies[0]}, or --strategy {strategies[1]}",
+            )
         if versions_by_stage is not None:
             raise MergeConflict(
                 f"{SETTINGS_FILE}: merge conflict: the two sides hold different settings",
-                hint=f"put {SETTINGS_FILE} right and `git add {SETTINGS_FILE}`, then `git forge resolve` again; where "
-                "only the strategy differs: git forge resolve --strategy mixture|mixture-output|fusion",
+                hint=f"put {SETTINGS_FILE} right and `git add {SETTINGS_FILE}`, then `git forge resolve` again",
             )
         return read_settings_of(repo, INDEX), {}
     if versions_by_stage is None:
@@ -148,11 +175,7 @@ def _settled_settings(repo: Repository, unmerged: Unmerged, strategy: str | None
             return read_settings_of(repo, INDEX), {}  # says that there is none
         text = with_strategy(read_blob(repo, listed.blob), strategy)
     else:
-        texts = [
-            with_strategy(read_blob(repo, each.blob), strategy) if each and each.blob else b""
-            for each in (versions_by_stage.get(stage) for stage in (OURS, ANCESTOR, THEIRS))
-        ]
-        merged = _merge_texts(repo, texts)
+        merged = merged_with_strategy(repo, versions_by_stage, strategy)
         if merged is None:
             raise MergeConflict(
                 f"{SETTINGS_FILE}: merge conflict: the two sides differ in more than the strategy",
@@ -163,22 +186,9 @@ def _settled_settings(repo: Repository, unmerged: Unmerged, strategy: str | None
     return settings, {SETTINGS_FILE: ListedFile("100644", hash_object(repo, text, write=True))}
 
 
-def _merge_texts(repo: Repository, texts: Sequence[bytes]) -> bytes | None:
-    """git's own merge of three texts (ours, ancestor, theirs); None where they conflict."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / str(number) for number in range(3)]
-        for file, text in zip(files, texts, strict=True):
-            file.write_bytes(text)
-        ours, ancestor, theirs = map(str, files)
-        if not git_succeeds(repo, "merge-file", ours, ancestor, theirs):
-            return None
-        return files[0].read_bytes()
-
-
 def _refuse_unstaged(repo: Repository, unmerged: Unmerged) -> None:
     """The next commit takes the index: a search over anything else would record a model that nobody has."""
-    listing = git(repo, *_UNSTAGED, "-z", "--", f":(top){FOLDER}", f":(top){SETTINGS_FILE}")
-    changed = [path for path in os.fsdecode(listing).split("\0") if path and path not in unmerged]
+    changed = unstaged(repo, unmerged, FOLDER, SETTINGS_FILE)
     if changed:
         raise ForgeError(
             f"{changed[0]} has changes that are not staged",

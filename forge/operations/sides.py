@@ -130,21 +130,15 @@ def settled_contributions(repo: Repository, unmerged: Unmerged, side: str | None
     none, or two of them), that side's is taken.
     """
     listed = list_files(repo, INDEX, FOLDER)
-    clean = {path: file for path, file in listed.items() if file.mode != UNMERGED}
-    in_conflict = {path.split("/")[1] for path in unmerged if path.startswith(f"{FOLDER}/") and path.count("/") > 1}
-    chosen_side = {name: _side_that_changed(repo, name, unmerged, sides) for name in in_conflict}
-    entries = [files.entry(1.0) for files in find_all(repo, INDEX, clean)[0].values() if not files.missing]
-    alike = sides.stored_as(repo, entries)
-    if alike.others:
-        halves = {each.name for each in entries if put_together(each, alike.ours, alike.others[0])}
-        chosen_side |= dict.fromkeys(halves - in_conflict)
+    clean = _clean(listed)
+    chosen_side = _chosen_sides(repo, unmerged, sides, clean)
     names = sorted(name for name, chosen in chosen_side.items() if chosen is None)
     if names and side is None:
         folders = " ".join(path_of(name) for name in names)
+        these = "this contribution" if len(names) == 1 else "these contributions"
+        done = "; ".join(f"{path_of(name)}: {describe_sides(repo, name, sides)}" for name in names)
         raise MergeConflict(
-            f"{', '.join(path_of(name) for name in names)}: both sides changed this contribution"
-            if len(names) == 1
-            else f"{', '.join(path_of(name) for name in names)}: both sides changed these contributions",
+            f"{', '.join(path_of(name) for name in names)}: both sides changed {these} ({done})",
             hint="take one side's with `git forge resolve --ours` or `git forge resolve --theirs`; "
             f"or put the files right, `git add {folders}`, then `git forge resolve`",
         )
@@ -155,6 +149,40 @@ def settled_contributions(repo: Repository, unmerged: Unmerged, side: str | None
         changes |= {path: None for path in (*listed, *unmerged) if path.startswith(inside) and path not in files}
         changes |= {path: file for path, file in files.items() if clean.get(path) != file}
     return changes
+
+
+def undecided_contributions(repo: Repository, unmerged: Unmerged, sides: Sides) -> list[str]:
+    """The names of the contributions of which a person has to say whose is taken, sorted."""
+    chosen = _chosen_sides(repo, unmerged, sides, _clean(list_files(repo, INDEX, FOLDER)))
+    return sorted(name for name, side in chosen.items() if side is None)
+
+
+def describe_sides(repo: Repository, name: str, sides: Sides) -> str:
+    """What each side did to a contribution that both changed."""
+    before = sides.ancestor.entry(name) if sides.ancestor else None
+    said = []
+    for side, stage in STAGES.items():
+        done = "changed" if before is not None or sides.ancestor is None else "added"
+        said.append(f"{side} {done if _has(repo, name, sides, stage) else 'removed'} it")
+    return ", ".join(said)
+
+
+def _clean(listed: Mapping[str, ListedFile]) -> dict[str, ListedFile]:
+    return {path: file for path, file in listed.items() if file.mode != UNMERGED}
+
+
+def _chosen_sides(
+    repo: Repository, unmerged: Unmerged, sides: Sides, clean: Mapping[str, ListedFile]
+) -> dict[str, str | None]:
+    """Of every contribution in conflict the side whose version a merge takes, None where a person has to say."""
+    in_conflict = {path.split("/")[1] for path in unmerged if path.startswith(f"{FOLDER}/") and path.count("/") > 1}
+    chosen = {name: _side_that_changed(repo, name, unmerged, sides) for name in in_conflict}
+    entries = [files.entry(1.0) for files in find_all(repo, INDEX, dict(clean))[0].values() if not files.missing]
+    alike = sides.stored_as(repo, entries)
+    if alike.others:
+        halves = {each.name for each in entries if put_together(each, alike.ours, alike.others[0])}
+        chosen |= dict.fromkeys(halves - in_conflict)
+    return chosen
 
 
 def _side_that_changed(repo: Repository, name: str, unmerged: Unmerged, sides: Sides) -> str | None:

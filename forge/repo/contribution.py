@@ -303,8 +303,8 @@ def _files(repo: Repository, name: str, place: Place, listed: Listing) -> Contri
         if listed[path].mode == UNMERGED:
             raise ForgeError(
                 f"{path}: merge conflict: the two sides hold different files",
-                hint="run `git merge --abort`, or choose one side with "
-                f"`git checkout --ours|--theirs -- {folder}` and `git add {folder}`",
+                hint="take one side's with `git forge resolve --ours` or `git forge resolve --theirs`; "
+                "`git merge --abort` (or rebase, cherry-pick, revert) goes back",
             )
         if listed[path].mode not in _PLAIN_MODES:
             raise _not_plain(described(place, path))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from forge.errors import ForgeError
 from forge.repo.contribution import disagreements
-from forge.repo.git import Repository, git, git_text
+from forge.repo.git import Repository, git, git_succeeds, git_text
 from forge.repo.places import INDEX, ListedFile
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
@@ -64,6 +64,14 @@ def find_operation(repo: Repository) -> Operation | None:
     return None
 
 
+def go_on(repo: Repository, operation: Operation) -> str:
+    """The command that lets an operation go on from the index as it is: --continue refuses one that changes nothing."""
+    empty = operation.verb in ("cherry-pick", "revert", "am") and git_succeeds(
+        repo, "diff", "--cached", "--quiet", "--no-ext-diff", "HEAD", "--"
+    )
+    return f"git {operation.verb} --skip" if empty else operation.go_on
+
+
 def unmerged_files(repo: Repository) -> dict[str, dict[int, ListedFile]]:
     """The unmerged files of the index by path, and of each the versions that there are by stage."""
     found: dict[str, dict[int, ListedFile]] = {}
@@ -86,7 +94,8 @@ def refuse_unfinished(repo: Repository, *, in_a_rebase: bool) -> Operation | Non
     in_a_rebase: whether to go on in a rebase without conflicts; it stands still on purpose, too. What stands still
     there is returned.
     """
-    operation, waiting = find_operation(repo), of_the_model(unmerged_files(repo))
+    operation, unmerged = find_operation(repo), unmerged_files(repo)
+    waiting = of_the_model(unmerged)
     if operation is not None and operation.is_octopus:
         raise octopus_error(repo, operation)
     if not waiting and (operation is None or (in_a_rebase and operation.verb == "rebase")):
@@ -94,7 +103,8 @@ def refuse_unfinished(repo: Repository, *, in_a_rebase: bool) -> Operation | Non
     give_up = f"; or {operation.give_up}" if operation else ""
     hint = f"settle the model with `git forge resolve`{give_up}"
     if operation is not None and not waiting and not disagreements(repo, INDEX):
-        hint = f"finish it with {operation.go_on}{give_up}"
+        others = f"settle {', '.join(sorted(unmerged))} (then git add) and " if unmerged else ""
+        hint = f"{others}finish it with {operation.go_on if unmerged else go_on(repo, operation)}{give_up}"
     raise ForgeError(f"a {operation.verb} is in progress" if operation else f"{waiting[0]}: merge conflict", hint=hint)
 
 

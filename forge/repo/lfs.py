@@ -60,6 +60,16 @@ def is_available(repo: Repository) -> bool:
     return git_succeeds(repo, "lfs", "version")
 
 
+def how_to_get(repo: Repository) -> str:
+    """What puts files into the work tree in the place of pointers, in this clone."""
+    if not is_available(repo):
+        return INSTALL
+    endpoint = find_endpoint(repo)
+    if not endpoint.used:
+        return "this clone does not use git-lfs; if it is to: git lfs install --local"
+    return "run `git lfs pull`" if endpoint.asked else "git remote add origin URL, then run `git lfs pull`"
+
+
 def require(repo: Repository, why: str) -> None:
     """Raise ForgeError unless git-lfs is on this machine."""
     if not is_available(repo):

@@ -220,6 +220,11 @@ def load_settings(top: Path) -> Settings:
     Raises ForgeError where there is no forge.toml: this is no model repository (yet).
     """
     text = read_plain_file(top / FILE_NAME, MAX_BYTES, FILE_NAME)
+    if text is None and (top / "HEAD").is_file() and (top / "objects").is_dir():
+        raise ForgeError(
+            f"{top} is a bare repository: it has no work tree",
+            hint="do this in a clone of it; what reads revisions works here: git forge log, show, diff and verify",
+        )
     if text is None:
         raise not_a_model_repository(str(top))
     return read_settings(text)

@@ -15,6 +15,9 @@ from forge.errors import MergeConflict
 from forge.repo.checks import Coefficient
 from forge.repo.recipe import Base, Entry, ForgeItem, doubled_payloads, identity
 
+# Who runs the merge driver is not known to it: git merge has left no trace yet.
+_BACK = "`git merge --abort` (or rebase, cherry-pick, revert)"
+
 
 @dataclass(frozen=True)
 class MergePlan:
@@ -177,7 +180,7 @@ def _merge_strategy(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeIt
     raise MergeConflict(
         f"the two sides use different strategies: ours {ours.strategy!r}, theirs {theirs.strategy!r}",
         hint="choose one with `git forge resolve --strategy mixture|mixture-output|fusion`, which also writes it to "
-        "forge.toml; or go back with `git merge --abort`",
+        f"forge.toml; or go back with {_BACK}",
     )
 
 
@@ -194,7 +197,7 @@ def _merge_base(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) 
     raise MergeConflict(
         "the two sides are built on different base models: "
         f"ours on {mine.reference} ({mine.fingerprint}), theirs on {other.reference} ({other.fingerprint})",
-        hint="an adapter works on the base it was trained on only: go back with `git merge --abort`, "
+        hint=f"an adapter works on the base it was trained on only: go back with {_BACK}, "
         "and train theirs again on the base that forge.toml names on this branch",
     )
 
@@ -210,7 +213,7 @@ def _contribution_conflict(name: str, before: Entry | None, mine: Entry | None, 
     return MergeConflict(
         f"{folder}: {what}",
         hint="take one side's with `git forge resolve --ours` or `git forge resolve --theirs`; to have both, "
-        f"go back with `git merge --abort`, rename one of them (`git mv {folder} contributions/NEW-NAME`), "
+        f"go back with {_BACK}, rename one of them (`git mv {folder} contributions/NEW-NAME`), "
         "run `git forge commit` there, and merge again",
     )
 
@@ -233,6 +236,6 @@ def _refuse_names_of_one_folder(entries: list[Entry]) -> None:
             raise MergeConflict(
                 f"contributions/{entry.name} and contributions/{other} differ only in upper and lower case, "
                 "and are one folder on many machines",
-                hint=f"run `git merge --abort`, rename one of them (`git mv contributions/{entry.name} "
+                hint=f"run {_BACK}, rename one of them (`git mv contributions/{entry.name} "
                 "contributions/NEW-NAME`), run `git forge commit` there, and merge again",
             )

@@ -67,7 +67,7 @@ def test_new_and_changed(model: SampleModel, capsys: pytest.CaptureFixture[str])
         "??  colon                   -  incomplete: distilled.safetensors missing\n"
         "MM  lung             0.250000  changed, not yet in the forge item\n"
         "\n"
-        "In the work tree (`git forge commit` folds what is new):\n"
+        "In the work tree (`git forge commit` folds what is new, once every contribution is whole):\n"
         "  contributions/colon is not in the forge item\n"
         f"  {problems[0]}\n"
         f"  {problems[1]}\n"
@@ -194,6 +194,33 @@ def test_detached_head_and_no_commit(model: SampleModel, capsys: pytest.CaptureF
     assert "A  breast\nA  lung\n" in capsys.readouterr().out
 
 
+def test_a_bare_repository_has_no_work_tree(
+    model: SampleModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.git("clone", "--quiet", "--bare", ".", str(tmp_path / "bare"))
+    monkeypatch.chdir(tmp_path / "bare")
+    assert run(["status"]) == 128
+    said = capsys.readouterr().err
+    assert "is a bare repository" in said and "git forge init" not in said
+    for verb in ("log", "show", "diff HEAD~1 HEAD", "verify --no-scores"):
+        assert run(verb.split()) in (0, 1)
+        assert "error" not in capsys.readouterr().err
+
+
+def test_what_commit_would_refuse_is_not_advised(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_contribution("colon")
+    assert run(["status"]) == 0
+    assert "In the work tree (`git forge commit` folds what is new):\n" in capsys.readouterr().out
+    shutil.copy(model.top / "contributions/lung/adapter_model.safetensors", model.top / "contributions/colon")
+    assert run(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "(`git forge commit` folds what is new, once every contribution is whole):\n" in out
+    assert "  the same adapter under several names: colon, lung\n" in out
+    model.git("checkout", "-q", "--orphan", "fresh")
+    assert run(["status"]) == 0
+    assert "`git forge commit` folds what is new):" not in capsys.readouterr().out
+
+
 def test_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["status"]) == 128
@@ -214,10 +241,23 @@ def test_an_empty_model_in_a_clone_that_is_not_set_up(
     )
 
 
-def test_pointers_are_shown(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ((), "this clone does not use git-lfs; if it is to: git lfs install --local"),
+        (("filter.lfs.clean",), "git remote add origin URL, then run `git lfs pull`"),
+        (("filter.lfs.clean", "lfs.url"), "run `git lfs pull`"),
+    ],
+)
+def test_pointers_are_shown(
+    model: SampleModel, capsys: pytest.CaptureFixture[str], settings: tuple[str, ...], advice: str
+) -> None:
+    if shutil.which("git-lfs") is None:
+        advice = "install git-lfs (https://git-lfs.com), then run: git lfs install"
+    for key in settings:
+        model.git("config", key, "https://lfs.example")
     model.write("contributions/lung/adapter_model.safetensors", b"version https://git-lfs.github.com/spec/v1\n")
     assert run(["status"]) == 0
     assert capsys.readouterr().out.endswith(
-        "\nPointers of git-lfs in place of the files (run `git lfs pull`):\n"
-        "  contributions/lung/adapter_model.safetensors\n"
+        f"\nPointers of git-lfs in place of the files ({advice}):\n  contributions/lung/adapter_model.safetensors\n"
     )

@@ -82,7 +82,7 @@ def in_lfs(tmp_path_factory: pytest.TempPathFactory, in_git: Path) -> Path:
 @pytest.fixture(autouse=True)
 def not_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """No command sets a clone up by itself but for git-lfs's part, for the same reason."""
-    monkeypatch.setattr(clone_setup, "_ensure_own", lambda repo: None)
+    monkeypatch.setattr(clone_setup, "_ensure_own", lambda repo, settings: None)
 
 
 @pytest.fixture
