@@ -70,10 +70,10 @@ def command(
     from forge.console import emit_json, progress
     from forge.errors import ForgeError
     from forge.operations.bases import load_repository_base
-    from forge.operations.contributing import card_for, existing_card, rounded, write_distilled
+    from forge.operations.contributing import card_for, existing_card, rounded, warn_of_replacing, write_distilled
     from forge.operations.own_adapter import own_adapter, own_adapter_id
     from forge.repo.card import validation_split
-    from forge.repo.contribution import path_of
+    from forge.repo.contribution import DISTILLED_FILE, path_of
     from forge.repo.git import find_repository
     from forge.repo.lock import contribution_lock, only_one, unfinished_lock
     from forge.repo.made_with import KEY
@@ -84,6 +84,8 @@ def command(
     for file in (contribution_lock(repo, name), unfinished_lock(repo, name)):
         click.get_current_context().with_resource(only_one(file, f"git forge distill {name}"))
     card = existing_card(repo, name)
+    for line in warn_of_replacing(repo, name, DISTILLED_FILE):
+        say(line, err=True)
 
     from forge.model import distillation
     from forge.operations.private_data import read_private_data

@@ -66,8 +66,8 @@ def command(
 
     from forge.console import emit_json, progress
     from forge.operations.bases import load_repository_base
-    from forge.operations.contributing import card_for, existing_card, rounded, write_adapter
-    from forge.repo.contribution import path_of
+    from forge.operations.contributing import card_for, existing_card, rounded, warn_of_replacing, write_adapter
+    from forge.repo.contribution import ADAPTER_FILE, path_of
     from forge.repo.git import find_repository
     from forge.repo.lock import contribution_lock, only_one
     from forge.repo.settings import load_settings
@@ -76,6 +76,8 @@ def command(
     settings = load_settings(repo.top)
     click.get_current_context().with_resource(only_one(contribution_lock(repo, name), f"git forge train {name}"))
     card = existing_card(repo, name)
+    for line in warn_of_replacing(repo, name, ADAPTER_FILE):
+        say(line, err=True)
 
     from forge.model import images, scoring, training
     from forge.operations.private_data import read_private_data

@@ -51,7 +51,8 @@ def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
     if problems:
         for problem in problems:
             say(f"problem: {problem}")
-        if commit == resolve(repo, "HEAD") and disagreements(repo, commit):
+        in_work_tree = repo.top != repo.git_dir and commit == resolve(repo, "HEAD")
+        if in_work_tree and disagreements(repo, commit):
             say("hint: git forge refold, then git commit, makes the forge item anew", err=True)
     else:
         name = git_text(repo, "show", "-s", "--format=%h %s", commit)

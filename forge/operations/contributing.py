@@ -117,16 +117,27 @@ def doubled_in_work_tree(repo: Repository, name: str, coming: Mapping[str, bytes
     return problems
 
 
+def warn_of_replacing(repo: Repository, name: str, file: str) -> list[str]:
+    """What to say before a file of contributions/NAME is made anew that no commit holds."""
+    path = path_of(name, file)
+    return [f"warning: {path} is not committed and will be replaced"] if _is_uncommitted(repo, path) else []
+
+
+def _is_uncommitted(repo: Repository, path: str) -> bool:
+    """Whether a file lies in the work tree that is not as it is in HEAD."""
+    if not is_plain_file(repo.top / path):
+        return False
+    stored = hash_object(repo, repo.top / path, write=False, path=path)
+    return stored != git_text(repo, "rev-parse", "--verify", "--quiet", f"HEAD:{path}", check=False)
+
+
 def _kept_aside(repo: Repository, path: str, content: bytes) -> list[str]:
     """Keep what no commit holds of a file that `content` takes the place of, as a blob; what to say of it.
 
     It may have taken hours. git gc takes it away in its time, as it does with what `git stash drop` leaves.
     """
     file = repo.top / path
-    if not is_plain_file(file) or file.read_bytes() == content:
-        return []
-    stored = hash_object(repo, file, write=False, path=path)
-    if stored == git_text(repo, "rev-parse", "--verify", "--quiet", f"HEAD:{path}", check=False):
+    if not is_plain_file(file) or file.read_bytes() == content or not _is_uncommitted(repo, path):
         return []
     blob = hash_object(repo, file, write=True)
     return [f"{path} was not committed and is replaced; as it was: git cat-file blob {blob[:10]} > FILE"]

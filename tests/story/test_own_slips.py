@@ -45,7 +45,9 @@ def test_images_of_another_adapter(top: Path, data: Path) -> None:
     mine = top / "contributions" / "mine"
     old = (mine / "adapter_model.safetensors").read_bytes()
     again = forge_ok(top, "train", "mine", "--data", data, "--epochs", "1", "--rank", "2")
-    assert again.err == ""  # the same adapter
+    assert again.err == (
+        "warning: contributions/mine/adapter_model.safetensors is not committed and will be replaced\n"
+    )  # by the same adapter
     other = forge_ok(top, "train", "mine", "--data", data, "--epochs", "2", "--rank", "2")
     assert f"warning: contributions/mine/distilled.safetensors {ANOTHER}: distil again" in other.err
     replaced = (
@@ -67,7 +69,8 @@ def test_images_of_another_adapter(top: Path, data: Path) -> None:
     assert "not committed and is replaced" in forge_ok(top, "distill", "mine", "--data", data, *QUICK).err
     forge_ok(top, "commit")
 
-    forge_ok(top, "train", "mine", "--data", data, "--epochs", "1", "--rank", "2")  # what is committed is not lost
+    back = forge_ok(top, "train", "mine", "--data", data, "--epochs", "1", "--rank", "2")
+    assert "replaced" not in back.err  # what is committed is not lost
     lines = text.splitlines()
     recorded = tomllib.loads(text)["distillation"]["adapter"]
     (mine / "card.toml").write_text("\n".join(line for line in lines if recorded not in line))
