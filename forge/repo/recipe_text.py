@@ -5,7 +5,8 @@ The same recipe is always the same bytes, and the second line of the file is a d
     sed 2d forge-item.json | sha256sum
 
 prints it, and any two different edits of one file meet in that line: where the merge driver is not
-installed, git's text merge stops with a conflict instead of blending two models.
+installed, git's text merge stops with a conflict instead of blending two models. The line below it tells who then
+opens the file what to do; in the files of earlier versions it is missing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from forge.repo.recipe import (
 )
 
 FORMAT = 1
+NOTE_KEY = "# conflict"  # sorts before all other keys, so that it stands right where every conflict begins
+NOTE = "Not to be settled by hand: with git forge installed, run `git forge resolve`, and go on as it says."
 MAX_BYTES = 16 * 2**20
 
 _MARKER = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
@@ -61,8 +64,14 @@ def from_json(text: str | bytes, source: str = FILE_NAME) -> ForgeItem:
             raise ForgeError("the digest is missing", hint=_RESTORE)
         if recorded != digest_of(document):
             raise ForgeError(_EDITED, hint=_RESTORE)
+        note = document.pop(NOTE_KEY, None)
+        if note not in (None, NOTE):
+            raise ForgeError(f"{NOTE_KEY!r} says something that no git forge has written", hint=_RESTORE)
         item = _item(document)
-        if recorded != digest(item):  # a right digest over text that is not canonical, such as 0.50000001
+        written = _document(item)
+        if note is None:
+            del written[NOTE_KEY]
+        if recorded != digest_of(written):  # a right digest over text that is not canonical, such as 0.50000001
             raise ForgeError(_EDITED, hint=_RESTORE)
         return item
     except ForgeError as error:
@@ -82,6 +91,7 @@ _UNMERGED = (
 def _document(item: ForgeItem) -> dict[str, object]:
     search, consolidation = item.search, item.consolidation
     document: dict[str, object] = {
+        NOTE_KEY: NOTE,
         "format": FORMAT,
         "base": {"reference": item.base.reference, "fingerprint": item.base.fingerprint},
         "strategy": item.strategy,

@@ -46,9 +46,14 @@ ITEM = ForgeItem(
     (SCORE,),
 )
 
-GOLDEN = """\
-{
+NOTE = '  "# conflict": "Not to be settled by hand: with git forge installed, run `git forge resolve`, '
+NOTE += 'and go on as it says.",\n'
+GOLDEN = (
+    f"""\
+{{
   "digest": "sha256:%s",
+{NOTE}"""
+    + """\
   "base": {
     "fingerprint": "sha256:0000000000000000000000000000000000000000000000000000000000000000",
     "reference": "embedded"
@@ -102,6 +107,7 @@ GOLDEN = """\
   "strategy": "mixture"
 }
 """
+)
 
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,6}[A-Za-z0-9_-]", fullmatch=True)
@@ -169,6 +175,23 @@ def test_canonical_text() -> None:
     assert text == GOLDEN % text[22 : 22 + 64]
     assert from_json(text) == ITEM
     assert from_json(text.encode()) == ITEM
+
+
+def test_a_file_of_an_earlier_version_has_no_note() -> None:
+    document = json.loads(to_json(ITEM))
+    del document["# conflict"]
+    text = recipe_text.canonical({key: value for key, value in document.items() if key != "digest"})
+    older = f'{{\n  "digest": "sha256:{hashlib.sha256(text.encode()).hexdigest()}",\n' + text.removeprefix("{\n")
+    assert NOTE not in older and older == GOLDEN.replace(NOTE, "") % older[22 : 22 + 64]
+    assert from_json(older) == ITEM
+
+
+def test_who_opens_a_conflict_reads_what_to_do(tmp_path: Path) -> None:
+    ours, theirs = replace(ITEM, strategy="fusion"), replace(ITEM, scores=())
+    conflicts, merged = merge_as_text(tmp_path, to_json(ITEM), to_json(ours), to_json(theirs))
+    assert conflicts > 0
+    first, *_ = merged.partition(NOTE)
+    assert first.count("\n") < 8 and "<<<<<<<" in first
 
 
 def test_digest_is_that_of_the_other_lines() -> None:
@@ -305,6 +328,7 @@ def test_conflict_names_the_next_step() -> None:
         (b"\x80\x04pickle", "UTF-8"),
         ('{"format": true}', "names no format"),
         ('{"format": 1}', "digest is missing"),
+        (with_digest(json.loads(to_json(ITEM).replace("run `git", "run `sudo git"))), "that no git forge has written"),
         ('{"format": 1, "digest": 5}', "digest is missing"),
         ('{"format": 2, "anything": []}', "written by a newer git forge"),
         ('{"format": 1, "format": 1}', "'format' appears twice"),
