@@ -35,7 +35,8 @@ MERGED = {"breast": OURS * 0.8, "lung": THEIRS * 0.4}
 def test_a_merge_without_the_driver(settled: SettledModel, driver: str) -> None:
     if driver == "not set up":
         assert settled.run("merge", "lung").returncode == 1
-        assert "<<<<<<<" in (settled.top / ITEM).read_text()
+        conflict = (settled.top / ITEM).read_text()
+        assert "<<<<<<<" in conflict and "run `git forge resolve`" in conflict
     else:
         settled.stop("merge", "lung")
     status = ok(settled, "status")
