@@ -99,7 +99,8 @@ def print_table(
 
 def emit_json(value: object) -> None:
     """`value` as indented JSON on standard output, for scripts; what a terminal would obey stands escaped in it."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    plain = (sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8")  # what it lacks could not be read back
+    text = json.dumps(value, indent=2, ensure_ascii=plain, allow_nan=False)
     sys.stdout.write("\n".join(_json_escaped(line) for line in text.split("\n")) + "\n")
 
 

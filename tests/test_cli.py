@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -149,3 +151,21 @@ def test_a_reader_that_leaves_is_no_traceback(tmp_path: Path, lines: int) -> Non
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_a_character_that_the_output_lacks_is_shown_escaped(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom forge import cli, console\n"
+        "def run(arguments):\n"
+        "    console.say('Größe \N{HORIZONTAL ELLIPSIS}')\n"
+        "    console.emit_json({'a': '\U0001f600ö'})\n"
+        "cli.run = run\n"
+        "cli.main([])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "latin-1"}
+    )
+    assert done.returncode == 0, done.stderr
+    first, _, rest = done.stdout.partition(b"\n")
+    assert first == "Größe \\u2026".encode("latin-1")
+    assert json.loads(rest) == {"a": "\U0001f600ö"}

@@ -18,11 +18,12 @@ def command(rev: str) -> None:
     from forge.repo.approvals import NOTES_REF
     from forge.repo.git import find_repository, git_text
     from forge.repo.places import resolve
+    from forge.repo.quiet import quiet
 
     repo = find_repository()
     commit = resolve(repo, rev)
     principal = approve_as(repo, commit)
-    name = git_text(repo, "show", "-s", "--format=%h %s", commit)
+    name = git_text(repo, *quiet("show"), "-s", "--format=%h %s", commit)
     if principal:
         say(f"Approved as {principal}: {name}")
     else:

@@ -89,7 +89,7 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
         write_whole(repo.top / ITEM_FILE, to_json(empty(identity, strategy)).encode())
         clone_setup.add_attributes(repo)
         clone_setup.install(repo)
-        git(repo, "add", "--", *paths)
+        git(repo, "add", "--force", "--sparse", "--", *paths)
         git(repo, "commit", "--quiet", "-m", f"Start a model on {reference}", "--", *paths)
     except BaseException:
         if git_succeeds(repo, "rev-parse", "--verify", "--quiet", "HEAD"):

@@ -31,6 +31,7 @@ def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
     from forge.repo.contribution import disagreements
     from forge.repo.git import find_repository, git_text
     from forge.repo.places import resolve
+    from forge.repo.quiet import quiet
 
     repo = find_repository()
     commit = resolve(repo, rev)
@@ -55,7 +56,7 @@ def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
         if in_work_tree and disagreements(repo, commit):
             say("hint: git forge refold, then git commit, makes the forge item anew", err=True)
     else:
-        name = git_text(repo, "show", "-s", "--format=%h %s", commit)
+        name = git_text(repo, *quiet("show"), "-s", "--format=%h %s", commit)
         say(f"ok: {name}" + ("" if scores else " (scores not computed)"))
     return ExitCode.NEGATIVE if problems else ExitCode.OK
 

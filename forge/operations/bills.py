@@ -24,6 +24,7 @@ from forge.repo.erased import explained_disagreements
 from forge.repo.git import Repository, git_text
 from forge.repo.payloads import check_adapter_config, check_distilled
 from forge.repo.places import read_settings_of, resolve
+from forge.repo.quiet import quiet
 from forge.repo.recipe import Base, Entry, ForgeItem
 from forge.repo.settings import LimitSettings, Settings
 
@@ -105,7 +106,7 @@ def _material(path: str, blob: str, contents: Mapping[str, bytes]) -> Material:
 
 def _committed(repo: Repository, commit: str) -> datetime:
     """When a commit was made, by its committer."""
-    said = git_text(repo, "-c", "log.showSignature=false", "log", "-1", "--format=%ct", commit)
+    said = git_text(repo, *quiet("log"), "-1", "--format=%ct", commit)
     try:
         return datetime.fromtimestamp(int(said), UTC)
     except (ValueError, OverflowError, OSError):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from forge.repo import clone_setup
 from forge.repo.git import Repository, find_repository, git, git_text, run_git
+from forge.repo.quiet import quiet
 
 # The merge is nobody's commit: the same branches always give the same one.
 _NOBODY = {
@@ -52,7 +53,7 @@ def merge_unseen(repo: Repository, ours: str, theirs: str) -> Merged:
 
 def _conflict(work: Repository, output: bytes, errors: bytes) -> Merged:
     """What git and the merge driver said of a merge that stopped."""
-    unmerged = os.fsdecode(git(work, "diff", "--name-only", "--diff-filter=U", "-z")).split("\0")
+    unmerged = os.fsdecode(git(work, *quiet("diff"), "--name-only", "--diff-filter=U", "-z")).split("\0")
     problems = [f"merge conflict in {path}" for path in unmerged if path]
     advice: list[str] = []
     into = None

@@ -10,7 +10,8 @@ from forge.operations.trusting import Trust
 from forge.repo import lfs
 from forge.repo.checks import Coefficient
 from forge.repo.contribution import FOLDER, check_contribution
-from forge.repo.git import QUIET_LOG, Repository, git, read_blobs
+from forge.repo.git import Repository, git, read_blobs
+from forge.repo.quiet import quiet
 from forge.repo.recipe import ForgeItem
 from forge.repo.tree_changes import TreeChanges
 from forge.repo.versions import changes
@@ -80,7 +81,7 @@ def contribution_rows(
 def _changers(repo: Repository, ours: str, theirs: str, judged: Trust) -> dict[str, tuple[str, ...]]:
     """Who has changed each contribution on the branch, the first one first: by signature, or as the commit says."""
     listing = git(
-        repo, *QUIET_LOG, "--reverse", "--format=%x01%H%x02%an", "--name-only", "-z", f"{ours}..{theirs}",
+        repo, *quiet("log"), "--reverse", "--format=%x01%H%x02%an", "--name-only", "-z", f"{ours}..{theirs}",
         "--", f":(top,literal){FOLDER}",
     )  # fmt: skip
     found: dict[str, dict[str, None]] = {}

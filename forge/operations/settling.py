@@ -41,6 +41,7 @@ from forge.repo.in_progress import (
     unmerged_files,
 )
 from forge.repo.places import INDEX, ListedFile, list_files, read_item, read_settings_of, resolve
+from forge.repo.quiet import quiet
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import ForgeItem
 from forge.repo.recipe_text import to_json
@@ -49,6 +50,8 @@ from forge.repo.settings import Settings, read_settings, with_strategy
 from forge.repo.three_way import plan_of_tree
 from forge.repo.trailers import trailer_lines
 from forge.repo.without_effect import without_effect
+
+_UNSTAGED = (*quiet("diff"), "--name-only")  # unlike diff-files, a file that was only touched is no change
 
 
 @dataclass(frozen=True)
@@ -275,9 +278,9 @@ def _refuse_to_overwrite(repo: Repository, changes: Changes) -> None:
 
 def _apply(repo: Repository, changes: Changes) -> None:
     """Bring index and work tree to `changes`."""
-    lines = []
+    lines, nothing = [], "0" * len(resolve(repo, "HEAD"))  # ids have 40 digits or 64
     for path, file in changes.items():
-        lines.append(f"0 {'0' * 40}\t{path}")  # takes out every stage
+        lines.append(f"0 {nothing}\t{path}")  # takes out every stage
         if file is not None:
             lines.append(f"{file.mode} {file.blob} 0\t{path}")
     git(repo, "update-index", "-z", "--index-info", input=_joined(lines))

@@ -16,6 +16,7 @@ from forge.repo.git import Repository, git, git_succeeds, git_text, hash_object,
 from forge.repo.in_progress import refuse_unfinished
 from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.places import list_files, read_item, read_settings_of, resolve
+from forge.repo.quiet import quiet
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import ForgeItem
 from forge.repo.recipe_text import to_json
@@ -92,7 +93,7 @@ def convert(repo: Repository, storage: Storage) -> int:
         problems = disagreements(repo, head)
         if problems:
             raise ForgeError(f"HEAD does not verify: {problems[0]}", hint="see git forge verify")
-        if not git_succeeds(repo, "diff", "--cached", "--quiet", head, "--"):
+        if not git_succeeds(repo, *quiet("diff"), "--cached", "--quiet", head, "--"):
             raise ForgeError(
                 "there are staged changes", hint="commit them first, or unstage them with git restore --staged ."
             )

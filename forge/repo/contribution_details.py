@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from forge.errors import ForgeError
 from forge.repo.card import read_card
 from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, FOLDER, path_of
-from forge.repo.git import QUIET_LOG, Repository, git, stream_blobs
+from forge.repo.git import Repository, git, stream_blobs
 from forge.repo.payloads import MAX_CONFIG, check_adapter_config
+from forge.repo.quiet import quiet
 from forge.repo.toml_text import MAX_BYTES
 
 
@@ -94,7 +95,7 @@ def _files(repo: Repository, commit: str) -> dict[str, tuple[str, int | None]]:
 
 def _last_authors(repo: Repository, commit: str, names: Iterable[str]) -> dict[str, str]:
     """Who made the last change of each contribution up to a commit, as the commit itself names them."""
-    listing = git(repo, *QUIET_LOG, "--format=%x01%an", "--name-only", "-z", commit, "--", f":(top,literal){FOLDER}")
+    listing = git(repo, *quiet("log"), "--format=%x01%an", "--name-only", "-z", commit, "--", f":(top,literal){FOLDER}")
     missing, author = set(names), ""
     found: dict[str, str] = {}
     for field in listing.decode("utf-8", "replace").split("\0"):

@@ -4,7 +4,8 @@ git starts one process for all files of a command and speaks to it in packets: f
 length, which count themselves, then the content; "0000" ends a list. For each file git sends the whole
 content before it reads the answer, so the content has to be held; one over the limit is drained instead.
 
-clean: `*.safetensors` is checked and written in canonical form; any other path passes through verbatim.
+clean: `*.safetensors` is checked and written in canonical form; any other path passes through verbatim, and so does
+an empty file, which no later check takes for a payload.
 smudge: passes through verbatim. The stored blob is the usable file.
 """
 
@@ -61,7 +62,8 @@ def _answer_clean(
     # One byte over the limit is kept, so that the check itself sees and words it.
     content = _read_content(requests, keep=bounds.file + 1)
     try:
-        pieces = canonicalise(content, path, bounds)
+        # With merge.renormalize git cleans an empty file for an ancestor that is not there.
+        pieces = canonicalise(content, path, bounds) if content else [content]
     except ForgeError as error:
         _explain(errors, error.message, error.hint)
         _answer(replies, [], known=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from forge.errors import ForgeError
+from forge.repo.git_words import failure, what_git_said
+from forge.repo.quiet import PATHSPECS, SETTINGS, VARIABLES
 
 # What `git rev-parse --local-env-vars` prints: variables that bind a process to one repository. A hook
 # inherits them, and a git started in *another* repository would silently work on the first one.
@@ -37,13 +38,6 @@ LOCAL_VARIABLES = (
     "GIT_SHALLOW_FILE",
     "GIT_COMMON_DIR",
 )
-
-# `git log` for reading: the user's settings must not change what is parsed, nor .mailmap of a branch who is named.
-QUIET_LOG = (
-    "-c", "log.showRoot=true", "-c", "log.showSignature=false", "-c", "log.follow=false",
-    "-c", "i18n.logOutputEncoding=UTF-8", "-c", "core.quotePath=true", "log", "--no-color", "--no-notes",
-    "--no-mailmap", "--no-decorate",
-)  # fmt: skip
 
 MEBIBYTE = 1 << 20
 BLOB_LIMIT = 256 * MEBIBYTE  # bytes; no blob of a contribution is larger unless forge.toml says so
@@ -80,15 +74,14 @@ def find_repository(start: Path | None = None) -> Repository:
         "--is-bare-repository",
     ]
     # In a bare repository --show-toplevel fails, after the answers before it have been printed.
-    done = _run([*question, "--show-toplevel"], folder, None if start is None else _without_local(os.environ))
+    outer = os.environ if start is None else _without_local(os.environ)
+    done = _run([*question, "--show-toplevel"], folder, {**outer, **VARIABLES})
     answers = os.fsdecode(done.stdout).splitlines()
     if len(answers) < 3:
-        error, hint = _what_git_said(done.stderr)
+        error, hint = what_git_said(done.stderr)
         if "not a git repository" in error:
             error = f"{folder} is not in a git repository"
             hint = "run this inside a model repository, or make one: git init && git forge init"
-        elif "dubious ownership" in error:
-            hint = f"it belongs to another user; if you trust it: git config --global --add safe.directory {folder}"
         raise ForgeError(error, hint=hint)
     git_dir, common_dir = Path(answers[0]), Path(answers[1])
     if len(answers) > 3:
@@ -101,8 +94,8 @@ def find_repository(start: Path | None = None) -> Repository:
 
 
 def environment(repo: Repository) -> dict[str, str]:
-    """The environment for a program that is to work on `repo`, started in `repo.top`."""
-    variables = dict(os.environ) if repo.inherits else _without_local(os.environ)
+    """The environment for a program that is to work on `repo`, started in `repo.top`, and speaks to a person."""
+    variables = {**(os.environ if repo.inherits else _without_local(os.environ)), **PATHSPECS}
     # refs/replace/ID, which anybody may push, would show other content for an object than the one that was checked.
     variables["GIT_NO_REPLACE_OBJECTS"] = "1"
     variables.pop("GIT_PREFIX", None)  # we start in the top folder, wherever the user stands
@@ -113,25 +106,27 @@ def environment(repo: Repository) -> dict[str, str]:
     return variables
 
 
+def quiet_environment(repo: Repository) -> dict[str, str]:
+    """As `environment`, for a program whose words are read: they are the same whatever the user's language is."""
+    return environment(repo) | VARIABLES
+
+
 def git(repo: Repository, *args: str, input: bytes | None = None, check: bool = True) -> bytes:
     """Standard output of `git ARGS` run in `repo.top`.
 
     Raises ForgeError with git's own words if it fails; with check=False a failure is no error and whatever
     was printed is returned.
     """
-    done = _run(args, repo.top, environment(repo), input)
-    if check and done.returncode != 0:
-        raise _failure(args, done.stderr)
-    return done.stdout
+    return run_git(repo, *args, variables={}, input=input, check=check).stdout
 
 
 def run_git(
     repo: Repository, *args: str, variables: Mapping[str, str], input: bytes | None = None, check: bool = True
 ) -> subprocess.CompletedProcess[bytes]:
     """As `git`, with more variables in its environment; with check=False for who reads why it failed by himself."""
-    done = _run(args, repo.top, environment(repo) | dict(variables), input)
+    done = _run(args, repo.top, quiet_environment(repo) | dict(variables), input)
     if check and done.returncode != 0:
-        raise _failure(args, done.stderr)
+        raise failure(args, done.returncode, done.stderr, done.stdout)
     return done
 
 
@@ -142,7 +137,7 @@ def git_text(repo: Repository, *args: str, input: bytes | None = None, check: bo
 
 def git_succeeds(repo: Repository, *args: str) -> bool:
     """Whether `git ARGS` exits with 0: for questions such as `merge-base --is-ancestor`."""
-    return _run(args, repo.top, environment(repo)).returncode == 0
+    return _run(args, repo.top, quiet_environment(repo)).returncode == 0
 
 
 def read_blob(repo: Repository, blob: str, limit: int = BLOB_LIMIT) -> bytes:
@@ -269,7 +264,7 @@ def _cat_file(repo: Repository, names: list[str], limit: int) -> Iterable[tuple[
     for name in names:
         if "\n" in name:
             raise ForgeError(f"not a name of an object: {name!r}")
-    args = ["git", "cat-file", "--batch"]
+    args = ["git", *SETTINGS, "cat-file", "--batch"]
     with _open(args, repo) as process:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         try:
@@ -289,7 +284,7 @@ def _one_object(name: str, replies: IO[bytes], errors: IO[bytes], limit: int) ->
     head = replies.readline()
     if not head:  # git died: a corrupt object, or a promised one that could not be fetched
         said = errors.read()
-        error = _failure(["cat-file", name], said)
+        error = failure(["cat-file", name], 128, said)
         if b"promisor remote" in said:
             raise ForgeError(
                 f"{name} is not in this partial clone yet, and cannot be fetched: {error.message}",
@@ -309,7 +304,7 @@ def _one_object(name: str, replies: IO[bytes], errors: IO[bytes], limit: int) ->
         )
     content = replies.read(size)
     if len(content) != size:
-        raise _failure(["cat-file", name], errors.read())
+        raise failure(["cat-file", name], 128, errors.read())
     replies.read(1)
     return content
 
@@ -317,7 +312,9 @@ def _one_object(name: str, replies: IO[bytes], errors: IO[bytes], limit: int) ->
 def _open(command: list[str], repo: Repository) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
     try:
-        return subprocess.Popen(command, cwd=repo.top, env=environment(repo), stdin=pipe, stdout=pipe, stderr=pipe)
+        return subprocess.Popen(
+            command, cwd=repo.top, env=quiet_environment(repo), stdin=pipe, stdout=pipe, stderr=pipe
+        )
     except FileNotFoundError as error:
         raise _not_started(repo.top) from error
 
@@ -331,8 +328,9 @@ def _run(
     args: Iterable[str], folder: Path, variables: Mapping[str, str] | None, input: bytes | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     # Without input git gets an empty one: it must never read, or wait at, our own standard input.
+    command = ["git", *SETTINGS, *args]
     try:
-        return subprocess.run(["git", *args], cwd=folder, env=variables, input=input or b"", capture_output=True)
+        return subprocess.run(command, cwd=folder, env=variables, input=input or b"", capture_output=True)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _not_started(folder) from error
 
@@ -345,31 +343,3 @@ def _not_started(folder: Path) -> ForgeError:
 
 def _without_local(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if name not in LOCAL_VARIABLES}
-
-
-def _failure(args: Iterable[str], stderr: bytes) -> ForgeError:
-    error, hint = _what_git_said(stderr)
-    verb = next(iter(args))
-    return ForgeError(error or f"git {verb} failed without a message", hint=hint)
-
-
-_DEEP = ("error: inflate:", "error: garbage at end of loose object")
-# git's words for a lock that another git holds, or one that was killed has left behind.
-_HELD = re.compile(r"Unable to create '(.+\.lock)': File exists|could not lock config file (.+): File exists")
-
-
-def _stale_lock(file: str) -> str:
-    return f"if a git is at work here, wait for it; if none is, one that was killed has left this file: rm '{file}'"
-
-
-def _what_git_said(stderr: bytes) -> tuple[str, str | None]:
-    """git's first error line without its prefix, and the hints that came with it."""
-    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    hints = [line.removeprefix("hint:").strip() for line in lines if line.startswith("hint:")]
-    others = [line for line in lines if not line.startswith(("hint:", "warning:"))]
-    # Of a damaged object git says first what its decompressor said, and then which object it is.
-    errors = [line for line in others if line.startswith(("fatal:", "error:")) and not line.startswith(_DEEP)]
-    first = next(iter(errors or others or lines), "")
-    if held := _HELD.search(first):
-        hints = [_stale_lock(held[1] or f"{held[2]}.lock")]
-    return first.removeprefix("fatal:").removeprefix("error:").strip(), "\n".join(hints) or None

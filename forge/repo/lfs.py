@@ -23,9 +23,20 @@ from pathlib import Path
 
 from forge.errors import ForgeError
 from forge.repo.files import is_plain_file
-from forge.repo.git import BLOB_LIMIT, Repository, environment, git, git_succeeds, git_text, read_blobs, read_path
+from forge.repo.git import (
+    BLOB_LIMIT,
+    Repository,
+    environment,
+    git,
+    git_succeeds,
+    git_text,
+    quiet_environment,
+    read_blobs,
+    read_path,
+)
 from forge.repo.lfs_endpoint import NOWHERE, Endpoint, default_remote, find_endpoint, find_push_url, list_settings
 from forge.repo.places import pushed_commits
+from forge.repo.quiet import quiet
 
 START = b"version https://git-lfs."
 MOST = 1024  # bytes: what is larger is no pointer, says the specification
@@ -264,7 +275,7 @@ def _smudge(repo: Repository, pointer: bytes, size: int, endpoint: Endpoint) -> 
     Where the endpoint may not be asked it is the pointer itself, unless the object is here.
     """
     command = ["git", *_only(endpoint.url if endpoint.asked else None), *_EVERYTHING, "lfs", "smudge"]
-    variables = environment(repo) | {"GIT_TERMINAL_PROMPT": "0"}  # a merge driver never prompts
+    variables = quiet_environment(repo) | {"GIT_TERMINAL_PROMPT": "0"}  # a merge driver never prompts
     variables.pop("GIT_LFS_SKIP_SMUDGE", None)
     pipe = subprocess.PIPE
     with (
@@ -321,5 +332,7 @@ def _store_folder(repo: Repository) -> Path:
 
 def _path_of(repo: Repository, blob: str) -> str:
     """The path that a blob has, or had, in some branch; looked for only where a message needs it."""
-    known = git_text(repo, "log", "--all", "-1", "--format=", "--name-only", f"--find-object={blob}", check=False)
+    known = git_text(
+        repo, *quiet("log"), "--all", "-1", "--format=", "--name-only", f"--find-object={blob}", check=False
+    )
     return known.splitlines()[0] if known else f"blob {blob[:10]}"

@@ -16,6 +16,7 @@ from forge.errors import ForgeError
 from forge.repo import git as git_side
 from forge.repo.files import read_plain_file
 from forge.repo.git import Repository
+from forge.repo.quiet import quiet
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import ForgeItem
 from forge.repo.recipe_text import MAX_BYTES, from_json
@@ -152,7 +153,7 @@ def _list_work_tree(repo: Repository, folder: str) -> dict[str, ListedFile]:
     """The files on disk; git is asked which of them are as in the index, so that none needs hashing twice."""
     in_index = _list_index(repo, folder)
     pathspec = f":(top,literal){folder}"
-    changed = os.fsdecode(git_side.git(repo, "diff-files", "--name-only", "-z", "--", pathspec)).split("\0")
+    changed = os.fsdecode(git_side.git(repo, *quiet("diff-files"), "--name-only", "-z", "--", pathspec)).split("\0")
     listed = {path: file for path, file in in_index.items() if file.sparse or file.mode in ("160000", UNMERGED)}
     for path in _walk(repo.top, folder):
         if path in listed and not listed[path].sparse:

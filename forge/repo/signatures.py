@@ -20,6 +20,7 @@ from pathlib import Path
 from forge.errors import ForgeError
 from forge.repo.allowed_signers import read_signers
 from forge.repo.git import MEBIBYTE, Repository, git, git_text, run_git
+from forge.repo.quiet import quiet
 from forge.repo.rights import Signature
 
 MAX_COMMIT = MEBIBYTE  # bytes: nothing that people write in a message
@@ -31,11 +32,7 @@ _HEADERS = {40: b"gpgsig ", 64: b"gpgsig-sha256 "}  # by the length of an id, as
 _ANSWERS: dict[str, Signature] = {"G": "good", "N": "none", "B": "refused"}
 _GOOD = re.compile(r'Good "git" signature for (.+) with \S+ key \S+')  # as git itself reads it
 # Dates in the file are local time to ssh-keygen, unless they say otherwise: the same on every machine.
-_EVERYWHERE = {"TZ": "UTC", "LC_ALL": "C.UTF-8"}
-_QUIET_LOG = (
-    "-c", "log.showSignature=false", "-c", "i18n.logOutputEncoding=UTF-8", "log", "--no-walk=unsorted", "--stdin",
-    "--no-patch", "--no-color", "--no-notes", "--no-mailmap", "--no-decorate",
-)  # fmt: skip
+_EVERYWHERE = {"TZ": "UTC"}
 _AT_ONCE = 4  # processes of git, each of which waits for ssh-keygen most of the time
 _ENOUGH = 8  # commits for one of them
 
@@ -148,7 +145,8 @@ def _asked(repo: Repository, settings: Sequence[str], commits: Sequence[str]) ->
     come through with is asked for in halves, and a commit that it cannot come through with alone is refused.
     """
     done = run_git(
-        repo, *settings, *_QUIET_LOG, "--format=%H%x00%G?%x00%GS%x00%GF", variables=_EVERYWHERE,
+        repo, *settings, *quiet("log"), "--no-walk=unsorted", "--stdin", "--no-patch",
+        "--format=%H%x00%G?%x00%GS%x00%GF", variables=_EVERYWHERE,
         input="".join(f"{commit}\n" for commit in commits).encode(), check=False,
     )  # fmt: skip
     if done.returncode == 0:

@@ -15,6 +15,7 @@ from forge.errors import ForgeError
 from forge.repo import lfs
 from forge.repo.git import Repository, git, git_text, read_blobs, run_git
 from forge.repo.path_merge import BasesOf, File, Unsettled, settled
+from forge.repo.quiet import quiet
 from forge.repo.rights import CommitFacts, Kind, contribution_of
 from forge.repo.signatures import signatures
 from forge.repo.storage import same_file
@@ -30,8 +31,7 @@ _AT_ONCE = 200  # pairs of trees
 _PLAIN_MODES = ("100644", "100755")
 # No setting of this machine's, nor a .gitmodules, may hide a change.
 _DIFF_TREE = (
-    "diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", "--no-relative",
-    "--ignore-submodules=none",
+    *quiet("diff-tree"), "--stdin", "-r", "-z", "--raw", "--no-abbrev", "--no-relative", "--ignore-submodules=none",
 )  # fmt: skip
 
 

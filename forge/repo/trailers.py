@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from forge.errors import ForgeError
-from forge.repo.git import QUIET_LOG, Repository, git, git_succeeds
+from forge.repo.git import Repository, git, git_succeeds
 from forge.repo.places import INDEX, find_item
+from forge.repo.quiet import quiet
 from forge.repo.recipe import ForgeItem, TaskScore
 from forge.repo.wording import coefficient_words, strategy_words
 from forge.text import printable
@@ -94,7 +95,7 @@ def _messages(repo: Repository, commits: Sequence[str]) -> Iterator[tuple[str, s
     if not commits:
         return
     said = git(
-        repo, *QUIET_LOG, "--no-walk=unsorted", "--stdin", "--format=%x00%H %P%n%B",
+        repo, *quiet("log"), "--no-walk=unsorted", "--stdin", "--format=%x00%H %P%n%B",
         input="".join(f"{commit}\n" for commit in commits).encode(),
     )  # fmt: skip
     for record in said.decode("utf-8", "replace").split("\0")[1:]:

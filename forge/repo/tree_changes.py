@@ -14,6 +14,7 @@ from typing import Any
 from forge.repo.contribution import FILES, FOLDER
 from forge.repo.git import Repository, git
 from forge.repo.places import read_file
+from forge.repo.quiet import quiet
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.toml_text import MAX_BYTES
@@ -41,8 +42,7 @@ class TreeChanges:
 def find_changes(repo: Repository, before: str, after: str) -> TreeChanges:
     """What changed from one commit to another, but for the forge item, which is shown by itself."""
     listing = git(
-        repo, "diff-tree", "-r", "-z", "--no-renames", "--name-status", "--no-ext-diff", "--ignore-submodules=none",
-        before, after,
+        repo, *quiet("diff-tree"), "-r", "-z", "--name-status", "--ignore-submodules=none", before, after,
     )  # fmt: skip
     fields = os.fsdecode(listing).split("\0")
     parts: dict[str, list[str]] = {}

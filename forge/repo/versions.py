@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from forge.errors import ForgeError
 from forge.repo.checks import Coefficient
-from forge.repo.git import QUIET_LOG, Repository, find_repository, git, read_blobs
+from forge.repo.git import Repository, find_repository, git, read_blobs
 from forge.repo.places import described, find_item, resolve
+from forge.repo.quiet import quiet
 from forge.repo.recipe import FILE_NAME, ForgeItem, identity
 from forge.repo.recipe_text import MAX_BYTES, from_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
@@ -96,7 +97,7 @@ def find_version(repo: Repository, rev: str = "HEAD") -> Version:
             f"no {FILE_NAME} in {rev}: it is no version of a model",
             hint="see `git forge log` for the versions there are",
         )
-    head = git(repo, *QUIET_LOG, "--no-walk", f"--format={_FORMAT}", commit).decode("utf-8", "replace")
+    head = git(repo, *quiet("log"), "--no-walk", f"--format={_FORMAT}", commit).decode("utf-8", "replace")
     _, _, date, author, subject = head.rstrip("\n").split("\0")
     try:
         has_parent = git(repo, "rev-parse", "--verify", "--quiet", f"{commit}^", check=False)
@@ -200,7 +201,7 @@ class _Logged:
 def _logged(repo: Repository, commit: str, all_parents: bool) -> Iterator[_Logged]:
     walk = ["--full-history", "--topo-order", "--diff-merges=first-parent"] if all_parents else ["--first-parent"]
     output = git(
-        repo, *QUIET_LOG, *walk, "--raw", "--no-abbrev", "--no-renames", f"--format={_FORMAT}", commit, "--",
+        repo, *quiet("log"), *walk, "--raw", "--no-abbrev", "--no-renames", f"--format={_FORMAT}", commit, "--",
         f":(top,literal){FILE_NAME}",
     )  # fmt: skip
     fields: tuple[str, ...] = ()

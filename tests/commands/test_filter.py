@@ -70,8 +70,15 @@ BAD = [
     (to_bytes({"w": np.ones(64, "f4")})[:-10], "it is cut off"),
     (to_bytes({"w": np.ones(1, "f4")})[:-4] + np.array([np.nan], "<f4").tobytes(), "tensor w holds NaN"),
     (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-    (b"", "only 0 bytes"),
 ]
+
+
+def test_an_empty_file_passes_as_git_cleans_one_for_an_ancestor_that_is_not_there(
+    contribution_repository: Repository, run_git: RunGit
+) -> None:
+    put(contribution_repository, b"")
+    run_git(contribution_repository.top, "add", PATH)
+    assert run_git(contribution_repository.top, "cat-file", "-s", f":{PATH}") == "0"
 
 
 @pytest.mark.parametrize(("content", "message"), BAD, ids=[message for _, message in BAD])
