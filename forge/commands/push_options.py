@@ -28,10 +28,10 @@ LISTED = {
 _FLAG = re.compile(
     r"-[fnuqv46]+|--(no-)?(force|force-if-includes|dry-run|follow-tags|atomic|thin|progress|quiet|verbose|signed)"
     r"|--(set-upstream|tags|porcelain|ipv4|ipv6|force-with-lease|no-force-with-lease|no-recurse-submodules)"
-    r"|--(force-with-lease|signed|recurse-submodules|push-option|receive-pack|exec)=.*|-o.+",
+    r"|--(force-with-lease|signed|recurse-submodules|push-option)=.*|-o.+",
     re.DOTALL,
 )
-_WITH_VALUE = ("-o", "--push-option", "--recurse-submodules", "--receive-pack", "--exec")
+_WITH_VALUE = ("-o", "--push-option", "--recurse-submodules")
 # What pushes more than a branch that was verified, or takes away what others have.
 _GITS_OWN = ("--all", "--branches", "--mirror", "--delete", "-d", "--prune", "--no-verify")
 
