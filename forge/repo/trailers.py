@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from forge.errors import ForgeError
-from forge.repo.git import Repository, git, git_succeeds
+from forge.repo.git import Repository, git, git_succeeds, git_text, run_git
 from forge.repo.places import INDEX, find_item
 from forge.repo.quiet import quiet
 from forge.repo.recipe import ForgeItem, TaskScore
@@ -21,6 +21,16 @@ from forge.text import printable
 _TRAILER = re.compile(r"Forge-(Strategy|Contribution|Removed|Score|Accepted):", re.IGNORECASE)
 # `git commit -v` and --cleanup=scissors: what follows is not part of the message.
 _SCISSORS = re.compile(r"^\S+ -{24} >8 -{24}$")
+
+
+# No trailer.KEY.* of the user's (another name, a command that adds more) has a say in ours: git finds no settings.
+_NO_SETTINGS = {
+    "GIT_DIR": os.devnull,
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_COUNT": "0",
+    "GIT_CONFIG_PARAMETERS": "",
+}
 
 
 def trailer_lines(item: ForgeItem, previous: ForgeItem | None) -> list[str]:
@@ -56,12 +66,16 @@ def write_trailers(repo: Repository, message_file: Path, source: str | None) -> 
         message_file.write_bytes(os.fsencode(stripped))
     if item is None or not wanted:
         return
-    # Each key comes as often as it has to, whatever the user's own trailer settings are.
-    args = ["-c", "trailer.separators=:", "interpret-trailers", "--in-place", "--no-divider"]
-    args += ["--where=end", "--if-exists=add", "--if-missing=add"]
+    args = ["interpret-trailers", "--in-place", "--no-divider", "--where=end", "--if-exists=add", "--if-missing=add"]
     for line in trailer_lines(item, previous):
         args += ["--trailer", line]
-    git(repo, *args, str(message_file.absolute()))
+    run_git(repo, *_comments(repo), *args, str(message_file.absolute()), variables=_NO_SETTINGS)
+
+
+def _comments(repo: Repository) -> tuple[str, ...]:
+    """The one setting that the message itself depends on, as an argument: with what a comment begins."""
+    found = git_text(repo, "config", "--get", "core.commentChar", check=False)
+    return ("-c", f"core.commentChar={found}") if found else ()
 
 
 def take_trailers_out(message_file: Path) -> None:
