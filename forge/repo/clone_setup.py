@@ -19,6 +19,7 @@ from forge.errors import ForgeError
 from forge.repo import hook_files, lfs, lfs_endpoint, server_setup
 from forge.repo.git import Repository, git
 from forge.repo.lfs_endpoint import Setting
+from forge.repo.programs import can_start
 from forge.repo.storage import attribute_lines, read_attributes, storage_of, with_storage, write_attributes
 
 Scope = Literal["local", "global"]
@@ -84,7 +85,8 @@ def _ensure_own(repo: Repository, settings: Sequence[Setting]) -> str | None:
         if not _is_whole(repo, found):
             _write(repo, "local")
             if any(key in found for key in SETTINGS):
-                told = ["The set-up of this clone was not whole or named a program that is gone; it was done again."]
+                gone = "was not whole or named a program that is gone or does not start"
+                told = [f"The set-up of this clone {gone}; it was done again."]
             else:
                 told = [
                     "This clone was not set up for git forge yet; its drivers and hooks are now (git forge install)."
@@ -200,11 +202,14 @@ def _is_ours(key: str, value: str) -> bool:
 def _program_is_there(key: str, value: str) -> bool:
     if "{" not in SETTINGS[key]:
         return True
+    place, _, rest = SETTINGS[key].partition("} ")
+    verb = rest.partition(" ")[0]
     try:
-        executable = shlex.split(value)[0]
-    except (ValueError, IndexError):
+        words = shlex.split(value)
+        words = words[: words.index(verb)]
+    except ValueError:
         return False
-    return os.access(executable.replace("%%", "%") if "{driver}" in SETTINGS[key] else executable, os.X_OK)
+    return can_start([word.replace("%%", "%") for word in words] if place == "{driver" else words)
 
 
 def _nowhere() -> Repository:

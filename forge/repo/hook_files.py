@@ -20,6 +20,7 @@ import forge
 from forge.errors import ForgeError
 from forge.repo.files import write_whole
 from forge.repo.git import Repository, git, git_text
+from forge.repo.programs import can_start
 
 HOOKS = ("prepare-commit-msg", "applypatch-msg", "pre-push")  # of a clone; only those that have something to do
 SERVER_HOOKS = ("pre-receive",)
@@ -30,6 +31,8 @@ PRE_COMMIT = b"pre-commit.com"
 # How earlier versions were recorded: Python then looks for modules in the work tree, in which git runs it.
 UNSAFE = re.compile(r"(?<! -P) -m forge ")
 
+# The line with which our script calls git forge.
+_CALL = re.compile(r'^(?:tell \| )?(\S.*) hook [a-z-]+ "\$@"', re.MULTILINE)
 _HIDDEN = ("# git forge install: the hooks of this clone\n", "# git forge install: end\n")
 
 
@@ -199,11 +202,8 @@ def _works(hook: Path | None) -> bool:
     text = hook.read_text(encoding="utf-8", errors="replace")
     if UNSAFE.search(text):
         return False
-    for line in text.splitlines():
-        if line.startswith("program="):
-            executable = shlex.split(line.removeprefix("program="))
-            return len(executable) == 1 and os.access(executable[0], os.X_OK)
-    return False
+    found = _CALL.search(text)
+    return found is not None and can_start(shlex.split(found[1]))
 
 
 def _content(file: Path) -> bytes:

@@ -35,7 +35,8 @@ def program(tmp_path: Path) -> str:
     """Writes `forge NAME` for every hook, and the ids that a pre-push is told."""
     path = tmp_path / "pro$gram with `spaces`"
     path.write_text(
-        f"#!/bin/sh\necho \"forge $2\" >>'{tmp_path}/log'\n[ \"$2\" != pre-push ] || cut -c1-15 >>'{tmp_path}/log'\n"
+        f'#!/bin/sh\n[ "$1" != --version ] || exit 0\necho "forge $2" >>\'{tmp_path}/log\'\n'
+        f"[ \"$2\" != pre-push ] || cut -c1-15 >>'{tmp_path}/log'\n"
     )
     path.chmod(0o755)
     return f"'{path}'"

@@ -100,21 +100,47 @@ def test_a_program_that_is_gone_is_set_up_again(repository: Repository, run_git:
     assert is_installed(repository)
 
 
-def test_a_program_elsewhere_that_is_there_is_left_alone(
-    repository: Repository, run_git: RunGit, tmp_path: Path
-) -> None:
-    other = tmp_path / "100% mine" / "git-forge"
-    other.parent.mkdir()
-    other.write_text("#!/bin/sh\n")
-    other.chmod(0o755)
-    quoted = shlex.quote(str(other))
+def record(repo: Repository, run_git: RunGit, place: Path, text: str) -> None:
+    """Set the clone up with a program of this text."""
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(text)
+    place.chmod(0o755)
+    quoted = shlex.quote(str(place))
     for key, value in SETTINGS.items():
         filled = value.format(program=quoted, driver=quoted.replace("%", "%%"))
-        run_git(repository.top, "config", key, filled)
-    hook_files.install_hooks(repository, quoted)
+        run_git(repo.top, "config", key, filled)
+    hook_files.install_hooks(repo, quoted)
+
+
+def test_a_program_elsewhere_that_starts_is_left_alone(repository: Repository, run_git: RunGit, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    record(repository, run_git, tmp_path / "100% mine" / "git-forge", f'#!/bin/sh\necho "$*" >>{log}\n')
     before = config_of(repository)
     assert ensure_installed(repository) is None
     assert config_of(repository) == before
+    assert log.read_text() == "--version\n"  # once for all of them
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#!/gone/bin/python3.11\nimport forge\n",
+        "#!/bin/sh\nexit 1\n",
+        "#!/bin/sh\nexec /gone/python -m forge\n",
+        "\0ELF",
+    ],
+    ids=["interpreter", "import", "wrapper", "format"],
+)
+def test_a_program_that_is_there_and_does_not_start(
+    repository: Repository, run_git: RunGit, tmp_path: Path, text: str
+) -> None:
+    record(repository, run_git, tmp_path / "old" / "git-forge", text)
+    assert not is_installed(repository)
+    message = ensure_installed(repository)
+    assert message is not None and "does not start" in message
+    assert is_installed(repository)
+    assert b"old/git-forge" not in config_of(repository)
+    assert str(tmp_path / "old") not in (repository.git_dir / "hooks" / "pre-push").read_text()
 
 
 @pytest.mark.parametrize("what", ["settings", "hooks"])

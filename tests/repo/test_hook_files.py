@@ -29,7 +29,8 @@ def program(tmp_path: Path) -> str:
     """Stands for git-forge: writes down how it was called, and what it was told on standard input."""
     path = tmp_path / "pro$gram with `spaces`"
     path.write_text(
-        f'#!/bin/sh\n{{ echo "$@"; [ "$2" = pre-push ] && cat; }} >>"{tmp_path}/calls"\n[ ! -e "{tmp_path}/refuse" ]\n'
+        '#!/bin/sh\n[ "$1" != --version ] || exit 0\n'
+        f'{{ echo "$@"; [ "$2" = pre-push ] && cat; }} >>"{tmp_path}/calls"\n[ ! -e "{tmp_path}/refuse" ]\n'
     )
     path.chmod(0o755)
     return f"'{path}'"
