@@ -57,6 +57,8 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
     from forge.repo.recipe_text import to_json
     from forge.repo.settings import FILE_NAME as SETTINGS_FILE
     from forge.repo.settings import choose_settings, to_toml
+    from forge.repo.storage import MAX_ATTRIBUTES
+    from forge.repo.stored import commit, stage
 
     repo = find_repository()
     if git_text(repo, "rev-parse", "--is-bare-repository") == "true":
@@ -81,6 +83,7 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
     reference = portable_name(reference)
     identity = Base(reference, base.fingerprint)
     settings = choose_settings(identity, preset, strategy, task_aware, license_)
+    head = git_text(repo, "rev-parse", "--verify", "--quiet", "HEAD", check=False) or None
     had_attributes = os.path.lexists(repo.top / attributes)
     was_set_up = clone_setup.is_installed(repo)
     paths = [SETTINGS_FILE, ITEM_FILE, attributes]
@@ -89,8 +92,8 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
         write_whole(repo.top / ITEM_FILE, to_json(empty(identity, strategy)).encode())
         clone_setup.add_attributes(repo)
         clone_setup.install(repo)
-        git(repo, "add", "--force", "--sparse", "--", *paths)
-        git(repo, "commit", "--quiet", "-m", f"Start a model on {reference}", "--", *paths)
+        stage(repo, paths, MAX_ATTRIBUTES)
+        commit(repo, head, [f"Start a model on {reference}"], paths, "git forge init")
     except BaseException:
         if git_succeeds(repo, "rev-parse", "--verify", "--quiet", "HEAD"):
             git(repo, "reset", "--quiet", "--", *paths, check=False)

@@ -26,7 +26,7 @@ from forge.repo.contribution import (
     path_of,
 )
 from forge.repo.erased import erased_contributions
-from forge.repo.files import write_whole
+from forge.repo.files import is_plain_file, write_whole
 from forge.repo.gate import pass_gate
 from forge.repo.git import Repository, git, git_succeeds, git_text
 from forge.repo.in_progress import refuse_unfinished
@@ -38,6 +38,7 @@ from forge.repo.recipe_text import to_json
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import Settings, load_settings
 from forge.repo.storage import is_kept_as, storage_of
+from forge.repo.stored import commit, literal, refuse_other_filters, stage
 from forge.repo.trailers import trailer_lines
 from forge.repo.tree_checks import tree_problems
 from forge.repo.without_effect import without_effect
@@ -91,6 +92,7 @@ def commit_contributions(
         checked = check_contribution(repo, name, None, base=settings.base, limits=settings.limits)
         if name in incoming and checked.adapter.is_idle:
             idle.append(f"contribution {name!r}: its adapter changes nothing, it is as before training")
+    refuse_other_filters(repo, _blobs(changes), settings.limits.file_bytes)
     reader = work_tree_reader(repo, changes, settings)
     folded = fold_changes(repo, before, changes, settings, reader, again=refolded)
     item, files = _consolidate(repo, folded.item, settings, reader, steps)
@@ -113,7 +115,8 @@ def commit_contributions(
         paths += [path for path in CONSOLIDATION_PATHS.values() if path in files or path in there_before]
     if git_text(repo, "rev-parse", "HEAD") != head:
         raise ForgeError("HEAD has moved while git forge commit was at work", hint="run git forge commit again")
-    with restored_on_failure(repo, head, [ITEM_FILE, *CONSOLIDATION_PATHS.values()]):
+    plain = [path for path in (SETTINGS_FILE, *paths) if is_plain_file(repo.top / path)]  # a hook may write to them
+    with restored_on_failure(repo, head, dict.fromkeys([ITEM_FILE, *CONSOLIDATION_PATHS.values(), *plain])):
         write_whole(repo.top / ITEM_FILE, to_json(item).encode())
         if item.consolidation is None:
             for path in CONSOLIDATION_PATHS.values():
@@ -124,20 +127,13 @@ def commit_contributions(
             write_files(folder, {Path(path).name: content for path, content in files.items()})
         committed = [ITEM_FILE, SETTINGS_FILE, *paths] if refolded else [ITEM_FILE, *paths]
         # What `git rm` or `git mv` took out of the index already is nothing that git add could find.
-        known = os.fsdecode(git(repo, "ls-files", "-z", "--", *_literal(committed))).split("\0")
+        known = os.fsdecode(git(repo, "ls-files", "-z", "--", *literal(committed))).split("\0")
         there = [path for path in committed if path in known or (repo.top / path).exists()]
-        # --force: many people ignore *.safetensors everywhere, and a forge item without its payloads is no model.
-        git(repo, "add", "--all", "--force", "--", *_literal(there))
+        stage(repo, there, settings.limits.file_bytes)
         _refuse_what_changed_meanwhile(repo, item)
-        try:
-            git(repo, "commit", "--quiet", "-m", subject, "--", *_literal(committed))
-        except ForgeError as error:  # a hook refused it, or the committer has no name
-            raise ForgeError(
-                f"git did not commit: {error.message}",
-                hint=error.hint or "everything is as it was: settle that and run git forge commit again",
-            ) from error
+        made = commit(repo, head, [subject], committed, "git forge commit")
     return {
-        "commit": git_text(repo, "rev-parse", "HEAD"),
+        "commit": made,
         "subject": subject.splitlines()[0],
         "trailers": trailers,
         "consolidation_dropped": before.consolidation is not None and item.consolidation is None,
@@ -159,6 +155,15 @@ def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Cha
         assert old is not None  # it is replaced
         _refuse_moved(repo, old, settings)
     return changes
+
+
+def _blobs(changes: Changes) -> dict[str, str]:
+    """What git would store of the contributions that changed, by path."""
+    return {
+        path_of(entry.name, file): getattr(entry, part)
+        for entry in (*changes.new, *changes.replaced)
+        for part, file in ENTRY_PARTS.items()
+    }
 
 
 def _refuse_moved(repo: Repository, old: Entry, settings: Settings) -> None:
@@ -199,11 +204,7 @@ def _settings_changed(repo: Repository, before: ForgeItem, settings: Settings) -
 def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> ReadBlobs:
     """Reads blobs by id, those of changed contributions from the work tree: nothing is stored before the commit."""
     stored = blob_reader(repo, settings.limits)
-    places = {
-        getattr(entry, part): path_of(entry.name, file)
-        for entry in (*changes.new, *changes.replaced)
-        for part, file in ENTRY_PARTS.items()
-    }
+    places = {blob: path for path, blob in _blobs(changes).items()}
 
     def read(ids: Iterable[str]) -> Mapping[str, bytes]:
         wanted = list(ids)
@@ -233,11 +234,6 @@ def _paths_to_commit(repo: Repository, changes: Changes) -> list[str]:
         if inside and (state != "??" or inside in FILES):
             changed.add(path)
     return sorted(changed)
-
-
-def _literal(paths: Iterable[str]) -> list[str]:
-    """Paths as git takes them for themselves: a star in a name is a star."""
-    return [f":(literal){path}" for path in paths]
 
 
 def _subject(changes: Changes, before: ForgeItem, settings: Settings, refolded: bool, consolidation: bool) -> str:

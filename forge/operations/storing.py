@@ -22,6 +22,7 @@ from forge.repo.recipe import ForgeItem
 from forge.repo.recipe_text import to_json
 from forge.repo.storage import (
     ATTRIBUTES_FILE,
+    MAX_ATTRIBUTES,
     Storage,
     filter_name,
     filters_of,
@@ -30,6 +31,7 @@ from forge.repo.storage import (
     with_ids,
     with_storage,
 )
+from forge.repo.stored import commit, stage
 
 _WORDS: dict[Storage, str] = {"git": "git itself", "lfs": "git-lfs"}
 
@@ -148,15 +150,9 @@ def _commit(repo: Repository, head: str, item: ForgeItem, moves: Mapping[str, Mo
             write_whole(repo.top / ITEM_FILE, to_json(changed).encode())
         entries = "".join(f"{moves[path].mode} {blob}\t{path}\0" for path, blob in moved.items())
         git(repo, "update-index", "-z", "--index-info", input=os.fsencode(entries))
-        git(repo, "add", "--force", "--", ATTRIBUTES_FILE, ITEM_FILE)
+        stage(repo, [ATTRIBUTES_FILE, ITEM_FILE], MAX_ATTRIBUTES)
         subject = f"Keep payloads in {_WORDS[storage]}"
-        try:
-            git(repo, "commit", "--quiet", "--allow-empty", "-m", subject, "-m", "The model stays what it is.")
-        except ForgeError as error:  # a hook refused it, or the committer has no name
-            raise ForgeError(
-                f"git did not commit: {error.message}",
-                hint=error.hint or f"everything is as it was: settle that and run git forge storage {storage} again",
-            ) from error
+        commit(repo, head, [subject, "The model stays what it is."], [], f"git forge storage {storage}")
     git(repo, "update-index", "-q", "--refresh", check=False)  # the files on disk are what the new filter makes of them
     if git_text(repo, "config", "--bool", "core.sparseCheckout", check=False) == "true":
         git(repo, "sparse-checkout", "reapply", check=False)

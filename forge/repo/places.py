@@ -29,6 +29,11 @@ INDEX = ":"
 WORK_TREE = None
 Place = str | None
 UNMERGED = "unmerged"
+# The id of an empty file, of either length.
+_EMPTY = (
+    "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
+    "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813",
+)
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,13 @@ class ListedFile:
 
     In the work tree the id is None for a file that differs from the index or is not in it.
     sparse: git keeps it out of the work tree (a sparse checkout); it belongs there as it is in the index.
+    unseen: git was told to take it for unchanged, and does not look.
     """
 
     mode: str
     blob: str | None
     sparse: bool = False
+    unseen: bool = False
 
 
 def described(place: Place, path: str) -> str:
@@ -139,13 +146,19 @@ def read_settings_of(repo: Repository, place: Place) -> Settings:
 
 def _list_index(repo: Repository, folder: str) -> dict[str, ListedFile]:
     pathspec = f":(top,literal){folder}" if folder else ":/"
-    output = git_side.git(repo, "ls-files", "--stage", "-t", "-z", "--full-name", "--", pathspec)
-    listed = {}
+    output = git_side.git(repo, "ls-files", "--stage", "-v", "-z", "--full-name", "--", pathspec)
+    listed: dict[str, ListedFile] = {}
     for line in os.fsdecode(output).split("\0"):
         head, _, path = line.partition("\t")
         if path:
             tag, mode, blob, stage = head.split(" ")
-            listed[path] = ListedFile(mode, blob, tag == "S") if stage == "0" else ListedFile(UNMERGED, None)
+            whole = ListedFile(mode, blob, tag in "Ss", tag.islower())
+            listed[path] = whole if stage == "0" else ListedFile(UNMERGED, None)
+    if any(file.blob in _EMPTY for file in listed.values()):
+        # `git add --intent-to-add`: in the index git has no content for it, and so it is not there yet.
+        unmade = ("--name-only", "--diff-filter=A", "-z", "--", pathspec)
+        for path in os.fsdecode(git_side.git(repo, *quiet("diff-files"), *unmade)).split("\0"):
+            listed.pop(path, None)
     return listed
 
 
@@ -161,7 +174,8 @@ def _list_work_tree(repo: Repository, folder: str) -> dict[str, ListedFile]:
         mode = _mode(repo.top / path)
         known = in_index.get(path)
         # git does not look at a file that it means to keep out of the work tree, and that is there all the same.
-        unchanged = known is not None and not known.sparse and path not in changed and known.mode[:3] == mode[:3]
+        seen = known is not None and not known.sparse and not known.unseen and path not in changed
+        unchanged = seen and known is not None and known.mode[:3] == mode[:3]
         listed[path] = ListedFile(mode, known.blob if known is not None and unchanged else None)
     return listed
 

@@ -87,7 +87,7 @@ def storage_of(repo: Repository) -> Storage:
         text = _attributes(repo)
     except ForgeError:  # a link, which git does not read either
         return "git"
-    if text is None or (b"filter=lfs" not in text and not (repo.common_dir / "info/attributes").exists()):
+    if text is None or b"filter=lfs" not in text:  # whatever this clone alone says: its pointers would be nobody's
         return "git"
     found = set(filters_of(repo, [pattern.replace("*", "any") for pattern in _PAYLOADS]).values())
     return "lfs" if found == {_FILTERS["lfs"]} else "git"
