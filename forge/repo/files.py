@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from forge.errors import ForgeError
@@ -71,6 +72,19 @@ def write_whole(path: Path, content: bytes, mode: int | None = None) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def share_as(like: Path, *paths: Path) -> None:
+    """Let those who may use the folder `like` use these too: in a shared repository (core.sharedRepository) git's own
+    folders are open to a group, whatever the umask of who writes first.
+    """
+    wanted = stat.S_IMODE(like.stat().st_mode)
+    for path in paths:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        more = mode | (wanted if path.is_dir() else wanted & 0o666)
+        if more != mode:
+            with suppress(PermissionError):  # somebody else's, who has seen to it
+                path.chmod(more)
 
 
 def _usual_mode() -> int:

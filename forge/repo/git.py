@@ -1,7 +1,8 @@
 """Starting git: finding the repository, running a command in it, reading objects.
 
 Only what is a conversation with a person or a stream without end starts git elsewhere, in the same `environment`:
-a push, and git-lfs's own commands.
+a push, and git-lfs's own commands. GitPython asks what a push asks (pushing.py); the rest is not run by it: it can take
+no variable out of the environment, and leaves a git at work when Ctrl-C comes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from forge.errors import ForgeError
+from forge.repo.files import share_as
 from forge.repo.git_words import failure, what_git_said
 from forge.repo.quiet import PATHSPECS, SETTINGS, VARIABLES
 
@@ -223,6 +225,7 @@ def state_dir(repo: Repository) -> Path:
     folder = repo.common_dir / "forge"
     try:
         folder.mkdir(exist_ok=True)
+        share_as(repo.common_dir, folder)
     except OSError as error:
         raise ForgeError(f"cannot make {folder}: {error.strerror}", hint="check its permissions") from error
     return folder

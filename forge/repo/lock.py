@@ -16,6 +16,7 @@ from pathlib import Path
 from forge.console import say
 from forge.errors import ForgeError
 from forge.repo.checks import check_name
+from forge.repo.files import share_as
 from forge.repo.git import Repository
 
 FOLDER = "locks"
@@ -105,7 +106,9 @@ def _folder(git_folder: Path) -> Path:
 def _open(file: Path) -> int:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        share_as(file.parents[2], file.parents[1], file.parents[0], file)
+        return descriptor
     except OSError as error:
         raise ForgeError(f"cannot write {file}: {error.strerror}", hint="check its permissions") from error
 

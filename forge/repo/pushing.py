@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from forge.errors import ForgeError
-from forge.repo.git import Repository, git, git_text
+from forge.repo.git import Repository, quiet_environment
+from forge.repo.quiet import SETTINGS
 from forge.text import printable
 
 _BRANCHES = "refs/heads/"
@@ -32,12 +32,11 @@ def find_push(repo: Repository, remote: str | None, branch: str | None) -> Push:
     A branch of which nobody has said where it goes is set to follow the place that it is pushed to. Raises ForgeError
     on no branch, without a remote, and for a remote that looks like an option.
     """
-    ref = f"{_BRANCHES}{branch}" if branch else git_text(repo, "symbolic-ref", "--quiet", "HEAD", check=False)
+    ref = f"{_BRANCHES}{branch}" if branch else _ask(repo, "symbolic-ref", "--quiet", "HEAD")
     if not ref.startswith(_BRANCHES):
         raise ForgeError("HEAD is on no branch", hint="name one: git forge push REMOTE BRANCH")
-    said = os.fsdecode(git(repo, "for-each-ref", "--count=1", f"--format={_SET}", ref)).rstrip("\n")
-    upstream, _, elsewhere = said.partition("\0")
-    remotes = git_text(repo, "remote").splitlines()
+    upstream, _, elsewhere = _ask(repo, "for-each-ref", "--count=1", f"--format={_SET}", ref).partition("\0")
+    remotes = _ask(repo, "remote").splitlines()
     usual = elsewhere or (remotes[0] if len(remotes) == 1 else "origin")
     to = remote or usual
     if to.startswith("-"):  # git and git-lfs would take it for an option
@@ -48,11 +47,25 @@ def find_push(repo: Repository, remote: str | None, branch: str | None) -> Push:
         upstream != ""
         or to == elsewhere
         or to not in remotes
-        or git_text(repo, "config", "--get", "push.default", check=False) in _WITHOUT_UPSTREAM
-        or git_text(repo, "config", "--get-all", f"remote.{to}.push", check=False) != ""
+        or _ask(repo, "config", "--get", "push.default") in _WITHOUT_UPSTREAM
+        or _ask(repo, "config", "--get-all", f"remote.{to}.push") != ""
     )
     name = ref.removeprefix(_BRANCHES)
     if not known:
         return Push(name, ref, to, ("--set-upstream", "--", to, ref))
     # The whole name of a branch: it may be a tag's too, or look like an option or a refspec.
     return Push(name, ref, to, ("--", *([to] if remote else []), *([ref] if branch else [])))
+
+
+def _ask(repo: Repository, *args: str) -> str:
+    """What git says, without its last line end; nothing where it says no.
+
+    GitPython runs git here and reads nothing of the repository itself. What starts often does without it: to import it
+    takes a tenth of a second.
+    """
+    from git.cmd import Git
+
+    said = Git(repo.top).execute(
+        ["git", *SETTINGS, *args], env=quiet_environment(repo), with_exceptions=False, stdout_as_string=True
+    )
+    return str(said)

@@ -50,8 +50,7 @@ def stage(repo: Repository, paths: Iterable[str], limit: int) -> None:
     Files are taken whatever an ignore file, a sparse checkout or a flag in the index says: a forge item without its
     payloads is no model.
     """
-    wanted = list(paths)
-    _take_flags_off(repo, wanted)
+    wanted = _without_flags(repo, list(paths))
     git(repo, "add", "--all", "--force", "--sparse", "--", *literal(wanted))
     read_back(repo, wanted, limit)
 
@@ -147,11 +146,15 @@ def _of_the_model(listed: Mapping[str, ListedFile]) -> dict[str, tuple[str, str 
     }
 
 
-def _take_flags_off(repo: Repository, paths: Sequence[str]) -> None:
-    """Let git look at files that are there, but that it was told to leave alone (skip-worktree, assume-unchanged)."""
+def _without_flags(repo: Repository, paths: Sequence[str]) -> list[str]:
+    """Let git look at files that are there, but that it was told to leave alone (skip-worktree, assume-unchanged).
+
+    The paths without those that git keeps out of the work tree, where nothing is to be staged.
+    """
     listing = os.fsdecode(git(repo, "ls-files", "-v", "-z", "--full-name", "--", *literal(paths)))
-    records = [(record[:1], record[2:]) for record in listing.split("\0") if record]
-    flagged = [(tag, path) for tag, path in records if is_plain_file(repo.top / path)]
+    flagged = [(record[:1], record[2:]) for record in listing.split("\0") if record[:1] == "S" or record[:1].islower()]
+    kept_out = [path for tag, path in flagged if tag in "Ss" and not os.path.lexists(repo.top / path)]
+    flagged = [(tag, path) for tag, path in flagged if path not in kept_out]
     for flag, left_alone in (
         ("--no-skip-worktree", [path for tag, path in flagged if tag in "Ss"]),
         ("--no-assume-unchanged", [path for tag, path in flagged if tag.islower()]),
@@ -159,6 +162,7 @@ def _take_flags_off(repo: Repository, paths: Sequence[str]) -> None:
         if left_alone:
             names = "".join(f"{path}\0" for path in left_alone)
             git(repo, "update-index", flag, "-z", "--stdin", input=os.fsencode(names))
+    return [path for path in paths if path not in kept_out]
 
 
 def _otherwise(repo: Repository, path: str) -> ForgeError:

@@ -37,6 +37,9 @@ connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
 connection.connect({folder!r} + ("/light" if sys.argv[1:2] and sys.argv[1] in {light!r} else "/heavy"))
 words = [os.getcwdb(), str(len(sys.argv) - 1).encode(), *map(os.fsencode, sys.argv[1:])]
 words += [name + b"=" + value for name, value in os.environb.items()]
+mask = os.umask(0)
+os.umask(mask)
+words += [b"FORGE_TEST_UMASK=%o" % mask]
 request = b"\\0".join(words)
 streams = b"".join(number.to_bytes({size}, sys.byteorder) for number in (0, 1, 2))
 length = len(request).to_bytes(4, "big")
@@ -120,6 +123,9 @@ def _answer(connection: socket.socket) -> None:
         os.chdir(folder)
         os.environb.clear()
         os.environb.update(variables)
+        os.umask(int(os.environ.pop("FORGE_TEST_UMASK"), 8))
+        if encoding := os.environ.get("PYTHONIOENCODING"):
+            sys.stdout = open(1, "w", encoding=encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
         from forge import cli
 
         code = cli.run(arguments)

@@ -155,7 +155,7 @@ def test_removed_and_damaged_items(model: SampleModel, written: Callable[..., st
 def test_user_settings_do_not_interfere(model: SampleModel, written: Callable[..., str]) -> None:
     for key, value in (("trailer.separators", "="), ("trailer.ifexists", "replace"), ("trailer.where", "start"),
                        ("core.commentChar", ";"), ("trailer.sign.key", "Signed-off-by: "),
-                       ("trailer.sign.command", "echo somebody"), ("trailer.forge-strategy.key", "Plan: ")):  # fmt: skip
+                       ("trailer.sign.command", "echo me"), ("trailer.forge-strategy.key", "Plan: ")):  # fmt: skip
         model.git("config", key, value)
     assert written("Subject\n\n; comment\n") == f"Subject\n\n{STAGED}\n; comment\n"
 

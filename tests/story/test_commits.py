@@ -23,7 +23,7 @@ from story.hospitals import (
 from story.test_histories import assert_clean, blob, folders
 
 from forge.model.base import BaseModel
-from forge.operations import committing
+from forge.repo import stored
 from forge.repo.git import Repository, git
 
 
@@ -174,7 +174,7 @@ def test_ctrl_c_after_git_has_committed(full: Path, contributions: Files, monkey
             raise KeyboardInterrupt
         return said
 
-    monkeypatch.setattr(committing, "git", interrupted)
+    monkeypatch.setattr(stored, "git", interrupted)
     write_contribution(full, "lung", contributions["lung"])
     assert forge(full, "commit").code == 130
     assert sorted(item(full, "HEAD")["contributions"]) == sorted(NAMES)
