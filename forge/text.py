@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 
 def printable(value: object) -> str:
@@ -22,6 +23,17 @@ def printable_lines(text: str) -> str:
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
     return "\n".join(map(printable, text.split("\n")))
+
+
+def same_text(text: str) -> str:
+    """`text` apart from what CLIP's tokenisers do not see: case, spaces, HTML's entities, how an accent is encoded."""
+    plain = html.unescape(html.unescape(unicodedata.normalize("NFC", text)))
+    return " ".join(plain.split()).casefold()
+
+
+def same_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """What label sets have in common that are one to a model, in whatever order."""
+    return tuple(sorted(map(same_text, labels)))
 
 
 def aligned(headers: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[int] = ()) -> str:

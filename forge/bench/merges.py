@@ -19,6 +19,7 @@ from forge.model.consolidating import consolidate
 from forge.model.merging import DEFAULT_PULLS, Member, MergeSettings, merge_members, pooled_tasks
 from forge.model.scoring import TaskImages
 from forge.model.search import SearchSettings
+from forge.text import same_labels
 
 Coefficients = Mapping[str, Coefficient]
 
@@ -126,7 +127,7 @@ def _model(strategy: str, contributions: Sequence[Contribution], notes: Mapping[
         return compose(strategy, [(each.adapter, coefficients.get(each.name, 0.0)) for each in by_name])
 
     by_labels = {
-        tuple(sorted(notes["labels"][task])): composed(coefficients)
+        same_labels(notes["labels"][task]): composed(coefficients)
         for task, coefficients in notes.get("by_task", {}).items()
     }
     return Model(composed(notes["coefficients"]), by_labels)

@@ -22,6 +22,7 @@ from torch import Tensor
 from forge.errors import ForgeError
 from forge.model.adapters import Adapter, LowRank
 from forge.model.attention import VisualTower, adaptable_modules
+from forge.text import same_labels
 
 Delta = Mapping[str, Tensor]  # module name -> dW [out, in]
 Coefficient = float | Mapping[str, float]  # of a whole contribution, or one per adapted module
@@ -35,8 +36,8 @@ BASE_ALONE: Parts = (({}, 1.0),)
 class Model:
     """A composed recipe. Task-aware recipes have parts of their own for the label sets they know.
 
-    `by_labels` is keyed by a label set's sorted texts; any other label set gets what `nearest` makes of the known
-    ones (task_fallback.py), or the `shared` parts where there is no `nearest`.
+    `by_labels` is keyed by a label set's texts as `same_labels` has them; any other label set gets what `nearest`
+    makes of the known ones (task_fallback.py), or the `shared` parts where there is no `nearest`.
     """
 
     shared: Parts
@@ -45,7 +46,7 @@ class Model:
 
     def parts_for(self, labels: Sequence[str]) -> Parts:
         """What to fold into the base to tell these labels apart."""
-        known = self.by_labels.get(tuple(sorted(labels)))
+        known = self.by_labels.get(same_labels(labels))
         if known is not None:
             return known
         return self.nearest(tuple(labels)) if self.nearest is not None else self.shared

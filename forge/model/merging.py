@@ -32,6 +32,7 @@ from forge.model.merge_problem import (
 from forge.model.objectives import Aim, label_aims, module_names, output_objective, teacher_aims, weight_objective
 from forge.model.scoring import TaskImages
 from forge.model.search import SearchSettings
+from forge.text import same_labels, same_text
 
 METHODS = ("shiwa", "exact", "joint")
 GRANULARITIES = ("contribution", "module")
@@ -229,7 +230,7 @@ def pooled(images: Mapping[str, TaskImages]) -> list[Pool]:
     """Distilled datasets by name as tasks: those with the same labels, in whatever order, are one; sorted by task."""
     grouped: dict[tuple[str, ...], list[str]] = {}
     for name, part in images.items():
-        grouped.setdefault(tuple(sorted(part.labels)), []).append(name)
+        grouped.setdefault(same_labels(part.labels), []).append(name)
     pools: dict[str, Pool] = {}
     for names in grouped.values():
         parts = [images[name] for name in names]
@@ -237,7 +238,11 @@ def pooled(images: Mapping[str, TaskImages]) -> list[Pool]:
         task = first.task
         while task in pools:  # the same name for other labels: both are kept apart
             task += "+"
-        aligned = [torch.tensor([first.labels.index(label) for label in part.labels]) for part in parts]
+        places = {same_text(label): place for place, label in enumerate(first.labels)}
+        places |= {label: place for place, label in enumerate(first.labels)}
+        aligned = [
+            torch.tensor([places.get(label, places[same_text(label)]) for label in part.labels]) for part in parts
+        ]
         targets = [order.to(part.targets.device)[part.targets] for order, part in zip(aligned, parts, strict=True)]
         ends = list(accumulate(len(part.targets) for part in parts))
         where = {name: slice(end - len(part.targets), end) for name, part, end in zip(names, parts, ends, strict=True)}
@@ -253,8 +258,8 @@ def pooled_tasks(images: Sequence[TaskImages]) -> list[TaskImages]:
 
 def _aims(base: BaseModel, members: Sequence[Member], objective: str, only: TaskImages | None) -> list[Aim]:
     if objective == "distillation":
-        known = None if only is None else sorted(only.labels)
-        chosen = [member for member in members if known is None or sorted(member.images.labels) == known]
+        known = None if only is None else same_labels(only.labels)
+        chosen = [member for member in members if known is None or same_labels(member.images.labels) == known]
         # The coefficients of one contributor's own task can do what it does: its labels would only pull them away.
         label_share = 0.0 if only is not None and len(chosen) == 1 else None
         return teacher_aims(base, [(member.adapter, member.images) for member in chosen], label_share)

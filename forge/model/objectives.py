@@ -22,6 +22,7 @@ from forge.model.attention import adaptable_modules
 from forge.model.base import BaseModel
 from forge.model.composing import folded, fused_adapter, mixed
 from forge.model.scoring import TaskImages, batch_size, logits, mix_outputs, outputs
+from forge.text import same_labels
 
 LABEL_SHARE = 0.5  # of the labels in the distillation loss; the rest is the teachers'
 
@@ -79,7 +80,7 @@ def teacher_aims(
 
 def colleagues(teachers: Sequence[tuple[Adapter, TaskImages]], labels: tuple[str, ...]) -> list[Adapter]:
     """The adapters of everybody with the same labels, in whatever order they list them."""
-    return [adapter for adapter, images in teachers if sorted(images.labels) == sorted(labels)]
+    return [adapter for adapter, images in teachers if same_labels(images.labels) == same_labels(labels)]
 
 
 def soft_targets(targets: Tensor, said: Sequence[Tensor], label_share: float) -> Tensor:

@@ -18,6 +18,7 @@ from forge.repo.payloads import DistilledView, check_adapter, check_adapter_conf
 from forge.repo.places import Place, read_item
 from forge.repo.recipe import Entry, ForgeItem, check_modules
 from forge.repo.settings import LimitSettings
+from forge.text import same_labels
 
 if TYPE_CHECKING:
     from forge.model.adapters import Adapter
@@ -199,7 +200,7 @@ def compose_model(
 
     return Model(
         shared,
-        {tuple(sorted(task)): parts([of[entry.name] for entry in entries]) for task, of in known.items()},
+        {same_labels(task): parts([of[entry.name] for entry in entries]) for task, of in known.items()},
         nearest if known else None,
     )
 
