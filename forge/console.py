@@ -6,6 +6,7 @@ no caller has to think of it. rich is imported only where a terminal is there to
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -102,6 +103,13 @@ def emit_json(value: object) -> None:
     plain = (sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8")  # what it lacks could not be read back
     text = json.dumps(value, indent=2, ensure_ascii=plain, allow_nan=False)
     sys.stdout.write("\n".join(_json_escaped(line) for line in text.split("\n")) + "\n")
+
+
+def emit_csv(rows: Iterable[Sequence[object]]) -> None:
+    """Rows on standard output as CSV, each as soon as it is there; what a terminal would obey stands escaped."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for row in rows:
+        writer.writerow([printable(cell) for cell in row])
 
 
 def _json_escaped(line: str) -> str:

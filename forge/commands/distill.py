@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from forge.commands.reading import group_by_option, label_option, picture_options, read_options
 from forge.console import say
 
 METHODS = ("dm", "dm-dsa", "dc-dsa", "teacher-points")  # those of forge.model.distill_settings, without torch
@@ -17,6 +18,7 @@ METHODS = ("dm", "dm-dsa", "dc-dsa", "teacher-points")  # those of forge.model.d
 @click.argument("name")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="The images that NAME was trained on.")
 @click.option("--labels", multiple=True, metavar="TEXT", help="A label text per class. [default: those of the card]")
+@label_option
 @click.option("--task", metavar="TEXT", help="What the task is called. [default: that of the card]")
 @click.option(
     "--method",
@@ -37,6 +39,8 @@ METHODS = ("dm", "dm-dsa", "dc-dsa", "teacher-points")  # those of forge.model.d
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of DATA held back. [default: as in training]",
 )
+@group_by_option
+@picture_options
 @click.option("--seed", type=click.IntRange(0), help="[default: as in training]")
 @click.option("--restart", is_flag=True, help="Forget an interrupted run instead of continuing it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
@@ -44,8 +48,12 @@ def command(
     name: str,
     data: Path,
     labels: tuple[str, ...],
+    pairs: tuple[str, ...],
     task: str | None,
     validation: float | None,
+    group_by: str | None,
+    grey: tuple[float, float] | None,
+    skip_unreadable: bool,
     seed: int | None,
     restart: bool,
     as_json: bool,
@@ -68,10 +76,19 @@ def command(
     from dataclasses import replace
 
     from forge.console import emit_json, progress
+    from forge.data.matching import Given
     from forge.errors import ForgeError
     from forge.operations.bases import load_repository_base
-    from forge.operations.contributing import card_for, existing_card, rounded, warn_of_replacing, write_distilled
+    from forge.operations.contributing import (
+        card_for,
+        check_same_task,
+        existing_card,
+        rounded,
+        warn_of_replacing,
+        write_distilled,
+    )
     from forge.operations.own_adapter import own_adapter, own_adapter_id
+    from forge.operations.private_data import list_private_data, read_listed
     from forge.repo.card import validation_split
     from forge.repo.contribution import DISTILLED_FILE, path_of
     from forge.repo.git import find_repository
@@ -84,11 +101,13 @@ def command(
     for file in (contribution_lock(repo, name), unfinished_lock(repo, name)):
         click.get_current_context().with_resource(only_one(file, f"git forge distill {name}"))
     card = existing_card(repo, name)
+    options = read_options(grey, skip_unreadable, group_by, card)
+    listed = list_private_data(data, Given(labels, pairs), card, options)  # before anything heavy is loaded
+    check_same_task(repo, name, card, listed.labelling)
     for line in warn_of_replacing(repo, name, DISTILLED_FILE):
         say(line, err=True)
 
     from forge.model import distillation
-    from forge.operations.private_data import read_private_data
     from forge.operations.unfinished import Unfinished
 
     trained_share, trained_seed = validation_split(card)
@@ -107,7 +126,9 @@ def command(
             hint=f"run git forge train {name} --data {data} first, or choose another --method",
         )
     made_with = {KEY: own_adapter_id(repo, name, settings.limits)} if adapter is not None else {}
-    private = read_private_data(base, data, labels, card, task or (card.task if card else name), validation, seed)
+    private = read_listed(base, listed, task or (card.task if card else name), validation, seed)
+    say(*private.summary.lines(), err=True)
+    fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
     wanted = replace(defaults, seed=seed, **chosen)
     unfinished = Unfinished.of(repo, name, base, private, wanted, adapter)
     if restart:
@@ -138,7 +159,6 @@ def command(
         "distilled_images": len(distilled.images),
         "distilled_validation_accuracy": rounded(distilled.score.accuracy),
     }
-    fresh = card_for(base, private.task, private.labels, card)
     record = {**distillation.used_settings(wanted), "validation_share": validation, **made_with}
     privacy = privacy_statement(wanted.method, fresh.privacy)
     fresh = replace(fresh, distillation=record, metrics={**fresh.metrics, **figures}, privacy=privacy)

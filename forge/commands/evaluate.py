@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from forge.commands.reading import label_option, picture_options, read_options
+
 if TYPE_CHECKING:
     from forge.operations.evaluating import Row
 
@@ -19,39 +21,54 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     type=click.Path(path_type=Path),
-    help="Image folder (one sub-folder a class) or .npz; once per task.",
+    help="Image folder (one sub-folder a class), .csv or .tsv (path, label), or .npz; once per task.",
 )
 @click.option("--contribution", "alone", multiple=True, metavar="NAME", help="That contribution alone, too.")
 @click.option("--labels", multiple=True, metavar="TEXT", help="A label text per class, in the classes' sorted order.")
+@label_option
+@picture_options
 @click.option("--json", "as_json", is_flag=True)
 def command(
-    revs: tuple[str, ...], folders: tuple[Path, ...], alone: tuple[str, ...], labels: tuple[str, ...], as_json: bool
+    revs: tuple[str, ...],
+    folders: tuple[Path, ...],
+    alone: tuple[str, ...],
+    labels: tuple[str, ...],
+    pairs: tuple[str, ...],
+    grey: tuple[float, float] | None,
+    skip_unreadable: bool,
+    as_json: bool,
 ) -> None:
     """Measure the models of REV... on labelled images that they have not seen.
 
     Without REV it is HEAD, or only the named contributions of HEAD. ACC is the share of right answers; AUC is
-    one-vs-rest, averaged over the classes. A REV whose forge item is empty is the base itself. Where the classes
-    of DATA are not the labels of a task, say which they are with --labels.
+    one-vs-rest, averaged over the classes. A REV whose forge item is empty is the base itself. Each DATA finds its
+    task by the names of its classes: those of the labels, or those of the images that a contribution was trained on.
+    Where they are neither, say which label each is with --label.
     """
     from forge.console import emit_json, print_table
+    from forge.data.matching import Given
     from forge.errors import ForgeError
     from forge.repo.git import find_repository
 
-    if labels and len(folders) > 1:
-        raise ForgeError("--labels speaks of one data set, but there are several --data", hint="evaluate one by one")
+    if (labels or pairs) and len(folders) > 1:
+        raise ForgeError(
+            "--labels and --label speak of one data set, but there are several --data", hint="evaluate one by one"
+        )
     repo = find_repository()
 
     from forge.operations.evaluating import evaluate_models
 
-    rows = evaluate_models(repo, revs or (() if alone else ("HEAD",)), alone, folders, labels)
+    asked = revs or (() if alone else ("HEAD",))
+    rows = evaluate_models(repo, asked, alone, folders, Given(labels, pairs), read_options(grey, skip_unreadable))
     if as_json:
         emit_json([{**row, "data": str(row["data"])} for row in rows])
         return
     names = [_short(path) for path in folders]
     table: dict[str, list[str]] = {}
     for row in rows:
+        cells = table.setdefault(row["model"], [""] * len(folders))  # empty where a data set fits no task
         auc = "-" if row["auc"] is None else f"{row['auc']:.3f}"
-        table.setdefault(row["model"], []).append(f"{row['accuracy']:.3f} / {auc}")
+        cells[folders.index(row["data"])] = f"{row['accuracy']:.3f} / {auc}"
     headers = ["ACC / AUC", *names]
     if len(folders) > 1:
         headers.append("average")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
+from forge.commands.reading import picture_options, read_options
 
 
 @click.command("predict")
@@ -12,50 +15,39 @@ import click
 @click.option("--labels", multiple=True, metavar="TEXT", help="The label texts to choose among, one option each.")
 @click.option("--contribution", metavar="NAME", help="Use the labels of that contribution.")
 @click.option("--rev", default="HEAD", show_default=True, help="The version of the model.")
-@click.option("--json", "as_json", is_flag=True)
+@picture_options
+@click.option("--csv", "style", flag_value="csv", help="Print CSV, image by image.")
+@click.option("--json", "style", flag_value="json", help="Print JSON, for scripts.")
 def command(
-    images: tuple[Path, ...], labels: tuple[str, ...], contribution: str | None, rev: str, as_json: bool
+    images: tuple[Path, ...],
+    labels: tuple[str, ...],
+    contribution: str | None,
+    rev: str,
+    grey: tuple[float, float] | None,
+    skip_unreadable: bool,
+    style: str | None,
 ) -> None:
-    """Print the probability of every label for each of IMAGES. Not a medical device."""
-    from forge.console import emit_json, print_table
-    from forge.errors import ForgeError
-    from forge.operations.loading import blob_reader, load_model
-    from forge.operations.task_labels import known_tasks, labels_of
-    from forge.repo.card import check_labels
+    """Print the probability of every label for each of IMAGES. Not a medical device.
+
+    An image may be a folder, which stands for all below it, or a .csv or .tsv with a column path.
+    """
+    from forge.console import emit_csv, emit_json, print_table
+    from forge.operations.predicting import choose_texts, predict
     from forge.repo.git import find_repository
-    from forge.repo.places import read_item, read_settings_of
 
     repo = find_repository()
-    limits = read_settings_of(repo, rev).limits
-    item = read_item(repo, rev)
-    tasks = known_tasks(item)
-    if labels:
-        texts = check_labels(labels, "--labels")
-    elif contribution:
-        texts = labels_of(item, contribution, blob_reader(repo, limits), limits)
-    elif len(tasks) == 1:
-        texts = next(iter(tasks.values()))
+    texts, options = choose_texts(repo, rev, labels, contribution, read_options(grey, skip_unreadable))
+    found = predict(repo, rev, images, texts, options)
+    if style == "csv":
+
+        def rows() -> Iterator[list[object]]:
+            yield ["image", *texts]
+            for path, row in found:
+                yield [path, *(f"{value:.6f}" for value in row)]
+
+        emit_csv(rows())
+    elif style == "json":
+        emit_json([{"image": str(path), "probabilities": dict(zip(texts, row, strict=True))} for path, row in found])
     else:
-        raise ForgeError(
-            "which labels? This version knows " + (", ".join(tasks) or "no task yet"),
-            hint="give --labels TEXT --labels TEXT ..., or --contribution NAME",
-        )
-
-    import torch
-
-    from forge.model.images import load_picture
-    from forge.model.scoring import probabilities
-
-    model = load_model(repo, rev, limits)
-    pixels = model.base.normalise(torch.stack([load_picture(path, model.base) for path in images]))
-    table = probabilities(model.base, model.model, pixels, texts)
-    if as_json:
-        emit_json(
-            [
-                {"image": str(path), "probabilities": dict(zip(texts, map(float, row), strict=True))}
-                for path, row in zip(images, table, strict=True)
-            ]
-        )
-        return
-    rows = [[str(path), *(f"{value:.3f}" for value in row)] for path, row in zip(images, table, strict=True)]
-    print_table(["image", *texts], rows, right=set(range(1, len(texts) + 1)))
+        table = [[str(path), *(f"{value:.3f}" for value in row)] for path, row in found]
+        print_table(["image", *texts], table, right=set(range(1, len(texts) + 1)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from forge.commands.reading import label_option, picture_options, read_options
 from forge.console import say
 from forge.errors import ExitCode
 
@@ -46,10 +47,20 @@ _MADE = {
     help="Labelled images that only you have: both models are measured on them.",
 )
 @click.option("--labels", multiple=True, metavar="TEXT", help="A label text per class of --data.")
+@label_option
+@picture_options
 @click.option("--markdown", "style", flag_value="markdown", help="Print Markdown, for a comment.")
 @click.option("--json", "style", flag_value="json", help="Print JSON, for scripts.")
 def command(
-    base: str, head: str, scores: bool, folders: tuple[Path, ...], labels: tuple[str, ...], style: str | None
+    base: str,
+    head: str,
+    scores: bool,
+    folders: tuple[Path, ...],
+    labels: tuple[str, ...],
+    pairs: tuple[str, ...],
+    grey: tuple[float, float] | None,
+    skip_unreadable: bool,
+    style: str | None,
 ) -> int:
     """Check HEAD and show what merging it into BASE would give: contributions, coefficients, scores, other changes.
 
@@ -60,13 +71,18 @@ def command(
     from dataclasses import asdict
 
     from forge.console import emit_json
+    from forge.data.listing import list_images
+    from forge.data.matching import Given
     from forge.errors import ForgeError
     from forge.operations.reviewing import review
     from forge.repo.git import find_repository
 
-    if labels and len(folders) != 1:
-        raise ForgeError("--labels speaks of one data set", hint="give it with one --data")
-    found = review(find_repository(), base, head, scores=scores, data=folders, labels=labels)
+    if (labels or pairs) and len(folders) != 1:
+        raise ForgeError("--labels and --label speak of one data set", hint="give them with one --data")
+    repo, options = find_repository(), read_options(grey, skip_unreadable)
+    for folder in folders:
+        list_images(folder, "test", options)  # a slip is found before the merge
+    found = review(repo, base, head, scores=scores, data=folders, labels=Given(labels, pairs), options=options)
     if style == "json":
         data = [{**row, "data": str(row["data"])} for row in found.data]
         emit_json({"ok": found.ok, **asdict(found), "data": data})

@@ -7,13 +7,17 @@ from typing import Any
 
 import click
 
+from forge.commands.reading import group_by_option, label_option, picture_options, read_options
 from forge.console import say
 
 
 @click.command("train")
 @click.argument("name")
 @click.option(
-    "--data", type=click.Path(path_type=Path), required=True, help="Image folder (one sub-folder a class) or .npz."
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Image folder (one sub-folder a class), .csv or .tsv (path, label, patient, split), or .npz.",
 )
 @click.option(
     "--labels",
@@ -21,6 +25,7 @@ from forge.console import say
     metavar="TEXT",
     help="A label text per class, in the classes' sorted order. [default: the classes' names]",
 )
+@label_option
 @click.option("--task", metavar="TEXT", help="What the task is called. [default: NAME]")
 @click.option("--test", type=click.Path(path_type=Path), help="Held-out data: its ACC and AUC go into the card.")
 @click.option(
@@ -30,6 +35,8 @@ from forge.console import say
     show_default=True,
     help="Share of DATA held back to choose the best epoch, unless DATA has a val split.",
 )
+@group_by_option
+@picture_options
 @click.option("--epochs", type=click.IntRange(1))
 @click.option("--batch", type=click.IntRange(1))
 @click.option("--optimizer", type=click.Choice(["sgd", "adamw"]))
@@ -47,9 +54,13 @@ def command(
     name: str,
     data: Path,
     labels: tuple[str, ...],
+    pairs: tuple[str, ...],
     task: str | None,
     test: Path | None,
     validation: float,
+    group_by: str | None,
+    grey: tuple[float, float] | None,
+    skip_unreadable: bool,
     horizontal_flip: bool,
     seed: int,
     as_json: bool,
@@ -59,14 +70,24 @@ def command(
 
     The adapter changes W_q and W_v of every visual layer and the visual projection; the epoch that does best on
     the validation split is kept. Settings that are not given are the paper's for ViT-B/16, and quicker ones
-    for small bases such as the embedded one. The data never leave this machine.
+    for small bases such as the embedded one. The data never leave this machine. Classes are matched by name with
+    those of an earlier training and of --test.
     """
     import math
     from dataclasses import asdict, replace
 
     from forge.console import emit_json, progress
+    from forge.data.matching import Given
     from forge.operations.bases import load_repository_base
-    from forge.operations.contributing import card_for, existing_card, rounded, warn_of_replacing, write_adapter
+    from forge.operations.contributing import (
+        card_for,
+        existing_card,
+        rounded,
+        warn_of_replacing,
+        write_adapter,
+        write_card,
+    )
+    from forge.operations.private_data import list_private_data, read_listed
     from forge.repo.contribution import ADAPTER_FILE, path_of
     from forge.repo.git import find_repository
     from forge.repo.lock import contribution_lock, only_one
@@ -76,14 +97,17 @@ def command(
     settings = load_settings(repo.top)
     click.get_current_context().with_resource(only_one(contribution_lock(repo, name), f"git forge train {name}"))
     card = existing_card(repo, name)
+    options = read_options(grey, skip_unreadable, group_by, card)
+    listed = list_private_data(data, Given(labels, pairs), card, options, test)  # before anything heavy is loaded
     for line in warn_of_replacing(repo, name, ADAPTER_FILE):
         say(line, err=True)
 
-    from forge.model import images, scoring, training
-    from forge.operations.private_data import read_private_data
+    from forge.model import scoring, training
 
     base = load_repository_base(repo, settings.base)
-    private = read_private_data(base, data, labels, card, task or (card.task if card else name), validation, seed)
+    private = read_listed(base, listed, task or (card.task if card else name), validation, seed)
+    say(*private.summary.lines(), err=True)
+    fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
     defaults = training.default_settings(base.settings_family)
     wanted = replace(defaults, seed=seed, **{key: value for key, value in chosen.items() if value is not None})
     steps = wanted.epochs * math.ceil(len(private.train.targets) / wanted.batch)
@@ -100,26 +124,24 @@ def command(
         "validation_accuracy": rounded(trained.validation.accuracy),
         "validation_images": len(private.validation.targets),
     }
-    if test is not None:
-        held_out = images.load_images(test, base, split="test")
-        from forge.model.adapters import plain_delta, read_adapter
-
-        adapter = read_adapter(trained.config, trained.tensors, base.tower, source=path_of(name))
-        measured = scoring.evaluate(
-            base, plain_delta(adapter), images.as_task(held_out, base, private.task, private.labels)
-        )
-        metrics |= {"test_accuracy": rounded(measured.accuracy), "test_images": measured.images}
-        if measured.auc is not None:
-            metrics["test_auc"] = rounded(measured.auc)
-    fresh = card_for(base, private.task, private.labels, card)
     kind = "DoRA" if wanted.dora else "LoRA"
     record: dict[str, object] = {"adapter": kind, **asdict(wanted)}
     del record["dora"]
     record |= {"horizontal_flip": horizontal_flip, "validation_share": validation, "images": len(private.train.targets)}
+    record |= {"group_by": options.group_by} if options.group_by is not None else {}
     kept = {key: value for key, value in fresh.metrics.items() if key.startswith("distilled_")}
     fresh = replace(fresh, training={**record, "best_epoch": trained.epoch}, metrics={**metrics, **kept})
     for line in write_adapter(repo, name, trained.tensors, trained.config, fresh):
         say(line, err=True)
+    if private.test is not None:  # measured when the adapter is safe
+        from forge.model.adapters import plain_delta, read_adapter
+
+        adapter = read_adapter(trained.config, trained.tensors, base.tower, source=path_of(name))
+        measured = scoring.evaluate(base, plain_delta(adapter), private.test)
+        metrics |= {"test_accuracy": rounded(measured.accuracy), "test_images": measured.images}
+        if measured.auc is not None:
+            metrics["test_auc"] = rounded(measured.auc)
+        write_card(repo, name, replace(fresh, metrics={**metrics, **kept}))
     if as_json:
         emit_json({"contribution": name, "adapter": kind, **metrics, "best_epoch": trained.epoch})
         return

@@ -9,11 +9,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from forge.data.names import PICTURES
 from forge.datasets.folders import find_folder
 from forge.datasets.splits import LabelledFile, at_most, check_split, divide, read_task
 from forge.errors import ForgeError
 from forge.model.base import BaseModel
-from forge.model.images import IMAGE_SUFFIXES, Progress
+from forge.model.images import Progress
 from forge.model.scoring import TaskImages
 
 LAYOUT = "BreaKHis_v1/histology_slides/breast/{benign,malignant}/SOB/TYPE/SLIDE/40X/*.png"
@@ -64,7 +65,7 @@ def _files(folder: Path) -> list[LabelledFile]:
         paths = sorted(
             path
             for path in (folder / name / "SOB").glob("*/*/40X/*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+            if path.suffix.lower() in PICTURES and not path.name.startswith(".")
         )
         if not paths:
             raise ForgeError(f"no 40x images in {folder / name}", hint=f"expected is {LAYOUT}")

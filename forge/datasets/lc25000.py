@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from forge.data.listing import pictures_below
 from forge.datasets.folders import find_folder
 from forge.datasets.splits import LabelledFile, at_most, check_split, divide, read_task
 from forge.model.base import BaseModel
-from forge.model.images import Progress, pictures_below
+from forge.model.images import Progress
 from forge.model.scoring import TaskImages
 
 LAYOUT = "lung_colon_image_set/lung_image_sets/{lung_n,lung_aca,lung_scc}/*.jpeg"

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
+from forge.data.listing import has_split
 from forge.datasets.folders import folders_below
 from forge.datasets.splits import check_split
 from forge.errors import ForgeError
 from forge.model.base import BaseModel
-from forge.model.images import has_split, load_images
+from forge.model.images import load_images
 from forge.model.scoring import TaskImages
 
 SIZES = (28, 64, 128, 224)

@@ -1,83 +1,115 @@
-"""Labelled images from disk: an image folder (one sub-folder a class) or a MedMNIST-style .npz.
+"""Labelled images at the base's size, from what forge.data lists: an image folder, a table or a MedMNIST-style .npz.
 
-Images are kept as uint8 [n, 3, h, w] at the base's size (shorter side resized, centre cropped, as open_clip
-does), so that a private set of ten thousand 224-pixel images takes 1.5 GB and not six.
+Images are kept as uint8 [n, 3, h, w] (shorter side resized, centre cropped, as open_clip does), so that a private set
+of ten thousand 224-pixel images takes 1.5 GB and not six.
 """
 
 from __future__ import annotations
 
-import warnings
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from forge.data.archive import Archive, read_arrays
+from forge.data.listing import Listing, ReadOptions, list_images
+from forge.data.pixels import FULL, Grey, read_picture
 from forge.errors import ForgeError
 from forge.model.base import BaseModel
 from forge.model.scoring import TaskImages
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-SPLITS = ("train", "val", "test")
 
 Progress = Callable[[Iterable[Path], int], Iterable[Path]]
 
 
 @dataclass(frozen=True)
+class Depth:
+    """Pictures of more than 8 bits in a set: how many, their lowest and highest value, and what is black and white."""
+
+    pictures: int
+    values: Grey
+    grey: Grey
+
+
+@dataclass(frozen=True)
 class LabelledImages:
-    """`pixels` uint8 [n, 3, h, w], `targets` int64 [n]; `classes` are the source's own names, in order."""
+    """`pixels` uint8 [n, 3, h, w], `targets` int64 [n]; `classes` are the source's own names, in order.
+
+    patients: [n] whose images they are, where anybody says. left_out: why how many files are not among them.
+    """
 
     pixels: Tensor
     targets: Tensor
     classes: tuple[str, ...]
     source: str
+    patients: tuple[str, ...] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    depth: Depth | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def subset(self, index: Tensor) -> LabelledImages:
-        return LabelledImages(self.pixels[index], self.targets[index], self.classes, self.source)
+        chosen = torch.arange(len(self))[index].tolist()
+        patients = None if self.patients is None else tuple(self.patients[number] for number in chosen)
+        pixels, targets = self.pixels[index], self.targets[index]
+        return LabelledImages(pixels, targets, self.classes, self.source, patients, self.left_out, self.depth)
 
 
 def load_images(
-    data: Path, base: BaseModel, *, split: str = "train", progress: Progress = lambda items, total: items
+    data: Path,
+    base: BaseModel,
+    *,
+    split: str = "train",
+    progress: Progress = lambda items, total: items,
+    options: ReadOptions | None = None,
 ) -> LabelledImages:
-    """Read labelled images at the base's size.
-
-    A folder holds one sub-folder a class, or `train`, `val` and `test` folders that do; an .npz holds
-    `<split>_images` and `<split>_labels` (MedMNIST), or `images` and `labels`. Raises ForgeError naming the
-    file for anything missing, empty, unreadable or broken.
-    """
-    if not data.exists():
-        raise ForgeError(f"no such data: {data}", hint="give a folder with one sub-folder a class, or an .npz")
-    if data.is_dir():
-        return _load_folder(_split_folder(data, split), base, progress)
-    if data.suffix == ".npz":
-        return _load_npz(data, base, split)
-    raise ForgeError(f"{data} is neither a folder nor an .npz", hint="give a folder with one sub-folder a class")
+    """List labelled images (forge.data.listing) and read them at the base's size."""
+    options = options or ReadOptions()
+    return read_listing(list_images(data, split, options), base, options, progress)
 
 
-def has_split(data: Path, split: str) -> bool:
-    """Whether the data set brings that split of its own (MedMNIST's val, say)."""
-    if data.is_dir():
-        return (data / split).is_dir()
-    if data.suffix != ".npz" or not data.is_file():
-        return False
-    try:
-        with data.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return f"{split}_images" in archive.files
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile):
-        return False  # reading it says what is wrong
+def read_listing(
+    listing: Listing, base: BaseModel, options: ReadOptions, progress: Progress = lambda items, total: items
+) -> LabelledImages:
+    """Read what is listed. Raises ForgeError naming the file for one that cannot be read, unless it may be skipped."""
+    if listing.archive is not None:
+        pixels = _read_archive(listing.archive, base)
+        targets = torch.tensor(listing.targets)
+        return LabelledImages(pixels, targets, listing.classes, listing.source, left_out=listing.left_out)
+    reader = Reader(base, options)
+    pixels = torch.empty((len(listing.files), 3, *base.image_size), dtype=torch.uint8)
+    read: list[int] = []
+    for index, path in enumerate(progress(listing.files, len(listing.files))):
+        found = reader.read(path)
+        if found is not None:
+            pixels[len(read)] = found
+            read.append(index)
+    targets = torch.tensor([listing.targets[index] for index in read], dtype=torch.int64)
+    for number, name in enumerate(listing.classes):
+        if not (targets == number).any():
+            raise ForgeError(f"{listing.source}: no image of class {name!r} can be read", hint="add some that can")
+    return LabelledImages(
+        pixels[: len(read)],
+        targets,
+        listing.classes,
+        listing.source,
+        listing.patients and tuple(listing.patients[index] for index in read),
+        Counter(listing.left_out) + reader.left_out,
+        reader.depth(listing.source),
+    )
 
 
-def load_picture(path: Path, base: BaseModel) -> Tensor:
+def load_picture(path: Path, base: BaseModel, options: ReadOptions | None = None) -> Tensor:
     """One picture as uint8 [3, h, w] at the base's size."""
-    return _read(path, _resizer(base))
+    reader = Reader(base, options or ReadOptions())
+    (found,) = [picture for _, picture in reader.each([path])]
+    return found
 
 
 def load_pictures(
@@ -88,28 +120,75 @@ def load_pictures(
     progress: Progress = lambda items, total: items,
 ) -> Tensor:
     """Pictures as uint8 [n, 3, h, w] at the base's size; `crop` takes and gives an RGB PIL image, before the resize."""
-    resize = _resizer(base)
+    reader = Reader(base, ReadOptions(), crop)
     pixels = torch.empty((len(paths), 3, *base.image_size), dtype=torch.uint8)
-    for index, path in enumerate(progress(paths, len(paths))):
-        pixels[index] = _read(path, lambda picture: resize(crop(picture)))
+    for index, (_, picture) in enumerate(reader.each(progress(paths, len(paths)))):
+        pixels[index] = picture
     return pixels
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """All pictures in a folder and its sub-folders, sorted; hidden files (macOS's `._name`) are none."""
-    pictures = sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
-    if not pictures:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise ForgeError(f"{folder} holds no images ({known})", hint="add images or remove the empty class")
-    return pictures
+class Reader:
+    """Reads pictures one by one, and remembers what it left out and which values the deep ones had."""
+
+    def __init__(
+        self, base: BaseModel, options: ReadOptions, crop: Callable[[Any], Any] = lambda picture: picture
+    ) -> None:
+        resize = _resizer(base)
+        self.options = options
+        self.change = lambda picture: _checked_size(resize, crop(picture), base)
+        self.left_out: Counter[str] = Counter()
+        self.pictures = 0
+        self.values: Grey | None = None
+
+    def read(self, path: Path) -> Tensor | None:
+        """A picture as uint8 [3, h, w]; None where it cannot be read and may be skipped."""
+        try:
+            found = read_picture(path, self.options.grey, self.change)
+        except ForgeError:
+            if not self.options.skip_unreadable:
+                raise
+            self.left_out["cannot be read"] += 1
+            return None
+        if found.values is not None:
+            self.pictures += 1
+            low, high = self.values or found.values
+            self.values = (min(low, found.values[0]), max(high, found.values[1]))
+        return _to_tensor(found.image)
+
+    def each(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Tensor]]:
+        """Those that can be read. Raises ForgeError at the end where their range is not known after all."""
+        last = None
+        for last in paths:
+            found = self.read(last)
+            if found is not None:
+                yield last, found
+        self.depth(str(last))
+
+    def depth(self, source: str) -> Depth | None:
+        """What the deep pictures had; None where there were none.
+
+        Raises ForgeError where nobody gave a range and their values fill less than half of 16 bits: they would become
+        a few nearly black levels.
+        """
+        if self.values is None:
+            return None
+        grey, (low, high) = self.options.grey, self.values
+        if grey is None and (self.options.unsettled or high < 2**15):
+            raise ForgeError(
+                f"{source}: {self.pictures} picture(s) of more than 8 bits with values from {low:g} to {high:g}, "
+                + (self.options.unsettled or "far below 65535: their range is unknown"),
+                hint="say which values are black and white, for 12 bits with --grey 0 4095",
+            )
+        return Depth(self.pictures, self.values, grey or FULL)
 
 
 def split_validation(images: LabelledImages, fraction: float, seed: int) -> tuple[LabelledImages, LabelledImages]:
-    """(training, validation): a seeded, stratified share of every class, at least one image each."""
+    """(training, validation): a seeded, stratified share of every class, at least one image each.
+
+    Where patients are known, each is on one side.
+    """
+    if images.patients is not None:
+        return _split_patients(images, images.patients, fraction, seed)
     generator = np.random.default_rng(seed)
     validation: list[int] = []
     for index in range(len(images.classes)):
@@ -122,9 +201,7 @@ def split_validation(images: LabelledImages, fraction: float, seed: int) -> tupl
             )
         take = min(max(1, round(fraction * len(members))), len(members) - 1)
         validation.extend(generator.permutation(members)[:take].tolist())
-    chosen = torch.zeros(len(images), dtype=torch.bool)
-    chosen[validation] = True
-    return images.subset(~chosen), images.subset(chosen)
+    return _divided(images, validation)
 
 
 def as_task(images: LabelledImages, base: BaseModel, task: str, labels: Sequence[str]) -> TaskImages:
@@ -133,53 +210,67 @@ def as_task(images: LabelledImages, base: BaseModel, task: str, labels: Sequence
         raise ForgeError(
             f"{images.source} has {len(images.classes)} classes ({', '.join(images.classes)}), but "
             f"{len(labels)} labels were given",
-            hint="give one --labels text per class, in the classes' sorted order",
+            hint="give one label text per class, in the classes' sorted order",
         )
     return TaskImages(task, tuple(labels), images.pixels, images.targets.to(base.device))
 
 
-def _split_folder(data: Path, split: str) -> Path:
-    if (data / split).is_dir():
-        return data / split
-    others = [name for name in SPLITS if (data / name).is_dir()]
-    if others:  # they are splits, not classes
+def with_labels(
+    images: LabelledImages, base: BaseModel, task: str, labels: Sequence[str], of_class: Mapping[str, str]
+) -> TaskImages:
+    """Images under all labels of a task; `of_class` says which of them stands for each of the source's classes."""
+    places = torch.tensor([list(labels).index(of_class[name]) for name in images.classes])
+    return TaskImages(task, tuple(labels), images.pixels, places[images.targets].to(base.device))
+
+
+def _split_patients(
+    images: LabelledImages, patients: Sequence[str], fraction: float, seed: int
+) -> tuple[LabelledImages, LabelledImages]:
+    """The fold of scikit-learn's grouped, stratified folds that is nearest to `fraction` and has every class twice."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    targets = images.targets.numpy()
+    share = min(fraction, 1 - fraction)
+    of_class = [{p for p, t in zip(patients, targets, strict=True) if t == c} for c in range(len(images.classes))]
+    for name, found in zip(images.classes, of_class, strict=True):
+        if len(found) < 2:
+            raise ForgeError(
+                f"{images.source}: class {name!r} has images of {len(found)} patient(s); a validation split needs two",
+                hint="add patients of that class, or bring a validation split of your own",
+            )
+    most = min(min(map(len, of_class)), int(np.bincount(targets).min()))
+    best: tuple[float, list[int]] | None = None
+    for folds in sorted({2, min(max(2, round(1 / max(share, 1e-9))), most)}):
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        for kept, held in splitter.split(np.zeros(len(targets)), targets, np.array(patients)):
+            validation = held if fraction <= 0.5 else kept
+            if all(len(set(targets[part])) == len(images.classes) for part in (held, kept)):
+                distance = abs(len(validation) / len(targets) - fraction)
+                if best is None or distance < best[0]:
+                    best = (distance, validation.tolist())
+    if best is None:
         raise ForgeError(
-            f"{data} has {', '.join(others)}, but no {split}",
-            hint=f"add {data / split}, or name the folder that holds the classes",
+            f"{images.source}: no split by patient has every class on both sides",
+            hint="bring a validation split of your own: a folder val, or a column split",
         )
-    return data
+    return _divided(images, best[1])
 
 
-def _load_folder(folder: Path, base: BaseModel, progress: Progress) -> LabelledImages:
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not classes:
-        raise ForgeError(f"{folder} has no sub-folders", hint="put the images of each class in a folder of its own")
-    files = [(path, target) for target, name in enumerate(classes) for path in pictures_below(name)]
-    pixels = load_pictures([path for path, _ in files], base, progress=progress)
-    targets = torch.tensor([target for _, target in files])
-    return LabelledImages(pixels, targets, tuple(p.name for p in classes), str(folder))
+def _divided(images: LabelledImages, validation: Sequence[int]) -> tuple[LabelledImages, LabelledImages]:
+    chosen = torch.zeros(len(images), dtype=torch.bool)
+    chosen[list(validation)] = True
+    return images.subset(~chosen), images.subset(chosen)
 
 
-def _read(path: Path, resize: Callable[[Any], Any]) -> Tensor:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return _to_tensor(resize(_eight_bits(picture).convert("RGB")))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
-        raise ForgeError(
-            f"{path} cannot be read as an image: {str(error).splitlines()[0] if str(error) else 'unknown format'}",
-            hint="remove or replace that file",
-        ) from error
-
-
-def _eight_bits(picture: Any) -> Any:
-    """16-bit grey (a radiograph, say) by its upper byte; PIL's own conversion would make all but black white."""
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        raise ValueError("32-bit pixels, whose range is unknown; convert it to 8 or 16 bits")
-    return picture
+def _checked_size(resize: Callable[[Any], Any], picture: Any, base: BaseModel) -> Any:
+    """The resized picture. One that is very thin would be far larger before it is cropped than any that is opened."""
+    height, width = base.image_size
+    if base.preprocess.get("resize_mode") in (None, "shortest"):
+        scale = max(width / picture.width, height / picture.height)
+        pixels = picture.width * scale * picture.height * scale
+        if Image.MAX_IMAGE_PIXELS is not None and pixels > max(Image.MAX_IMAGE_PIXELS, height * width):
+            raise ValueError(f"{picture.width} x {picture.height} pixels are too thin for {width} x {height}")
+    return resize(picture)
 
 
 def _to_tensor(picture: Any) -> Tensor:
@@ -198,49 +289,10 @@ def _resizer(base: BaseModel) -> Callable[[Any], Any]:
     return resize
 
 
-def _load_npz(path: Path, base: BaseModel, split: str) -> LabelledImages:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = set(archive.files)
-            prefix = f"{split}_" if f"{split}_images" in names else ""
-            if not {f"{prefix}images", f"{prefix}labels"} <= names:
-                raise ForgeError(
-                    f"{path} has no {split}_images and {split}_labels", hint=f"it holds: {', '.join(sorted(names))}"
-                )
-            images, labels = archive[f"{prefix}images"], archive[f"{prefix}labels"]
-    except (OSError, ValueError, EOFError) as error:
-        raise ForgeError(
-            f"{path} cannot be read as an .npz of plain arrays: {error}",
-            hint="save it with np.savez: uint8 images and whole-number labels",
-        ) from error
-    except Exception as error:
-        if isinstance(error, ForgeError):
-            raise
-        raise ForgeError(f"{path} is broken: {error}", hint="fetch the data set again") from error
-    return _from_arrays(images, labels, base, f"{path}[{split}]")
-
-
-def _from_arrays(images: np.ndarray, labels: np.ndarray, base: BaseModel, source: str) -> LabelledImages:
-    if not (isinstance(images, np.ndarray) and isinstance(labels, np.ndarray)):
-        raise ForgeError(f"{source}: images and labels are no arrays", hint="save them with np.savez")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    grey = images.ndim == 3
-    if images.dtype != np.uint8 or not (grey or (images.ndim == 4 and images.shape[-1] == 3)):
-        raise ForgeError(
-            f"{source}: images are {images.dtype} {images.shape}, not uint8 [n, h, w] or [n, h, w, 3]",
-            hint="3-d and multi-channel sets are not supported",
-        )
-    if labels.ndim != 1 or len(labels) != len(images) or not np.issubdtype(labels.dtype, np.integer):
-        raise ForgeError(
-            f"{source}: labels are {labels.dtype} {labels.shape}, not one whole number per image",
-            hint="number the classes from 0; several labels per image are not supported",
-        )
-    if images.size == 0:
-        raise ForgeError(f"{source} is empty", hint="check what wrote it")
-    values, targets = np.unique(labels, return_inverse=True)
+def _read_archive(archive: Archive, base: BaseModel) -> Tensor:
+    images = read_arrays(archive)
     resize = _resizer(base)
     pixels = torch.empty((len(images), 3, *base.image_size), dtype=torch.uint8)
     for index, image in enumerate(images):
-        pixels[index] = _to_tensor(resize(Image.fromarray(image).convert("RGB")))
-    return LabelledImages(pixels, torch.from_numpy(targets.astype(np.int64)), tuple(map(str, values)), source)
+        pixels[index] = _to_tensor(_checked_size(resize, Image.fromarray(image).convert("RGB"), base))
+    return pixels

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forge.data.matching import Given, KnownTask, by_name, check_texts, differ, fits, given_for
 from forge.errors import ForgeError
 from forge.repo.card import Card, check_labels, read_card, to_toml
 from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, find_all, path_of
@@ -20,6 +22,7 @@ from forge.repo.places import WORK_TREE
 from forge.repo.recipe import Base
 from forge.repo.safetensors_format import canonicalise, load_numpy, to_bytes
 from forge.repo.toml_text import MAX_BYTES
+from forge.text import same_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,16 +46,57 @@ def existing_card(repo: Repository, name: str) -> Card | None:
     return None if text is None else read_card(text, path_of(name, CARD_FILE))
 
 
-def choose_labels(given: Sequence[str], card: Card | None, classes: Sequence[str], source: str) -> tuple[str, ...]:
-    """The label texts for the data's classes, in their order: given, else the card's, else the class names."""
-    labels = given or (card.labels if card else ()) or classes
-    if len(labels) != len(classes):
+@dataclass(frozen=True)
+class Labelling:
+    """The labels of a task, and which of them stands for each class of a data set."""
+
+    labels: tuple[str, ...]
+    of_class: Mapping[str, str]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes in the order of the labels."""
+        names = {label: name for name, label in self.of_class.items()}
+        return tuple(names[label] for label in self.labels if label in names)
+
+    def of(self, source: str, classes: Sequence[str], given: Given) -> Mapping[str, str]:
+        """The label of each class of another data set of this task, matched by name; it may lack classes."""
+        known = KnownTask(self.labels, self.classes)
+        found = by_name(classes, known, given_for(Given(pairs=given.pairs), classes, source, tuple(self.of_class)))
+        if not fits(found, classes):
+            raise differ(source, classes, [known], "the task has the labels")
+        return found
+
+
+def choose_labels(given: Given, card: Card | None, classes: Sequence[str], source: str) -> Labelling:
+    """The label texts for the data's classes: given, else the card's by name, else the class names.
+
+    Raises ForgeError where the card is of other classes, and for texts that a model cannot tell apart.
+    """
+    said = given_for(given, classes, source)
+    if len(said) < len(classes) and card is not None:
+        known = KnownTask(card.labels, card.classes)
+        found = by_name(classes, known, said)
+        if not fits(found, classes) or len(found) < len(card.labels):
+            raise differ(source, classes, [known], "the card of this contribution has the labels")
+        labels = card.labels
+    else:
+        found = {name: said.get(name, unicodedata.normalize("NFC", name)) for name in classes}
+        labels = tuple(found[name] for name in classes)
+    check_texts(labels, classes, source)
+    return Labelling(check_labels(labels, "--labels" if given.labels else "the labels"), found)
+
+
+def check_same_task(repo: Repository, name: str, card: Card | None, labelling: Labelling) -> None:
+    """Refuse to distil for other labels than the adapter that is there was trained for."""
+    if card is None or not (contribution_folder(repo, name) / ADAPTER_FILE).exists():
+        return
+    if {same_text(label) for label in card.labels} != {same_text(label) for label in labelling.labels}:
         raise ForgeError(
-            f"{source} has {len(classes)} classes ({', '.join(classes)}), but there are {len(labels)} labels "
-            f"({', '.join(labels)})",
-            hint="give --labels once per class, in the order above",
+            f"the adapter of {path_of(name)} was trained for {', '.join(card.labels)}, "
+            f"not for {', '.join(labelling.labels)}",
+            hint=f"train it again with these labels: git forge train {name}",
         )
-    return check_labels(tuple(labels), "--labels" if given else "the labels")
 
 
 def write_adapter(
@@ -74,6 +118,12 @@ def write_adapter(
     return told + [
         f"warning: {problem}, which git forge commit refuses" for problem in doubled_in_work_tree(repo, name)
     ]
+
+
+def write_card(repo: Repository, name: str, card: Card) -> None:
+    """Write the card alone."""
+    with alone_in_work_tree(repo, "git forge train", wait=True):
+        write_files(contribution_folder(repo, name), {CARD_FILE: _rewritten_card(repo, name, card)})
 
 
 def write_distilled(repo: Repository, name: str, distilled: DistilledImages, card: Card, method: str) -> list[str]:
@@ -193,12 +243,19 @@ def relabelled(distilled: bytes, task: str, labels: Sequence[str], source: str) 
     return to_bytes(arrays, {**metadata, "task": task, "labels": json.dumps(list(labels), ensure_ascii=False)}, source)
 
 
-def card_for(base: BaseModel, task: str, labels: tuple[str, ...], previous: Card | None) -> Card:
+def card_for(
+    base: BaseModel,
+    task: str,
+    labels: tuple[str, ...],
+    previous: Card | None,
+    classes: tuple[str, ...] = (),
+    data: Mapping[str, Any] | None = None,
+) -> Card:
     """A card for this base, task and labels that keeps what an earlier one says of other things."""
     identity = Base(base.reference, base.fingerprint)
     if previous is None:
-        return Card(task, labels, identity)
-    return replace(previous, task=task, labels=labels, base=identity)
+        return Card(task, labels, identity, classes, data or {})
+    return replace(previous, task=task, labels=labels, base=identity, classes=classes, data=data or previous.data)
 
 
 def _card_text(repo: Repository, name: str) -> bytes | None:

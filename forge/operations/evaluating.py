@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from forge.console import track
+from forge.console import say, track
+from forge.data.listing import Listing, ReadOptions, list_images
+from forge.data.matching import Given
+from forge.data.summary import summarised
 from forge.errors import ForgeError
-from forge.model.images import LabelledImages, as_task, load_images
-from forge.model.scoring import evaluate
-from forge.operations.loading import LoadedModel, blob_reader, load_model
-from forge.operations.task_labels import labels_for, labels_of
+from forge.operations.task_labels import Asked, ask, tasks_of, unfit, with_grey
 from forge.repo.git import Repository
 from forge.repo.places import read_item, read_settings_of
+
+if TYPE_CHECKING:
+    from forge.model.base import BaseModel
+    from forge.model.scoring import TaskImages
 
 
 class Row(TypedDict):
@@ -31,39 +35,59 @@ class Row(TypedDict):
 
 
 def evaluate_models(
-    repo: Repository, revs: Sequence[str], alone: Sequence[str], folders: Sequence[Path], labels: Sequence[str]
+    repo: Repository,
+    revs: Sequence[str],
+    alone: Sequence[str],
+    folders: Sequence[Path],
+    given: Given,
+    options: ReadOptions | None = None,
 ) -> list[Row]:
     """Evaluate every revision, then every contribution of the last one (HEAD) alone, on every data set.
 
-    Images are read once. Raises ForgeError where the revisions have different bases.
+    Every data set finds its own task by the names of its classes: among those of the named contributions, else of the
+    revisions in their order. One that fits none has no rows; where none does, ForgeError is raised, and also where the
+    revisions have different bases. Images are read once.
     """
-    for rev in revs:
-        read_item(repo, rev)  # all revisions are sound before any image is read
+    options = options or ReadOptions()
     last = revs[-1] if revs else "HEAD"
+    places = list(dict.fromkeys([*revs, last]))
+    items = {rev: read_item(repo, rev) for rev in places}
+    listings = {folder: list_images(folder, "test", options) for folder in folders}
+    own = [task for name in alone for task in tasks_of(repo, last, items[last], name)]
+    groups = [own, *(tasks_of(repo, rev, items[rev]) for rev in places)]
+    asked = {folder: ask(groups, listing.classes, given, str(folder)) for folder, listing in listings.items()}
+    messages = [unfit(groups, listings[folder].classes, str(folder)) for folder in folders if asked[folder] is None]
+    if len(messages) == len(folders):
+        raise messages[0]
+    say(*(f"left empty: {error.message}; {error.hint}" for error in messages), err=True) if messages else None
+
+    from forge.model.scoring import evaluate
+    from forge.operations.loading import load_model
+
     wanted: list[tuple[str, str | None]] = [*((rev, None) for rev in revs), *((last, name) for name in alone)]
     rows: list[Row] = []
-    images: dict[Path, LabelledImages] = {}
+    images: dict[Path, TaskImages] = {}
     fingerprint: str | None = None
     for rev, name in wanted:
-        limits = read_settings_of(repo, rev).limits
-        read = blob_reader(repo, limits)
-        own = labels_of(read_item(repo, rev), name, read, limits) if name else ()
-        model = load_model(repo, rev, limits, contribution=name)
+        model = load_model(repo, rev, read_settings_of(repo, rev).limits, contribution=name)
         if fingerprint not in (None, model.base.fingerprint):
             raise ForgeError(f"{rev} is built on another base", hint="evaluate it in a call of its own")
         fingerprint = model.base.fingerprint
-        for folder in folders:
+        for folder, question in asked.items():
+            if question is None:
+                continue
             if folder not in images:
-                images[folder] = _read(folder, model)
-            texts = labels_for(read_item(repo, last), labels, own, images[folder].classes, str(folder))
-            measured = evaluate(model.base, model.model, as_task(images[folder], model.base, "", texts))
+                images[folder] = _read(
+                    listings[folder], model.base, question, with_grey(options, groups, question.labels)
+                )
+            measured = evaluate(model.base, model.model, images[folder])
             rows.append(
                 {
                     "model": f"{name} alone" if name else rev,
                     "rev": rev,
                     "contribution": name,
                     "data": folder,
-                    "labels": list(texts),
+                    "labels": list(question.labels),
                     "images": measured.images,
                     "accuracy": measured.accuracy,
                     "auc": measured.auc,
@@ -73,6 +97,12 @@ def evaluate_models(
     return rows
 
 
-def _read(folder: Path, model: LoadedModel) -> LabelledImages:
-    label = f"reading {folder}"
-    return load_images(folder, model.base, split="test", progress=lambda items, total: track(items, total, label))
+def _read(listing: Listing, base: BaseModel, asked: Asked, options: ReadOptions) -> TaskImages:
+    from forge.model.images import read_listing, with_labels
+    from forge.model.label_texts import check_label_texts
+
+    cut = check_label_texts(base, asked.labels, listing.source)
+    label = f"reading {listing.source}"
+    found = read_listing(listing, base, options, lambda items, total: track(items, total, label))
+    say(*summarised(found, found.classes, asked.of_class, cut).lines(), err=True)
+    return with_labels(found, base, "", asked.labels, asked.of_class)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from forge.data.listing import ReadOptions
+from forge.data.matching import Given
 from forge.errors import ForgeError
 from forge.operations.evaluating import Row, evaluate_models
 from forge.operations.reproducing import reproduce
@@ -91,7 +93,8 @@ def review(
     *,
     scores: bool,
     data: Sequence[Path] = (),
-    labels: Sequence[str] = (),
+    labels: Given | None = None,
+    options: ReadOptions | None = None,
 ) -> Review:
     """Check `head`, merge it into `base`, check that, and compare both models.
 
@@ -123,7 +126,7 @@ def review(
         return Review(ours, theirs, how, made.commit, signatures=judged, problems=(*problems, *rights))
     found = _compared(repo, sides, made.commit, forwards, scores, rights)
     if data:
-        found = _measured(repo, found, data, labels)
+        found = _measured(repo, found, data, labels or Given(), options)
     if found.ok:
         _remember(repo, base, ours)
     return found
@@ -263,9 +266,12 @@ def _consolidation(before: ForgeItem | None, after: ForgeItem) -> str | None:
     return f"{'kept' if made == was else 'new'}: {made.steps} steps, adapter {made.adapter[:10]}"
 
 
-def _measured(repo: Repository, found: Review, data: Sequence[Path], labels: Sequence[str]) -> Review:
+def _measured(
+    repo: Repository, found: Review, data: Sequence[Path], labels: Given, options: ReadOptions | None
+) -> Review:
     assert found.merged is not None
-    return replace(found, data=tuple(evaluate_models(repo, [found.base, found.merged], (), data, labels)))
+    rows = evaluate_models(repo, [found.base, found.merged], (), data, labels, options)
+    return replace(found, data=tuple(rows))
 
 
 def _commits(repo: Repository, ours: str, theirs: str) -> list[str]:

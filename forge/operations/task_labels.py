@@ -1,14 +1,38 @@
-"""Which label texts stand for the classes of a data set, when a version of the model is asked about it."""
+"""Which labels a data set is about, when versions of the model are asked: by name, before any model is built."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from forge.data.listing import ReadOptions
+from forge.data.matching import Given, KnownTask, by_name, check_texts, differ, fits, given_for
 from forge.errors import ForgeError
 from forge.operations.loading import ReadBlobs, entry_named, view_distilled
-from forge.repo.card import check_labels
+from forge.repo.card import Card, check_labels, grey_range, read_card
+from forge.repo.contribution import CARD_FILE, path_of
+from forge.repo.git import Repository
+from forge.repo.places import Place, read_file
 from forge.repo.recipe import ForgeItem
 from forge.repo.settings import LimitSettings
+from forge.text import same_labels
+
+
+@dataclass(frozen=True)
+class VersionTask:
+    """A task that a version knows; contribution: whose card says so, None where the forge item alone does."""
+
+    known: KnownTask
+    contribution: str | None = None
+    grey: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a data set asks a model: all labels of its task, and which of them stands for each of its classes."""
+
+    labels: tuple[str, ...]
+    of_class: Mapping[str, str]
 
 
 def labels_of(item: ForgeItem, name: str, read: ReadBlobs, limits: LimitSettings) -> tuple[str, ...]:
@@ -16,43 +40,90 @@ def labels_of(item: ForgeItem, name: str, read: ReadBlobs, limits: LimitSettings
     return view_distilled(entry_named(item, name), read, limits).labels
 
 
-def labels_for(
-    item: ForgeItem, given: Sequence[str], of_contribution: Sequence[str], classes: Sequence[str], source: str
-) -> tuple[str, ...]:
-    """Label texts in the order of `classes`: given, the contribution's, those of a known task, or the names.
-
-    Class names that are themselves the labels of a task need nothing else; a contribution's labels stand for
-    other class names by their order.
-    """
-    if given:
-        labels: Sequence[str] = given
-    elif set(classes) in _label_sets(item) or set(classes) == set(of_contribution):
-        labels = classes
-    elif of_contribution:
-        labels = of_contribution
-    elif any(len(known) == len(classes) for known in _label_sets(item)):
-        raise ForgeError(
-            f"{source}: its classes ({', '.join(classes)}) are not the labels of a task of this model",
-            hint="say which texts they are, in this order, with --labels; tasks: " + _shown(item),
-        )
-    else:
-        labels = classes
-    if len(labels) != len(classes):
-        raise ForgeError(
-            f"{source} has {len(classes)} classes ({', '.join(classes)}), but there are {len(labels)} labels",
-            hint="give --labels once per class, in that order",
-        )
-    return check_labels(tuple(labels), "the labels")
-
-
 def known_tasks(item: ForgeItem) -> Mapping[str, tuple[str, ...]]:
     """The tasks that a recipe was scored on, with their labels."""
     return {score.task: score.labels for score in item.scores}
 
 
-def _label_sets(item: ForgeItem) -> list[set[str]]:
-    return [set(labels) for labels in known_tasks(item).values()]
+def tasks_of(repo: Repository, place: Place, item: ForgeItem, only: str | None = None) -> list[VersionTask]:
+    """The tasks of a version, or of one contribution in it, with their classes where cards name them."""
+    names = item.names if only is None else (entry_named(item, only).name,)
+    cards = [(name, _card(repo, place, name)) for name in names]
+    found = [VersionTask(KnownTask(card.labels, card.classes), name, grey_range(card)) for name, card in cards if card]
+    told = {same_labels(task.known.labels) for task in found}
+    scored = [] if only is not None else known_tasks(item).values()
+    return found + [VersionTask(KnownTask(labels)) for labels in scored if same_labels(labels) not in told]
 
 
-def _shown(item: ForgeItem) -> str:
-    return "; ".join(f"{task}: {', '.join(labels)}" for task, labels in known_tasks(item).items())
+def ask(groups: Sequence[Sequence[VersionTask]], classes: Sequence[str], given: Given, source: str) -> Asked | None:
+    """The task that the classes of a data set fit, in the first group where they fit any; None where they fit none.
+
+    What is given for every class needs no task. Where no task is known at all, the names of the classes are the labels.
+    Raises ForgeError where they fit tasks that differ, and where --label names a text that no task has.
+    """
+    said = given_for(given, classes, source)
+    if len(said) == len(classes):
+        texts = list(said.values())
+        wider = next((found for group in groups for found in _fitting(group, classes, said, source)), None)
+        if wider is not None:
+            return wider
+        check_texts(texts, classes, source)
+        return Asked(check_labels(texts, "the labels"), said)
+    for group in groups:
+        found = _fitting(group, classes, said, source)
+        if len(found) > 1:
+            tasks = "; ".join(", ".join(each.labels) for each in found)
+            raise ForgeError(
+                f"{source}: its classes ({', '.join(classes)}) fit more than one task: {tasks}",
+                hint="say which texts they are: --label CLASS=TEXT once per class",
+            )
+        if found:
+            return found[0]
+    if any(groups):
+        return None
+    check_texts(classes, classes, source)
+    return Asked(check_labels(tuple(classes), "the labels"), {name: name for name in classes})
+
+
+def unfit(groups: Sequence[Sequence[VersionTask]], classes: Sequence[str], source: str) -> ForgeError:
+    """The message for a data set that fits no task."""
+    known = {same_labels(task.known.labels): task.known for group in reversed(groups) for task in reversed(group)}
+    return differ(source, classes, list(reversed(known.values())), "the tasks of this model have the labels")
+
+
+def with_grey(
+    options: ReadOptions, groups: Sequence[Sequence[VersionTask]], labels: Sequence[str], only: str | None = None
+) -> ReadOptions:
+    """The grey range of the cards with these labels, unless one is given; `only` that contribution's, if asked."""
+    if options.grey is not None:
+        return options
+    tasks = [task for group in groups for task in group if same_labels(task.known.labels) == same_labels(labels)]
+    ranges = {task.grey for task in tasks if task.grey is not None and only in (None, task.contribution)}
+    if len(ranges) == 1:
+        return replace(options, grey=ranges.pop())
+    if ranges:
+        shown = ", ".join(f"{low:g} to {high:g}" for low, high in sorted(ranges))
+        return replace(options, unsettled=f"and the contributions of this task differ in their range: {shown}")
+    return options
+
+
+def _fitting(tasks: Sequence[VersionTask], classes: Sequence[str], said: Mapping[str, str], source: str) -> list[Asked]:
+    """How classes fit tasks, each way once: those that they fill come before those of which they lack a class."""
+    ways: dict[tuple[object, ...], Asked] = {}
+    for task in tasks:
+        found = by_name(classes, task.known, said)
+        if fits(found, classes):
+            rest = [label for label in task.known.labels if label not in found.values()]
+            way = (same_labels(task.known.labels), *(same_labels([found[name]]) for name in classes))
+            ways.setdefault(way, Asked((*(found[name] for name in classes), *rest), found))
+    full = [asked for asked in ways.values() if len(asked.labels) == len(classes)]
+    return full or list(ways.values())
+
+
+def _card(repo: Repository, place: Place, name: str) -> Card | None:
+    path = path_of(name, CARD_FILE)
+    try:
+        text = read_file(repo, place, path)
+        return None if text is None else read_card(text, path)
+    except ForgeError:  # the forge item says the labels as well
+        return None

@@ -14,11 +14,11 @@ from forge.repo.recipe import Base
 from forge.repo.toml_text import format_toml, parse_toml, take_table
 
 FILE_NAME = "card.toml"
-MAX_LABEL = 400  # characters; CLIP's text tower reads 77 tokens, which is less
+MAX_LABEL = 400  # characters; a base reads fewer, how many its context says
 MAX_LABELS = 10_000
 DEFAULT_SHARE = 0.2  # of the data that training holds back
 
-SECTIONS = ("training", "distillation", "metrics", "privacy")
+SECTIONS = ("data", "training", "distillation", "metrics", "privacy")
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,18 @@ class Card:
     """A contribution's card.
 
     task and labels: what it classifies; the labels are the texts that CLIP compares with, in the order of
-    the class numbers. training and distillation: settings and seed. metrics: figures that the contributor
-    claims. privacy: what is released, with "epsilon" only if an "accountant" computed it. other: everything
+    the class numbers. classes: what the source calls them, in the same order, where that is known. data: how many
+    images of each there were, what was left out, the grey range. training and distillation: settings and seed.
+    metrics: figures that the contributor claims. privacy: what is released, with "epsilon" only if an "accountant"
+    computed it. other: everything
     else in the file, kept as it is; its `license` must be an SPDX expression.
     """
 
     task: str
     labels: tuple[str, ...]
     base: Base
+    classes: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict, hash=False)
     training: Mapping[str, Any] = field(default_factory=dict, hash=False)
     distillation: Mapping[str, Any] = field(default_factory=dict, hash=False)
     metrics: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -43,6 +47,7 @@ class Card:
     def __post_init__(self) -> None:
         check_text(self.task, "[task] name")
         object.__setattr__(self, "labels", check_labels(self.labels, "[task] labels"))
+        object.__setattr__(self, "classes", _check_classes(self.classes, len(self.labels)))
         _check_metrics(self.metrics)
         if "epsilon" in self.privacy and not {"delta", "accountant"} <= self.privacy.keys():
             raise ForgeError(
@@ -96,13 +101,28 @@ def read_card(text: str | bytes, source: str = FILE_NAME) -> Card:
             raise ForgeError(f"{source}: [{name}] has no {key}", hint=f"add `{key} = ...` below [{name}]")
     sections = {name: take_table(tables, name, source) for name in SECTIONS}
     other = {name: value for name, value in tables.items() if name not in ("task", "base", *SECTIONS)}
-    name, labels = task.pop("name"), task.pop("labels")
+    name, labels, classes = task.pop("name"), task.pop("labels"), task.pop("classes", ())
     reference, fingerprint = base.pop("reference"), base.pop("fingerprint")
     other |= {name: rest for name, rest in (("task", task), ("base", base)) if rest}
     try:
-        return Card(name, labels, Base(reference, fingerprint), **sections, other=other)
+        return Card(name, labels, Base(reference, fingerprint), classes, **sections, other=other)
     except ForgeError as error:
         raise ForgeError(f"{source}: {error.message}", hint=error.hint) from None
+
+
+def grey_range(card: Card | None) -> tuple[float, float] | None:
+    """The pixel values that are black and white in the images of more than 8 bits; None where a card says none."""
+    found = card.data.get("grey") if card is not None else None
+    if not isinstance(found, list) or len(found) != 2 or not all(type(end) in (int, float) for end in found):
+        return None
+    low, high = map(float, found)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
+
+
+def patient_pattern(card: Card | None) -> str | None:
+    """The regular expression that found the patients in training, where a card says one."""
+    found = card.training.get("group_by") if card is not None else None
+    return found if isinstance(found, str) else None
 
 
 def validation_split(card: Card | None) -> tuple[float, int]:
@@ -122,11 +142,22 @@ def to_toml(card: Card, before: str = "") -> str:
     """
     other = dict(card.other)
     tables: dict[str, Any] = {name: value for name, value in other.items() if not isinstance(value, Mapping)}
-    tables["task"] = {"name": card.task, "labels": list(card.labels), **other.pop("task", {})}
+    classes = {"classes": list(card.classes)} if card.classes else {}
+    tables["task"] = {"name": card.task, "labels": list(card.labels), **classes, **other.pop("task", {})}
     base = {"reference": card.base.reference, "fingerprint": card.base.fingerprint}
     tables["base"] = base | other.pop("base", {})
     tables |= {name: dict(getattr(card, name)) for name in SECTIONS if getattr(card, name)}
     return format_toml(tables | other, before)
+
+
+def _check_classes(classes: object, labels: int) -> tuple[str, ...]:
+    if not isinstance(classes, Sequence) or isinstance(classes, str | bytes) or len(classes) not in (0, labels):
+        raise ForgeError(f"[task] classes must be a list of {labels} names, one for each label")
+    for name in classes:
+        check_text(name, "each of [task] classes")
+    if len(set(classes)) != len(classes):
+        raise ForgeError("[task] classes: a name is there twice")
+    return tuple(classes)
 
 
 def _check_metrics(metrics: Mapping[str, Any], path: str = "[metrics]") -> None:

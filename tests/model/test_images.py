@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from forge.data.listing import has_split
 from forge.errors import ForgeError
 from forge.model.base import BaseModel
 from forge.model.images import (
     LabelledImages,
     as_task,
-    has_split,
     load_images,
     load_picture,
     split_validation,
@@ -292,7 +292,8 @@ def test_a_broken_picture_in_a_folder_is_named(base: BaseModel, folder: Path) ->
     broken.write_bytes(b"not a picture")
     with pytest.raises(ForgeError, match=r"malignant/broken\.png cannot be read as an image") as caught:
         load_images(folder, base)
-    assert caught.value.hint == "remove or replace that file"
+    hint = caught.value.hint or ""
+    assert "--skip-unreadable" in hint and "remove" not in hint
 
 
 def test_a_picture_too_large_to_open_is_refused(
@@ -326,8 +327,8 @@ def make_empty_class(top: Path) -> Path:
 
 
 def make_text(top: Path) -> Path:
-    (top / "data.csv").write_text("a,b")
-    return top / "data.csv"
+    (top / "data.dat").write_text("a,b")
+    return top / "data.dat"
 
 
 @pytest.mark.parametrize(
@@ -337,7 +338,7 @@ def make_text(top: Path) -> Path:
         (make_empty, "has no sub-folders"),
         (make_flat, "has no sub-folders"),
         (make_empty_class, "hollow holds no images"),
-        (make_text, r"data\.csv is neither a folder nor an \.npz"),
+        (make_text, r"data\.dat is neither a folder nor an \.npz"),
     ],
 )
 def test_no_data(base: BaseModel, tmp_path: Path, make: Callable[[Path], Path], reason: str) -> None:

@@ -134,7 +134,7 @@ def test_evaluate_with_wrong_labels_or_data(alone: Path, good_data: Path, tmp_pa
     before = snapshot(alone)
     three = ("--labels", "a", "--labels", "b", "--labels", "c")
     assert_refused(forge(alone, "evaluate", "--data", good_data, *three), str(good_data), "2 classes", "3 labels")
-    assert_refused(forge(alone, "evaluate", "--data", good_data), "--labels", "benign breast tissues")
+    assert_refused(forge(alone, "evaluate", "--data", good_data), "--label CLASS=TEXT", "benign breast tissues")
     assert_refused(forge(alone, "evaluate", "--data", tmp_path / "none"), "no such data")
     assert_refused(forge(alone, "evaluate", "no-such", "--data", good_data), "unknown revision: no-such")
     assert_refused(forge(alone, "evaluate", "--contribution", "lung", "--data", good_data), "'lung'", "breast")
@@ -341,8 +341,9 @@ def test_a_base_that_is_not_on_this_machine(
 ) -> None:
     """A clone elsewhere: the folder in forge.toml does not exist there, and the hint says how to name another."""
     git_ok(alone, "config", "forge.base", str(tmp_path / "gone"))
+    picture = pictures(tmp_path / "data", {"benign": 1}) / "benign" / "0.png"
     before = snapshot(alone)
-    assert_refused(forge(alone, "predict", "x.png"), str(tmp_path / "gone"), "git config forge.base")
+    assert_refused(forge(alone, "predict", picture), str(tmp_path / "gone"), "git config forge.base")
     assert snapshot(alone) == before
     git_ok(alone, "config", "forge.base", str(base_folder))
     forge_ok(alone, "verify")
