@@ -38,6 +38,7 @@ def command(
     """
     from dataclasses import replace
 
+    from forge.data.matching import KnownTask, check_texts, differ
     from forge.errors import ForgeError
     from forge.operations.bases import load_repository_base
     from forge.operations.contributing import (
@@ -58,6 +59,7 @@ def command(
     from forge.repo.payloads import check_distilled
     from forge.repo.safetensors_format import canonicalise
     from forge.repo.settings import load_settings
+    from forge.text import same_labels
 
     repo = find_repository()
     settings = load_settings(repo.top)
@@ -76,6 +78,7 @@ def command(
             f"{distilled} has {len(view.labels)} classes, but {len(chosen)} --labels were given",
             hint=f"its own labels are: {', '.join(view.labels)}",
         )
+    check_texts(chosen, view.labels, str(distilled))
     called = task or view.task
     card_file = adapter / CARD_FILE
     card_text = read_elsewhere(card_file, limit) if card_file.is_file() else None
@@ -86,14 +89,23 @@ def command(
             f"({card.base.fingerprint}), not on {settings.base.reference} ({settings.base.fingerprint})",
             hint="train it again on this repository's base",
         )
+    if card is not None and not labels and same_labels(card.labels) != same_labels(chosen):
+        raise differ(str(distilled), chosen, [KnownTask(card.labels)], f"{card_file} has the labels", "--labels TEXT")
 
     from forge.model.adapters import parameter_count
+    from forge.model.label_texts import check_label_texts
 
     base = load_repository_base(repo, settings.base)
     config, weights, spelling = adapter_in_own_names(base, config, weights, str(adapter))
+    for label, read in check_label_texts(base, chosen, str(distilled)).items():
+        say(f"label cut: of {label!r} the base reads {read!r}", err=True)
     parameters = parameter_count(load_adapter(base, config, weights, str(adapter)))
     load_distilled(base, images, str(distilled), settings.limits)
-    fresh = Card(called, chosen, settings.base) if card is None else replace(card, task=called, labels=chosen)
+    fresh = Card(called, chosen, settings.base)
+    if card is not None:
+        classes = dict(zip(card.labels, card.classes, strict=False))
+        ordered = tuple(classes[label] for label in chosen if label in classes)
+        fresh = replace(card, task=called, labels=chosen, classes=ordered if len(ordered) == len(chosen) else ())
     files = {
         CONFIG_FILE: config,
         ADAPTER_FILE: weights,

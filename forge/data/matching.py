@@ -84,13 +84,15 @@ def fits(found: Mapping[str, str], classes: Sequence[str]) -> bool:
     return len(found) == len(classes) == len(set(found.values()))
 
 
-def differ(source: str, classes: Sequence[str], known: Sequence[KnownTask], whose: str) -> ForgeError:
+def differ(
+    source: str, classes: Sequence[str], known: Sequence[KnownTask], whose: str, way: str = "--label CLASS=TEXT"
+) -> ForgeError:
     """The message where the classes of a data set are not those of a task, with both lists and the way out."""
     theirs = "; ".join(_shown(task) for task in known)
     return ForgeError(
         f"{source} has the classes {', '.join(classes)}, but {whose}: {theirs}",
-        hint="classes are matched by name: say which label stands for which class with --label CLASS=TEXT, such as "
-        + _example(classes),
+        hint=f"classes are matched by name: say which label stands for which class with {way}"
+        + (f", such as {_example(classes)}" if "=" in way else ", once per class in their order"),
     )
 
 

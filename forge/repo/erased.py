@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from forge.errors import ForgeError
 from forge.repo.consolidation import FOLDER as CONSOLIDATION
 from forge.repo.contribution import FOLDER, disagreements, find_all
-from forge.repo.git import QUIET_LOG, Repository, git, git_text
+from forge.repo.git import Repository, git, git_text
 from forge.repo.places import Place, find_item
+from forge.repo.quiet import quiet
 
 
 def erased_blobs(repo: Repository, blobs: Iterable[str]) -> list[str]:
@@ -57,5 +58,5 @@ def _is_shallow(repo: Repository) -> bool:
 def _blobs_of_history(repo: Repository) -> set[str]:
     """Every blob that a commit of any branch or tag has ever put below contributions/ or consolidation/."""
     raw = ("--all", "-m", "--raw", "--no-abbrev", "--no-renames", "--format=")
-    lines = git(repo, *QUIET_LOG, *raw, "--", FOLDER, CONSOLIDATION).split(b"\n")
+    lines = git(repo, *quiet("log"), *raw, "--", FOLDER, CONSOLIDATION).split(b"\n")
     return {line.split(b" ", 4)[3].decode() for line in lines if line.startswith(b":")}
