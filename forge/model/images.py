@@ -137,7 +137,7 @@ class Reader:
         self.options = options
         self.change = lambda picture: _checked_size(resize, crop(picture), base)
         self.left_out: Counter[str] = Counter()
-        self.pictures = 0
+        self.pictures = self.dark = 0
         self.values: Grey | None = None
 
     def read(self, path: Path) -> Tensor | None:
@@ -151,6 +151,7 @@ class Reader:
             return None
         if found.values is not None:
             self.pictures += 1
+            self.dark += found.values[1] < 2**15
             low, high = self.values or found.values
             self.values = (min(low, found.values[0]), max(high, found.values[1]))
         return _to_tensor(found.image)
@@ -167,16 +168,16 @@ class Reader:
     def depth(self, source: str) -> Depth | None:
         """What the deep pictures had; None where there were none.
 
-        Raises ForgeError where nobody gave a range and their values fill less than half of 16 bits: they would become
+        Raises ForgeError where nobody gave a range and most of them fill less than half of 16 bits: they would become
         a few nearly black levels.
         """
         if self.values is None:
             return None
         grey, (low, high) = self.options.grey, self.values
-        if grey is None and (self.options.unsettled or high < 2**15):
+        if grey is None and (self.options.unsettled or self.dark > self.pictures / 2):
             raise ForgeError(
                 f"{source}: {self.pictures} picture(s) of more than 8 bits with values from {low:g} to {high:g}, "
-                + (self.options.unsettled or "far below 65535: their range is unknown"),
+                + (self.options.unsettled or f"{self.dark} of them far below 65535: their range is unknown"),
                 hint="say which values are black and white, for 12 bits with --grey 0 4095",
             )
         return Depth(self.pictures, self.values, grey or FULL)
@@ -202,17 +203,6 @@ def split_validation(images: LabelledImages, fraction: float, seed: int) -> tupl
         take = min(max(1, round(fraction * len(members))), len(members) - 1)
         validation.extend(generator.permutation(members)[:take].tolist())
     return _divided(images, validation)
-
-
-def as_task(images: LabelledImages, base: BaseModel, task: str, labels: Sequence[str]) -> TaskImages:
-    """Images with the label texts that stand for the source's classes, in order."""
-    if len(labels) != len(images.classes):
-        raise ForgeError(
-            f"{images.source} has {len(images.classes)} classes ({', '.join(images.classes)}), but "
-            f"{len(labels)} labels were given",
-            hint="give one label text per class, in the classes' sorted order",
-        )
-    return TaskImages(task, tuple(labels), images.pixels, images.targets.to(base.device))
 
 
 def with_labels(

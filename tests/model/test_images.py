@@ -18,15 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from forge.data.listing import has_split
+from forge.data.listing import ReadOptions, has_split
 from forge.errors import ForgeError
 from forge.model.base import BaseModel
 from forge.model.images import (
     LabelledImages,
-    as_task,
     load_images,
     load_picture,
     split_validation,
+    with_labels,
 )
 
 RANDOM = np.random.default_rng(0)
@@ -386,11 +386,74 @@ def test_one_image_cannot_be_split() -> None:
         split_validation(labelled([4, 1]), 0.2, 0)
 
 
-def test_labels_stand_for_classes_in_order(base: BaseModel) -> None:
+def test_labels_stand_for_classes_by_name(base: BaseModel) -> None:
     images = labelled([3, 2])
-    task = as_task(images, base, "breast", ["benign breast tissues", "malignant breast tumors"])
-    assert (task.task, task.labels) == ("breast", ("benign breast tissues", "malignant breast tumors"))
-    assert torch.equal(task.targets, images.targets)
-    assert torch.equal(task.pixels, images.pixels)
-    with pytest.raises(ForgeError, match=r"here has 2 classes \(class 0, class 1\), but 1 labels were given"):
-        as_task(images, base, "breast", ["one"])
+    task = with_labels(images, base, "t", ("one", "two", "three"), {"class 0": "three", "class 1": "one"})
+    assert task.labels == ("one", "two", "three")
+    assert task.targets.tolist() == [[2, 0][target] for target in images.targets.tolist()]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 1), st.integers(1, 6)), min_size=4, max_size=14),
+    fraction=st.sampled_from([0.1, 0.2, 0.3, 0.5, 0.7]),
+    seed=st.integers(0, 3),
+)
+def test_each_patient_is_on_one_side(sizes: list[tuple[int, int]], fraction: float, seed: int) -> None:
+    sizes = [(0, 2), (0, 1), (1, 2), (1, 1), *sizes]  # two patients of each class at least
+    targets = torch.tensor([target for target, count in sizes for _ in range(count)])
+    patients = tuple(f"P{number}" for number, (_, count) in enumerate(sizes) for _ in range(count))
+    pixels = torch.arange(len(targets), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 1, 1)
+    images = LabelledImages(pixels, targets, ("a", "b"), "here", patients)
+    train, validation = split_validation(images, fraction, seed)
+    assert not set(train.patients or ()) & set(validation.patients or ())
+    assert sorted((train.patients or ()) + (validation.patients or ())) == sorted(patients)
+    assert all(set(part.targets.tolist()) == {0, 1} for part in (train, validation))
+    assert torch.equal(split_validation(images, fraction, seed)[1].pixels, validation.pixels)
+
+
+def test_a_class_of_one_patient_cannot_be_split() -> None:
+    images = replace(labelled([4, 4]), patients=tuple("AAAAAAAB"))
+    images = replace(images, targets=torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]))
+    with pytest.raises(ForgeError, match=r"class 'class 0' has images of 1 patient"):
+        split_validation(images, 0.2, 0)
+
+
+def test_one_unreadable_picture_is_left_out_and_counted(base: BaseModel, folder: Path) -> None:
+    (folder / "benign" / "aa.png").write_bytes(b"no picture")
+    found = load_images(folder, base, options=ReadOptions(skip_unreadable=True, group_by=r"\w+"))
+    assert found.pixels.shape == (4, 3, 32, 32) and found.targets.tolist() == [0, 0, 1, 1]
+    assert found.left_out == {"cannot be read": 1}
+    assert found.patients == ("a", "b", "d", "c")
+    for name in ("a.png", "b.PNG"):
+        (folder / "benign" / name).write_bytes(b"")
+    with pytest.raises(ForgeError, match="no image of class 'benign' can be read"):
+        load_images(folder, base, options=ReadOptions(skip_unreadable=True))
+
+
+@pytest.mark.parametrize("size", [(1, 20000), (20000, 1)], ids=str)
+def test_a_very_thin_picture_is_refused(base: BaseModel, tmp_path: Path, size: tuple[int, int]) -> None:
+    large = replace(base, image_size=(224, 224))
+    path = save(tmp_path / "thin.png", np.zeros(size, np.uint8))
+    with pytest.raises(ForgeError, match=r"thin\.png .*are too thin for 224 x 224"):
+        load_picture(path, large)
+    assert load_picture(path, replace(large, preprocess={**base.preprocess, "resize_mode": "squash"})).shape[1] == 224
+
+
+def test_the_range_of_deep_pictures_is_that_of_the_set(base: BaseModel, tmp_path: Path) -> None:
+    dark, light = np.full((32, 32), 900, np.uint16), np.full((32, 32), 40000, np.uint16)
+    save(tmp_path / "data" / "dark" / "1.png", dark)
+    save(tmp_path / "data" / "light" / "2.png", light)
+    found = load_images(tmp_path / "data", base)
+    assert found.depth is not None and (found.depth.pictures, found.depth.values) == (2, (900, 40000))
+    with pytest.raises(ForgeError, match=r"values from 900 to 900, 1 of them far below 65535") as caught:
+        load_picture(tmp_path / "data" / "dark" / "1.png", base)
+    assert "--grey" in (caught.value.hint or "")
+    known = load_picture(tmp_path / "data" / "dark" / "1.png", base, ReadOptions(grey=(0, 999)))
+    assert (known == 900 * 256 // 1000).all()
+    save(tmp_path / "data" / "dark" / "3.png", dark)
+    with pytest.raises(ForgeError, match="values from 900 to 40000, 2 of them far below"):
+        load_images(tmp_path / "data", base)  # one outlier makes no 16 bits of the others
+    unsettled = ReadOptions(unsettled="and two cards differ")
+    with pytest.raises(ForgeError, match="and two cards differ"):
+        load_images(tmp_path / "data", base, options=unsettled)
