@@ -127,7 +127,7 @@ def command(
         )
     made_with = {KEY: own_adapter_id(repo, name, settings.limits)} if adapter is not None else {}
     private = read_listed(base, listed, task or (card.task if card else name), validation, seed)
-    say(*private.summary.lines(), err=True)
+    say(*private.lines(), err=True)
     fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
     wanted = replace(defaults, seed=seed, **chosen)
     unfinished = Unfinished.of(repo, name, base, private, wanted, adapter)
@@ -175,7 +175,8 @@ def command(
 
 def privacy_statement(method: str, written: Mapping[str, Any]) -> dict[str, Any]:
     """[privacy] of the card: what these images release is stated anew, what else was `written` there is kept."""
-    released = "the adapter's weights, the synthetic images, their number per class, the figures in this card"
+    released = "the adapter's weights, the synthetic images, their number per class, "
+    released += "the figures and the names of classes in this card"
     start = "noise, independent of the private images"
     if method == "teacher-points":
         released += ", the mean and deviation of the private training images per colour channel"

@@ -106,7 +106,7 @@ def command(
 
     base = load_repository_base(repo, settings.base)
     private = read_listed(base, listed, task or (card.task if card else name), validation, seed)
-    say(*private.summary.lines(), err=True)
+    say(*private.lines(), err=True)
     fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
     defaults = training.default_settings(base.settings_family)
     wanted = replace(defaults, seed=seed, **{key: value for key, value in chosen.items() if value is not None})

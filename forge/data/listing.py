@@ -22,7 +22,7 @@ class ReadOptions:
 
     skip_unreadable: what cannot be read is left out and counted. grey: (low, high), the pixel values that become black
     and white in pictures of more than 8 bits. unsettled: why nobody can say which they are. group_by: the regular
-    expression that finds the patient in a file's name.
+    expression that finds the patient in a file's name, where no table says who it is.
     """
 
     skip_unreadable: bool = False
@@ -226,8 +226,6 @@ def _list_table(data: Path, split: str, options: ReadOptions) -> Listing:
     files = tuple(row.path for row in rows)
     patients = tuple(row.patient for row in rows)
     named = tuple(patient for patient in patients if patient is not None)
-    if options.group_by is not None and named:
-        raise ForgeError(f"{data} has a column patient", hint="leave --group-by out")
     return Listing(
         str(data), split, tuple(classes), files, tuple(classes.index(row.label) for row in rows),
         named if named else _patients(files, options), +left_out, splits,

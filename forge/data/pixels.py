@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forge.data.names import DICOM
+from forge.data.names import DICOM, PICTURES
 from forge.errors import ForgeError
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def read_picture(path: Path, grey: Grey | None = None, change: Callable[[Any], A
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is one by its name or its first bytes."""
-    if path.suffix.lower() in DICOM:
-        return True
+    suffix = path.suffix.lower()
+    if suffix in DICOM or suffix in PICTURES:
+        return suffix in DICOM
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
 

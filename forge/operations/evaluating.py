@@ -59,7 +59,8 @@ def evaluate_models(
     messages = [unfit(groups, listings[folder].classes, str(folder)) for folder in folders if asked[folder] is None]
     if len(messages) == len(folders):
         raise messages[0]
-    say(*(f"left empty: {error.message}; {error.hint}" for error in messages), err=True) if messages else None
+    for error in messages:
+        say(f"left empty: {error.message}; {error.hint}", err=True)
 
     from forge.model.scoring import evaluate
     from forge.operations.loading import load_model

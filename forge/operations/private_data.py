@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +43,12 @@ class PrivateData:
     validation: TaskImages
     test: TaskImages | None
     summary: Summary
+    others: tuple[Summary, ...] = ()  # of a validation split of its own, and of the held-out images
+
+    def lines(self) -> Iterator[str]:
+        """What was read, for people."""
+        for summary in (self.summary, *self.others):
+            yield from summary.lines()
 
 
 def list_private_data(
@@ -58,10 +64,14 @@ def list_private_data(
             f"but {train.source} has {', '.join(train.classes)}",
             hint="the two splits need the same classes",
         )
+    if validation is not None:
+        _check_apart(train, validation)
     held_out = None
     if test is not None:
         held_out = list_images(test, "test", options)
         labelling.of(held_out.source, held_out.classes, given)
+        if options.group_by is not None:  # else equal names in two tables may be two people
+            _check_apart(train, held_out)
     return PrivateListing(train, validation, held_out, labelling, given, options)
 
 
@@ -92,9 +102,10 @@ def read_listed(base: BaseModel, listed: PrivateListing, task: str, share: float
     )
     if whole.depth is not None:
         options = replace(options, grey=whole.depth.grey)
+    others = []
     if listed.validation is not None:
         train, validation = whole, read_listing(listed.validation, base, options)
-        _check_apart(listed.train, listed.validation)
+        others.append(summarised(validation, listed.labelling.classes, of_class, {}))
     else:
         train, validation = split_validation(whole, share, seed)
     test, held_out = None, listed.test
@@ -103,6 +114,7 @@ def read_listed(base: BaseModel, listed: PrivateListing, task: str, share: float
         found = read_listing(held_out, base, options, lambda items, total: track(items, total, label))
         named = listed.labelling.of(found.source, found.classes, listed.given)
         test = with_labels(found, base, task, labels, named)
+        others.append(summarised(found, found.classes, named, {}))
     split = "own" if listed.validation is not None else "image" if whole.patients is None else "patient"
     summary = summarised(whole, listed.labelling.classes, of_class, cut, split)
     return PrivateData(
@@ -113,6 +125,7 @@ def read_listed(base: BaseModel, listed: PrivateListing, task: str, share: float
         with_labels(validation, base, task, labels, of_class),
         test,
         summary,
+        tuple(others),
     )
 
 
