@@ -25,7 +25,6 @@ class Archive:
     classes: tuple[str, ...]
     targets: tuple[int, ...]
     others: Mapping[str, int]
-    splits: Mapping[str, str]
 
 
 def splits_in(path: Path) -> Mapping[str, str]:
@@ -66,7 +65,7 @@ def open_archive(path: Path, split: str) -> Archive:
         for other in splits
         if prefix and other != split and f"{other}_labels" in names
     }
-    return Archive(path, prefix, source, tuple(map(str, values)), tuple(targets.tolist()), others, splits)
+    return Archive(path, prefix, source, tuple(map(str, values)), tuple(targets.tolist()), others)
 
 
 def read_arrays(archive: Archive) -> np.ndarray:

@@ -36,17 +36,15 @@ class Listing:
     """Pictures of one split before any is read: `files`, or the arrays of an .npz, where `files` is empty.
 
     targets: [n] numbers into `classes`. patients: [n] whose pictures they are, None where nobody says. left_out: why
-    how many files are not among them. splits: those that the data set has, by the name each has there.
+    how many files are not among them.
     """
 
     source: str
-    split: str
     classes: tuple[str, ...]
     files: tuple[Path, ...]
     targets: tuple[int, ...]
     patients: tuple[str, ...] | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
-    splits: Mapping[str, str] = field(default_factory=dict)
     archive: archive.Archive | None = None
 
 
@@ -68,10 +66,7 @@ def list_images(data: Path, split: str = "train", options: ReadOptions | None = 
                 f"{data} has no file names for --group-by", hint="list the images in a .csv with a patient column"
             )
         found = archive.open_archive(data, split)
-        return Listing(
-            found.source, split, found.classes, (), found.targets, left_out=found.others, splits=found.splits,
-            archive=found,
-        )  # fmt: skip
+        return Listing(found.source, found.classes, (), found.targets, left_out=found.others, archive=found)
     if data.suffix.lower() in table.SUFFIXES:
         return _list_table(data, split, options)
     raise ForgeError(f"{data} is neither a folder nor an .npz, .csv or .tsv", hint=f"give {KINDS}")
@@ -104,7 +99,9 @@ def list_pictures(place: Path, options: ReadOptions) -> tuple[list[Path], Mappin
 
 def pictures_below(folder: Path) -> list[Path]:
     """All pictures in a folder and its sub-folders, sorted; nothing else may lie there unexplained."""
-    return list(_class_pictures(folder, ReadOptions()).pictures)
+    found = _class_pictures(folder, ReadOptions())
+    settle(found, str(folder), skip=False)
+    return list(found.pictures)
 
 
 def patient_finder(pattern: str) -> re.Pattern[str]:
@@ -144,9 +141,7 @@ def _list_folder(data: Path, split: str, options: ReadOptions) -> Listing:
         if not walked.pictures:
             raise _empty(top / name)
     targets = tuple(target for target, walked in enumerate(each) for _ in walked.pictures)
-    return Listing(
-        str(top), split, tuple(classes), whole.pictures, targets, _patients(whole.pictures, options), +left_out, splits
-    )
+    return Listing(str(top), tuple(classes), whole.pictures, targets, _patients(whole.pictures, options), +left_out)
 
 
 def _class_pictures(folder: Path, options: ReadOptions) -> Walked:
@@ -227,8 +222,8 @@ def _list_table(data: Path, split: str, options: ReadOptions) -> Listing:
     patients = tuple(row.patient for row in rows)
     named = tuple(patient for patient in patients if patient is not None)
     return Listing(
-        str(data), split, tuple(classes), files, tuple(classes.index(row.label) for row in rows),
-        named if named else _patients(files, options), +left_out, splits,
+        str(data), tuple(classes), files, tuple(classes.index(row.label) for row in rows),
+        named if named else _patients(files, options), +left_out,
     )  # fmt: skip
 
 
