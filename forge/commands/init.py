@@ -98,7 +98,7 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
         if git_succeeds(repo, "rev-parse", "--verify", "--quiet", "HEAD"):
             git(repo, "reset", "--quiet", "--", *paths, check=False)
         else:
-            git(repo, "rm", "--quiet", "--cached", "--ignore-unmatch", "--", *paths, check=False)
+            git(repo, "rm", "--quiet", "--cached", "--force", "--ignore-unmatch", "--", *paths, check=False)
         (repo.top / SETTINGS_FILE).unlink(missing_ok=True)
         (repo.top / ITEM_FILE).unlink(missing_ok=True)
         if had_attributes:

@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 from story.conftest import Files
-from story.hospitals import ITEM, Merged, change_settings, copy_repository, forge_ok, git_ok, item, write_contribution
+from story.hospitals import (
+    ITEM,
+    Merged,
+    change_settings,
+    copy_repository,
+    forge,
+    forge_ok,
+    git,
+    git_ok,
+    item,
+    write_contribution,
+)
 from story.snapshots import snapshot
 from story.test_bad_places import pictures
 
@@ -168,3 +179,21 @@ def test_a_merge_in_the_driver(merged: Merged, tmp_path: Path) -> None:
     assert (top / ".git" / "config").read_text() == text
     git_ok(top, "merge", "--no-edit", "colon")
     assert git_ok(top, "rev-parse", f"HEAD:{ITEM}") == git_ok(merged("breast", "colon"), "rev-parse", f"HEAD:{ITEM}")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_init_where_a_hook_formats_what_is_committed(tmp_path: Path, base_folder: Path, first: bool) -> None:
+    git_ok(tmp_path, "init", "--quiet", "model")
+    top = tmp_path / "model"
+    if not first:
+        git_ok(top, "commit", "--quiet", "--allow-empty", "-m", "something else")
+    hook = top / ".git/hooks/pre-commit"
+    hook.write_text(f"#!/bin/sh\necho >>{ITEM}\ngit add {ITEM}\n")
+    hook.chmod(0o755)
+    before = git(top, "log", "--format=%s").stdout
+    said = forge(top, "init", "--base", base_folder)
+    assert said.code == 128 and f"{ITEM}: the hook {hook} changed it" in said.err, said
+    assert git(top, "log", "--format=%s").stdout == before
+    assert git_ok(top, "status", "--porcelain", "--untracked-files=all") == ""
+    hook.unlink()
+    assert forge(top, "init", "--base", base_folder).code == 0
