@@ -129,7 +129,7 @@ def test_a_hook_that_adds_something_else(model: Path, contributions: Files) -> N
 
 
 @pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
-@pytest.mark.parametrize("file", [ADAPTER, CARD, ITEM])
+@pytest.mark.parametrize("file", [ADAPTER, ITEM])
 def test_files_that_git_was_told_to_leave_alone(pair: Path, contributions: Files, flag: str, file: str) -> None:
     git_ok(pair, "update-index", flag, file)
     write_contribution(pair, "breast", {"adapter_model.safetensors": adapter(7, name="breast")})

@@ -32,6 +32,10 @@ def _configured(**settings: str) -> Callable[[Path], Path]:
     return prepare
 
 
+def _all(place: Path, *prepare: Callable[[Path], Path]) -> Path:
+    return [each(place) for each in prepare][-1]
+
+
 def _sparse(place: Path) -> Path:
     git_ok(place / "here", "sparse-checkout", "set")
     return place / "here"
@@ -132,7 +136,7 @@ SETTINGS = {
     "sha256": Setting(made={"GIT_DEFAULT_HASH": "sha256"}, quick=True),
     "reftable": Setting(made={"GIT_DEFAULT_REF_FORMAT": "reftable"}),
     "shared": Setting(_shared, umask=0o077),
-    "sparse": Setting(_sparse, quick=True),
+    "sparse": Setting(_sparse),
     "partial": Setting(_partial),
     "work tree": Setting(_work_tree),
     "crlf": Setting(_configured(core__autocrlf="true", core__safecrlf="true")),
@@ -151,7 +155,7 @@ SETTINGS = {
     "no PATH": Setting(variables={"PATH": "/usr/bin:/bin"}),
     "half-dead": Setting(_half_dead),
     "all at once": Setting(
-        lambda place: (_hooks_elsewhere(place), _watched(place), _signing(place), _configured(**CONFIGURED)(place))[-1],
+        lambda place: _all(place, _hooks_elsewhere, _watched, _signing, _sparse, _configured(**CONFIGURED)),
         {"LANGUAGE": "de", "PATH": "/usr/bin:/bin", "GIT_LITERAL_PATHSPECS": "1", "PYTHONIOENCODING": "latin-1",
          "HOME": None},
         umask=0o077, quick=True),
