@@ -269,7 +269,7 @@ def test_a_driver_that_is_gone(pair: Path) -> None:
     assert head(pair) == before
     assert blob(pair) == git_ok(pair, "hash-object", ITEM)
     said = forge(pair, "status")
-    assert "named a program that is gone; it was done again" in said.err
+    assert "named a program that is gone or does not start; it was done again" in said.err
     git(pair, "merge", "--abort")
     assert_given_up(pair, before, "reset", "--quiet", "--hard")
     git_ok(pair, "merge", "--quiet", "--no-edit", "lung")
