@@ -20,7 +20,7 @@ COLOURS = {"benign": (60, 60, 200), "malignant": (200, 60, 60)}
 LIGHT = ("--epochs", "1", "--rank", "2", "--learning-rate", "0.0001")
 
 
-def paint(top: Path, classes: dict[str, str], count: int = 4, depth: int = 8) -> Path:
+def paint(top: Path, classes: dict[str, str], count: int = 4, depth: int = 8, first: int = 0) -> Path:
     """An image folder: the name of each class, and what its images show, benign or malignant."""
     random = np.random.default_rng(0)
     for name, shows in classes.items():
@@ -30,9 +30,9 @@ def paint(top: Path, classes: dict[str, str], count: int = 4, depth: int = 8) ->
             pixels = np.clip(np.array(COLOURS[shows]) + noise, 0, 255).astype(np.uint8)
             if depth == 12:
                 grey = pixels[..., 0].astype(np.uint16) * 16 + 8
-                Image.fromarray(grey).save(top / name / f"P{number // 2}_{number}.png")
+                Image.fromarray(grey).save(top / name / f"P{first + number // 2}_{number}.png")
             else:
-                Image.fromarray(pixels).save(top / name / f"P{number // 2}_{number}.png")
+                Image.fromarray(pixels).save(top / name / f"P{first + number // 2}_{number}.png")
     return top
 
 
@@ -103,10 +103,12 @@ def test_held_out_images_are_checked_before_and_matched_by_name(model: Path, tmp
     assert_refused(forge(model, *again, "--test", fruits), "apples, pears", "--label CLASS=TEXT")
     assert_refused(forge(model, *again, "--test", tmp_path / "typo"), "no such data")
     assert snapshot(model) == before
-    swapped = paint(tmp_path / "swapped", {"a red image": "malignant", "benign": "benign"}, 3)
+    same = paint(tmp_path / "same", {"benign": "benign", "malignant": "malignant"})
+    assert_refused(forge(model, *again, "--test", same), "2 patient(s) have images in", "P0, P1")
+    swapped = paint(tmp_path / "swapped", {"a red image": "malignant", "benign": "benign"}, 3, first=5)
     forge_ok(model, *again, "--test", swapped)
     both = card(model)["metrics"]
-    one = paint(tmp_path / "one", {"malignant": "malignant"}, 3)
+    one = paint(tmp_path / "one", {"malignant": "malignant"}, 3, first=5)
     forge_ok(model, *again, "--test", one)
     metrics = card(model)["metrics"]
     assert metrics["test_images"] == 3 and "test_auc" not in metrics and "test_auc" in both
