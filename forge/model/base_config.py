@@ -31,7 +31,9 @@ MAX_SIDE = 4096  # pixels
 MAX_VOCABULARY = 2**21
 MAX_CONTEXT = 2**14  # tokens
 # timm's towers with attention; none of these names leads to the Hub or to a folder.
-TIMM_NAMES = re.compile(r"(vit|vitamin|eva|eva02|deit|deit3|beit|beitv2|swin)_[a-z0-9_]{1,80}(\.[a-z0-9_]{1,80})?")
+TIMM_NAMES = re.compile(
+    r"(vit|vitamin|eva|eva02|deit|deit3|beit|beitv2|swin|fastvit)_[a-z0-9_]{1,80}(\.[a-z0-9_]{1,80})?"
+)
 
 Check = Callable[[Any], bool]
 

@@ -10,10 +10,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Texts whose tokens stand for the tokeniser in the fingerprint: two bases that read labels differently are
 # different bases even where their weights are equal.
@@ -53,6 +53,8 @@ def identify(
     First sha256 over every weight as float32 (by name), heads and activations, which change no shape, the probe texts'
     tokens and the pixel normalisation; then what departs from open_clip's defaults.
     """
+    import torch
+
     digest = hashlib.sha256()
     for name, value in sorted(clip.state_dict().items()):
         array = value.detach().float().contiguous().numpy()
@@ -78,6 +80,8 @@ def unusual_resizing(preprocess: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unusual_model(clip: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    import torch
+
     visual, text = clip.visual, getattr(clip, "text", None)
     found: dict[str, Any] = {}
     size = _pair(visual.image_size)

@@ -13,12 +13,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from forge.errors import ForgeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.json")
@@ -42,6 +42,8 @@ class FolderTokenizer:
 
     def __call__(self, texts: list[str]) -> Tensor:
         """Token numbers [texts, context length]."""
+        import torch
+
         found = self.tokenizer.encode_batch([self.clean(text) for text in texts])
         tokens = torch.tensor([each.ids for each in found], dtype=torch.int64)
         return tokens if self.dropped is None else tokens.masked_fill(tokens == self.dropped, 0)
