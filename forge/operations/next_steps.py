@@ -17,6 +17,7 @@ from forge.repo.contribution import FOLDER, Found, disagreements, path_of
 from forge.repo.git import Repository, git
 from forge.repo.in_progress import Operation, go_on, octopus_steps, of_the_model
 from forge.repo.places import INDEX
+from forge.repo.quiet import quiet
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 
 
@@ -108,5 +109,5 @@ def unstaged(repo: Repository, unmerged: Unmerged, *places: str) -> list[str]:
     """Tracked files below `places` (anywhere, if none is given) that differ from the index, and are in no conflict."""
     paths = [f":(top){place}" for place in places]
     # Unlike diff-files, a file that was only touched is no change.
-    listing = git(repo, "diff", "--no-ext-diff", "--name-only", "-z", "--", *paths)
+    listing = git(repo, *quiet("diff"), "--name-only", "-z", "--", *paths)
     return [path for path in os.fsdecode(listing).split("\0") if path and path not in unmerged]

@@ -11,6 +11,7 @@ from forge.errors import ForgeError
 from forge.repo.contribution import disagreements
 from forge.repo.git import Repository, git, git_succeeds, git_text
 from forge.repo.places import INDEX, ListedFile
+from forge.repo.quiet import quiet
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 
@@ -67,7 +68,7 @@ def find_operation(repo: Repository) -> Operation | None:
 def go_on(repo: Repository, operation: Operation) -> str:
     """The command that lets an operation go on from the index as it is: --continue refuses one that changes nothing."""
     empty = operation.verb in ("cherry-pick", "revert", "am") and git_succeeds(
-        repo, "diff", "--cached", "--quiet", "--no-ext-diff", "HEAD", "--"
+        repo, *quiet("diff"), "--cached", "--quiet", "HEAD", "--"
     )
     return f"git {operation.verb} --skip" if empty else operation.go_on
 
