@@ -229,9 +229,9 @@ def test_files_in_git_lfs_are_checked_where_they_are_here(model: SampleModel, pu
     point_to(b"\x80 no safetensors")
     keep(b"\x80 no safetensors", b"\x80 no safetensors")
     push(refused="contributions/ada/adapter_model.safetensors")
-    subprocess.run(["git", "-C", str(server), "config", "forge.maxFileSize", "600"], check=True)
-    point_to(b"x" * 601)
-    push(refused="contributions/ada/adapter_model.safetensors has 601 bytes")
+    subprocess.run(["git", "-C", str(server), "config", "forge.maxFileSize", "800"], check=True)
+    point_to(b"x" * 801)
+    push(refused="contributions/ada/adapter_model.safetensors has 801 bytes")
 
 
 def test_a_hook_that_is_there_is_asked_first_and_no_program_means_no_push(

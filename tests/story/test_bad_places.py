@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -221,7 +222,6 @@ def test_init_where_the_commit_is_refused(tmp_path: Path, base_folder: Path) -> 
 @pytest.mark.parametrize("weights", ["pickle", "missing", "short"])
 def test_init_on_a_base_that_is_broken(tmp_path: Path, base_folder: Path, weights: str) -> None:
     import pickle
-    import shutil
 
     top, folder = tmp_path / "model", tmp_path / "base"
     top.mkdir()
@@ -282,8 +282,6 @@ def test_a_repository_of_another_base(alone: Path, tmp_path: Path, contributions
 def test_a_base_named_by_a_path_from_where_one_stands(
     tmp_path: Path, base_folder: Path, contributions: Files, user_settings: Path
 ) -> None:
-    import shutil
-
     top, base = tmp_path / "model", tmp_path / "base"
     (top / "deep").mkdir(parents=True)
     git_ok(top, "init", "--quiet", "--initial-branch=main")
@@ -310,8 +308,6 @@ def test_a_base_that_a_branch_names_is_not_used(
     alone: Path, tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch, named: str, user_settings: Path
 ) -> None:
     """Neither a folder of the branch, nor any other on this machine, nor one that would be downloaded."""
-    import shutil
-
     import open_clip
 
     monkeypatch.setattr(open_clip, "download_pretrained", lambda *args: pytest.fail("a download"))
@@ -364,7 +360,9 @@ def test_a_forge_item_edited_by_hand(alone: Path, contributions: Files) -> None:
     said = forge(alone, "verify")
     assert said.code == 1 and "edited by hand" in said.out
     git_ok(alone, "remote", "add", "origin", str(alone.parent / "origin"))
+    shutil.rmtree(alone / "contributions" / "lung")
     assert_refused(forge(alone, "push"), "does not verify", "edited by hand")
+    write_contribution(alone, "lung", contributions["lung"])
     assert snapshot(alone) == before
 
 

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from story.hospitals import Merged, copy_repository, forge, forge_ok, git_ok, item
+from story.hospitals import LABELS, Merged, copy_repository, forge, forge_ok, git_ok, item
 from story.snapshots import assert_refused
+from story.test_bad_places import pictures
 
 
 @pytest.mark.parametrize("verb", ["commit", "refold"])
@@ -18,7 +19,8 @@ def test_a_model_goes_on_without_what_was_erased(merged: Merged, tmp_path: Path,
         git_ok(top, "commit", "--quiet", "--allow-empty", "-m", "Later")
     erase = ("-m", "git_filter_repo", "--force", "--invert-paths", "--path", "contributions/breast/")
     subprocess.run([sys.executable, *erase], cwd=top, check=True, capture_output=True)
-    for args in (("evaluate", "--data", "."), ("export", "HEAD", tmp_path / "out", "--format", "peft")):
+    images = pictures(tmp_path / "images", dict.fromkeys(LABELS["lung"], 2))
+    for args in (("evaluate", "--data", images), ("export", "HEAD", tmp_path / "out", "--format", "peft")):
         assert_refused(forge(top, *args), "files of this version were erased")
     assert "contributions/breast was erased" in forge(top, "verify").out
     assert "git forge refold" in forge_ok(top, "status").out
