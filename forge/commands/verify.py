@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from forge.console import say
-from forge.errors import ExitCode
+from forge.errors import ExitCode, ForgeError
 
 if TYPE_CHECKING:
     from forge.operations.trusting import Trust
+    from forge.repo.git import Repository
 
 
 @click.command("verify")
@@ -28,7 +30,6 @@ def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
     from forge.operations.trusting import trust
     from forge.operations.verifying import problems_of
     from forge.repo import last_good
-    from forge.repo.contribution import disagreements
     from forge.repo.git import find_repository, git_text
     from forge.repo.places import resolve
     from forge.repo.quiet import quiet
@@ -53,12 +54,27 @@ def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
         for problem in problems:
             say(f"problem: {problem}")
         in_work_tree = repo.top != repo.git_dir and commit == resolve(repo, "HEAD")
-        if in_work_tree and disagreements(repo, commit):
+        if in_work_tree and _refold_helps(repo, commit, problems):
             say("hint: git forge refold, then git commit, makes the forge item anew", err=True)
     else:
         name = git_text(repo, *quiet("show"), "-s", "--format=%h %s", commit)
         say(f"ok: {name}" + ("" if scores else " (scores not computed)"))
     return ExitCode.NEGATIVE if problems else ExitCode.OK
+
+
+def _refold_helps(repo: Repository, commit: str, problems: Sequence[str]) -> bool:
+    """Whether all that is wrong is a forge item that does not fit the tree, so that one made anew would."""
+    from forge.repo.erased import explained_disagreements
+    from forge.repo.places import find_item
+    from forge.repo.recipe import doubled_payloads
+
+    if not set(problems) <= set(explained_disagreements(repo, commit)):
+        return False
+    try:
+        item = find_item(repo, commit)
+    except ForgeError:
+        return True  # edited by hand, or merged as text
+    return item is None or not doubled_payloads(item.contributions)
 
 
 def _words(judged: Trust) -> str:

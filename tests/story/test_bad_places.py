@@ -358,7 +358,7 @@ def test_a_forge_item_edited_by_hand(alone: Path, contributions: Files) -> None:
     before = snapshot(alone)
     assert_refused(forge(alone, "commit"), ITEM, "edited by hand")
     said = forge(alone, "verify")
-    assert said.code == 1 and "edited by hand" in said.out
+    assert said.code == 1 and "edited by hand" in said.out and "git forge refold" in said.err
     git_ok(alone, "remote", "add", "origin", str(alone.parent / "origin"))
     shutil.rmtree(alone / "contributions" / "lung")
     assert_refused(forge(alone, "push"), "does not verify", "edited by hand")

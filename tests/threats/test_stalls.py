@@ -108,6 +108,7 @@ def test_many_names_for_one_blob(site: Path, site_files: Files, monkeypatch: pyt
                 forge_command(*verb.split()), cwd=site, env=os.environ | {"GIT_TRACE": str(trace)},
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
             )  # fmt: skip
+            assert "refold" not in done.stderr  # which would not help
             if verb.startswith(("verify", "review")):
                 assert done.returncode == 1 and "the same adapter under several names: name000, name001" in done.stdout
         started[count] = trace.read_text().count("trace: built-in: git ")
