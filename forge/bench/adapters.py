@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -37,8 +36,3 @@ def participant_adapter(
 
     tensors, notes = keep(folder, "adapter", [base.fingerprint, asdict(wanted), data], make)
     return read_adapter(notes["config"], tensors, base.tower, source=participant.name)
-
-
-def participant_adapters(folder: Path, base: BaseModel, participants: Sequence[Participant]) -> dict[str, Adapter]:
-    """participant_adapter of each, by name."""
-    return {each.name: participant_adapter(folder, base, each) for each in participants}
