@@ -45,7 +45,7 @@ def in_own_names(
     found: dict[str, Tensor] = {}
     spellings, outer, adapters = set(), set(), set()
     vision = "vision" in str((config.get("auto_mapping") or {}).get("base_model_class", "")).lower()
-    for key, tensor in tensors.items():
+    for key, tensor in sorted(tensors.items()):
         match = _KEY.fullmatch(key)
         if match is None:
             return None

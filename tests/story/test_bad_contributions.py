@@ -174,7 +174,7 @@ def test_one_of_transformers_is_taken_in_under_this_base_s_names(model: Path, el
     # By hand, without `git forge add`: refused, and the way is told.
     write_contribution(model, "incoming", {path.name: path.read_bytes() for path in elsewhere.iterdir()})
     said = forge(model, "commit")
-    assert_refused(said, "contributions/incoming", "vision_model.encoder", "git forge add")
+    assert_refused(said, "contributions/incoming", "vision_model.encoder.layers.0", "git forge add")
     assert "another base" not in said.err
 
 

@@ -122,7 +122,7 @@ def shell(prepared: Path, quick_forge: Path, tmp_path: Path) -> Shell:
         (programs / name).chmod(0o755)
     server = tmp_path / "server"
     settings = f'[init]\n\tdefaultBranch = main\n[url "file://{server}/"]\n\tinsteadOf = git@git.example:\n'
-    found = Shell(tmp_path, f"{programs}:{os.environ['PATH']}", settings, START)
+    found = Shell(tmp_path, f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}", settings, START)
     found.do(Step("as", "server"))
     code, said = found.run("git init --quiet --bare model")
     assert code == 0, said
