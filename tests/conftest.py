@@ -42,6 +42,15 @@ RunGit = Callable[..., str]
 RunForge = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+# Folders whose files take longest, so that no worker is left alone with one of them at the end.
+LONGEST_FIRST = ("story", "threats", "storage", "trust", "histories", "model", "faults", "hostile", "living")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home of its own: nothing of the user's is read, nothing is written there."""
