@@ -130,6 +130,23 @@ CONFIGURED = {
     "color__ui": "always",
     "diff__renames": "copies",
     "trailer__ifexists": "doNothing",
+    "branch__sort": "-committerdate",
+    "column__ui": "always",
+    "commit__verbose": "true",
+    "core__abbrev": "40",
+    "core__ignoreCase": "true",
+    "core__fileMode": "false",
+    "core__splitIndex": "true",
+    "diff__mnemonicPrefix": "true",
+    "diff__noprefix": "true",
+    "diff__orderFile": "/dev/null",
+    "format__pretty": "fuller",
+    "index__version": "4",
+    "log__abbrevCommit": "true",
+    "log__date": "relative",
+    "status__showUntrackedFiles": "no",
+    "status__short": "true",
+    "submodule__recurse": "true",
 }
 WHO = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in _ADA.items()}
 SETTINGS = {
