@@ -20,11 +20,13 @@ SIGNERS_FILE = f"{FOLDER}/allowed_signers"
 MAX_BYTES = 2**20
 _MAX_LINE = 16_384  # characters; the largest RSA key has not 3,000
 
+# Without possessive quantifiers: Python before 3.11.5 loses groups that such a one is around. No two parts of it can
+# take the same character, so that it does not go back far either.
 _LINE = re.compile(
-    r"""[ \t]*+(?P<principals>"[^"]*+"|[^\s"]++)[ \t]++
-    (?:(?P<options>(?!(?:ssh|ecdsa|sk)-)(?:[^\s"]|"[^"]*+")++)[ \t]++)?+
-    (?P<kind>(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]++)[ \t]++
-    (?P<key>[A-Za-z0-9+/]++={0,2})(?:\s.*)?""",
+    r"""[ \t]*(?P<principals>"[^"]*"|[^\s"]+)[ \t]+
+    (?:(?P<options>(?!(?:ssh|ecdsa|sk)-)(?:[^\s"]|"[^"]*")+)[ \t]+)?
+    (?P<kind>(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+)[ \t]+
+    (?P<key>[A-Za-z0-9+/]+={0,2})(?:\s.*)?""",
     re.VERBOSE,
 )
 _OPTION = re.compile(r'(?P<name>[A-Za-z-]+)(?:="(?P<value>[^"]*)")?')
