@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forge.data.names import SPLITS
+from forge.data.reasons import Reason, another_split
 from forge.errors import ForgeError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Archive:
     source: str
     classes: tuple[str, ...]
     targets: tuple[int, ...]
-    others: Mapping[str, int]
+    others: Mapping[Reason, int]
 
 
 def splits_in(path: Path) -> Mapping[str, str]:
@@ -61,7 +62,7 @@ def open_archive(path: Path, split: str) -> Archive:
         )
     values, targets = np.unique(labels, return_inverse=True)
     others = {
-        f"in {other} (another split)": len(_array(path, f"{other}_labels"))
+        another_split(other): len(_array(path, f"{other}_labels"))
         for other in splits
         if prefix and other != split and f"{other}_labels" in names
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from forge.data import archive, table
 from forge.data.names import SPLITS, sorted_classes, split_called
+from forge.data.reasons import Reason, another_split
 from forge.data.walk import WAY_OUT, Walked, count_files, settle, sub_folders, together, walk
 from forge.errors import ForgeError
 
@@ -44,7 +45,7 @@ class Listing:
     files: tuple[Path, ...]
     targets: tuple[int, ...]
     patients: tuple[str, ...] | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[Reason, int] = field(default_factory=dict)
     archive: archive.Archive | None = None
 
 
@@ -81,7 +82,7 @@ def has_split(data: Path, split: str) -> bool:
     return data.suffix.lower() in table.SUFFIXES and any(row.split == split for row in table.read_table(data))
 
 
-def list_pictures(place: Path, options: ReadOptions) -> tuple[list[Path], Mapping[str, int]]:
+def list_pictures(place: Path, options: ReadOptions) -> tuple[list[Path], Mapping[Reason, int]]:
     """(pictures, why how many files are none) of a picture, a folder of pictures, or a table with a column path."""
     if place.is_dir():
         found = walk(place)
@@ -117,7 +118,7 @@ def patient_finder(pattern: str) -> re.Pattern[str]:
 def _list_folder(data: Path, split: str, options: ReadOptions) -> Listing:
     folders, beside = sub_folders(data)
     splits = _splits_in(folders)
-    left_out: Counter[str] = Counter()
+    left_out: Counter[Reason] = Counter()
     top = data
     if splits:
         beside = _beside_splits(folders, beside, splits)
@@ -128,8 +129,8 @@ def _list_folder(data: Path, split: str, options: ReadOptions) -> Listing:
                 hint=f"add {data / split}, or name the folder that holds the classes",
             )
         top = data / splits[split]
-        left_out.update({f"in {name} (another split)": count_files(data / name) for name in splits.values()})
-        del left_out[f"in {splits[split]} (another split)"]
+        left_out.update({another_split(name): count_files(data / name) for name in splits.values()})
+        del left_out[another_split(splits[split])]
         folders, beside = sub_folders(top)
     if not folders:
         raise ForgeError(f"{top} has no sub-folders", hint="put the images of each class in a folder of its own")
@@ -180,9 +181,8 @@ def _splits_in(folders: Sequence[Path]) -> Mapping[str, str]:
 
 
 def _beside_splits(folders: Sequence[Path], beside: Walked, splits: Mapping[str, str]) -> Walked:
-    others = {
-        folder: f"lies beside {', '.join(splits.values())}" for folder in folders if folder.name not in splits.values()
-    }
+    reason = Reason(f"lies beside {', '.join(splits.values())}", "beside the splits")
+    others = {folder: reason for folder in folders if folder.name not in splits.values()}
     return Walked((), beside.left_out, {**beside.unexplained, **others})
 
 
@@ -204,12 +204,12 @@ def _patients(files: Sequence[Path], options: ReadOptions) -> tuple[str, ...] | 
 def _list_table(data: Path, split: str, options: ReadOptions) -> Listing:
     rows = table.read_table(data)
     splits = {found: found for found in SPLITS if any(row.split == found for row in rows)}
-    left_out: Counter[str] = Counter()
+    left_out: Counter[Reason] = Counter()
     if splits:
         if split not in splits:
             raise ForgeError(f"{data} has {', '.join(splits)}, but no {split}", hint="check the column split")
         table.check_patients(rows, data)
-        left_out.update(f"in {row.split} (another split)" for row in rows if row.split != split)
+        left_out.update(another_split(row.split or "none") for row in rows if row.split != split)
         rows = [row for row in rows if row.split == split]
     found = _looked_up([row.path for row in rows])
     left_out.update(settle(found, str(data), options.skip_unreadable))
@@ -228,5 +228,5 @@ def _list_table(data: Path, split: str, options: ReadOptions) -> Listing:
 
 
 def _looked_up(paths: Sequence[Path]) -> Walked:
-    missing = {path: "is not there" for path in paths if not path.is_file()}
+    missing = {path: Reason("is not there") for path in paths if not path.is_file()}
     return Walked(tuple(path for path in paths if path not in missing), {}, missing)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from forge.data.reasons import Reason
 from forge.text import aligned
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Summary:
     classes: tuple[str, ...]
     labels: tuple[str, ...]
     images: tuple[int, ...]
-    left_out: Mapping[str, int]
+    left_out: Mapping[Reason, int]
     grey: tuple[int, tuple[float, float], tuple[float, float]] | None
     cut: Mapping[str, str]
     patients: int | None
@@ -56,7 +57,7 @@ class Summary:
         """[data] of a card: numbers and texts, no name of a file or folder."""
         reasons: Counter[str] = Counter()
         for reason, count in self.left_out.items():
-            reasons["in another split" if "another split" in reason else _without_names(reason)] += count
+            reasons[reason.general] += count
         record: dict[str, Any] = {"images": list(self.images), "validation_split": self.split}
         if reasons:
             record["not_read"] = dict(sorted(reasons.items()))
@@ -90,12 +91,6 @@ def summarised(
         patients=None if images.patients is None else len(set(images.patients)),
         split=split,
     )
-
-
-def _without_names(reason: str) -> str:
-    if reason.startswith("in "):
-        return "in folders of programs"
-    return "no known image format" if reason.endswith("no known image format") else reason
 
 
 def _plain(number: float) -> float | int:

@@ -101,7 +101,7 @@ def read_adapter(
     modules = adaptable_modules(tower)
     wanted = _DORA_PARTS if config.get("use_dora") else _LORA_PARTS
     factors: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in sorted(tensors.items()):  # in no order, else: which one is named would be left to chance
+    for key, tensor in sorted(tensors.items()):  # a file gives them in no order
         stem = key.removeprefix(KEY_PREFIX)
         name, _, factor = stem.removesuffix(".weight").rpartition(".")
         # PEFT saves a magnitude without ".weight", and reads it with or without.

@@ -20,6 +20,7 @@ from torch import Tensor
 from forge.data.archive import Archive, read_arrays
 from forge.data.listing import Listing, ReadOptions, list_images
 from forge.data.pixels import FULL, Grey, read_picture
+from forge.data.reasons import Reason
 from forge.errors import ForgeError
 from forge.model.base import BaseModel
 from forge.model.scoring import TaskImages
@@ -48,7 +49,7 @@ class LabelledImages:
     classes: tuple[str, ...]
     source: str
     patients: tuple[str, ...] | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[Reason, int] = field(default_factory=dict)
     depth: Depth | None = None
 
     def __len__(self) -> int:
@@ -136,7 +137,7 @@ class Reader:
         resize = _resizer(base)
         self.options = options
         self.change = lambda picture: _checked_size(resize, crop(picture), base)
-        self.left_out: Counter[str] = Counter()
+        self.left_out: Counter[Reason] = Counter()
         self.pictures = self.dark = 0
         self.values: Grey | None = None
 
@@ -147,7 +148,7 @@ class Reader:
         except ForgeError:
             if not self.options.skip_unreadable:
                 raise
-            self.left_out["cannot be read"] += 1
+            self.left_out[Reason("cannot be read")] += 1
             return None
         if found.values is not None:
             self.pictures += 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from forge.console import say, track
 from forge.data.listing import ReadOptions, list_pictures
 from forge.data.matching import check_texts
+from forge.data.reasons import Reason
 from forge.errors import ForgeError
 from forge.operations.loading import LoadedModel, blob_reader, load_model
 from forge.operations.task_labels import known_tasks, labels_of, tasks_of, with_grey
@@ -52,7 +53,7 @@ def predict(
 ) -> Iterator[tuple[Path, list[float]]]:
     """Each picture of `places` with the probability of each label. All are looked for before the model is loaded."""
     paths: list[Path] = []
-    left_out: Counter[str] = Counter()
+    left_out: Counter[Reason] = Counter()
     for place in places:
         found, reasons = list_pictures(place, options)
         paths += found
@@ -68,7 +69,7 @@ def predict(
 
 
 def _predicted(
-    model: LoadedModel, reader: Reader, paths: Sequence[Path], texts: tuple[str, ...], left_out: Counter[str]
+    model: LoadedModel, reader: Reader, paths: Sequence[Path], texts: tuple[str, ...], left_out: Counter[Reason]
 ) -> Iterator[tuple[Path, list[float]]]:
     import torch
 

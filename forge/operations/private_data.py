@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,23 +75,11 @@ def list_private_data(
     return PrivateListing(train, validation, held_out, labelling, given, options)
 
 
-def read_private_data(
-    base: BaseModel,
-    data: Path,
-    given: Sequence[str],
-    card: Card | None,
-    task: str,
-    share: float,
-    seed: int,
-    options: ReadOptions | None = None,
-) -> PrivateData:
-    """Read DATA and hold back `share` of every class for validation, unless DATA brings a val split."""
-    listed = list_private_data(data, Given(tuple(given)), card, options or ReadOptions())
-    return read_listed(base, listed, task, share, seed)
-
-
 def read_listed(base: BaseModel, listed: PrivateListing, task: str, share: float, seed: int) -> PrivateData:
-    """Read what is listed: the grey range of the training images goes for all of them."""
+    """Read what is listed, and hold back `share` of every class for validation, unless it brings a split of its own.
+
+    The grey range of the training images goes for all of them.
+    """
     from forge.model.images import read_listing, split_validation, with_labels
     from forge.model.label_texts import check_label_texts
 

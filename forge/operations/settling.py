@@ -41,7 +41,6 @@ from forge.repo.in_progress import (
     unmerged_files,
 )
 from forge.repo.places import INDEX, ListedFile, list_files, read_item, read_settings_of, resolve
-from forge.repo.quiet import quiet
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
 from forge.repo.recipe import ForgeItem
 from forge.repo.recipe_text import to_json
@@ -50,8 +49,6 @@ from forge.repo.settings import Settings, read_settings, with_strategy
 from forge.repo.three_way import plan_of_tree
 from forge.repo.trailers import trailer_lines
 from forge.repo.without_effect import without_effect
-
-_UNSTAGED = (*quiet("diff"), "--name-only")  # unlike diff-files, a file that was only touched is no change
 
 
 @dataclass(frozen=True)

@@ -142,3 +142,24 @@ def test_pictures_of_a_folder_or_a_table(data: Path) -> None:
     (data / "empty").mkdir()
     with pytest.raises(ForgeError, match="empty holds no images"):
         list_pictures(data / "empty", ReadOptions())
+
+
+def test_the_card_learns_no_name_of_a_file_or_folder(tmp_path: Path) -> None:
+    """Whatever is left out: what a card is told of it is one of these."""
+    touch(tmp_path, "Train/benign/1.png", "Train/malignant/2.png", "MUELLER test/benign/1.png", "MUELLER old/3.png")
+    touch(tmp_path, "Train/benign/@eaDir/MUELLER.png", "Train/benign/scan.MUELLER", "Train/benign/.MUELLER")
+    touch(tmp_path, "Train/MUELLER.png", "Train/benign/notes.txt")
+    (tmp_path / "Train" / "benign" / "MUELLER.png").symlink_to("nowhere")
+    (tmp_path / "MUELLER test").rename(tmp_path / "test-MUELLER")  # beside the splits, and none of them
+    touch(tmp_path, "Test/benign/1.png", "Test/malignant/1.png")
+    told = {reason.general: count for reason, count in list_images(tmp_path, options=SKIP).left_out.items()}
+    assert told == {
+        "a link to nothing": 1,
+        "beside the splits": 2,
+        "documents": 1,
+        "hidden or system files": 1,
+        "in another split": 2,
+        "in folders of programs": 1,
+        "lies beside the classes, in none of them": 1,
+        "no known image format": 1,
+    }
