@@ -19,7 +19,7 @@ from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.made_with import made_with_another
 from forge.repo.payloads import check_adapter_config
 from forge.repo.places import WORK_TREE
-from forge.repo.recipe import Base
+from forge.repo.recipe import Base, under_several_names
 from forge.repo.safetensors_format import canonicalise, load_numpy, to_bytes
 from forge.repo.toml_text import MAX_BYTES
 from forge.text import same_text
@@ -163,7 +163,7 @@ def doubled_in_work_tree(repo: Repository, name: str, coming: Mapping[str, bytes
         own = blobs.get(name, {}).get(file)
         same = sorted(other for other, found in blobs.items() if own is not None and found.get(file) == own)
         if len(same) > 1:
-            problems.append(f"the same {what} under several names: {', '.join(same)}")
+            problems.append(under_several_names(what, same))
     return problems
 
 

@@ -14,7 +14,7 @@ from forge.repo.erased import explained_disagreements
 from forge.repo.git import Repository
 from forge.repo.places import read_file, read_item, read_settings_of, resolve
 from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import ForgeItem, OwnScore, TaskScore, check_modules
+from forge.repo.recipe import ForgeItem, OwnScore, TaskScore, check_modules, under_several_names
 from forge.repo.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings import LimitSettings, not_a_model_repository
 from forge.repo.trailers import trailer_problems
@@ -65,7 +65,7 @@ def problems_of(
         for what, digest in (("adapter", found.adapter.digest), ("distilled dataset", found.distilled.digest)):
             other = digests.setdefault(digest, name)
             if other != name:  # kept in git once, and once in git-lfs, it has two ids
-                problems.append(f"the same {what} under several names: {other}, {name}")
+                problems.append(under_several_names(what, [other, name]))
         entry = entry_named(item, name)
         try:
             for coefficient in (entry.coefficient, *entry.tasks.values()):

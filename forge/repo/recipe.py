@@ -7,7 +7,7 @@ task-aware such a set for each task besides.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -307,9 +307,14 @@ def doubled_payloads(entries: Collection[Entry]) -> list[str]:
         for entry in entries:
             names.setdefault(getattr(entry, part), []).append(entry.name)
         for same in sorted(sorted(each) for each in names.values() if len(each) > 1):
-            shown = ", ".join(same[:4]) + (f" and {len(same) - 4} more" if len(same) > 4 else "")
-            problems.append(f"the same {what} under several names: {shown}")
+            problems.append(under_several_names(what, same))
     return problems
+
+
+def under_several_names(what: str, names: Sequence[str]) -> str:
+    """That one payload has several names; of many, the first four."""
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"the same {what} under several names: {shown}"
 
 
 def identity(entry: Entry) -> tuple[str, str, str]:
