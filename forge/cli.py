@@ -168,8 +168,8 @@ def _no_verb(args: Sequence[str]) -> ForgeError:
 
 def _set_up_clone() -> None:
     """A fresh clone has no filters and drivers: git never carries them over. Set them up and say so."""
-    from forge.repo import clone_setup
-    from forge.repo.git import find_repository
+    from forge.clone import setup as clone_setup
+    from forge.git.running import find_repository
 
     try:
         repo = find_repository()
@@ -212,7 +212,7 @@ def _report_unexpected(error: Exception) -> None:
 
 
 def _crash_log(text: str) -> Path | str:
-    from forge.repo.git import find_repository, state_dir
+    from forge.git.running import find_repository, state_dir
 
     try:
         log = state_dir(find_repository()) / "crash.log"

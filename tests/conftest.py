@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from forge.repo.git import LOCAL_VARIABLES, Repository, find_repository
-from forge.repo.safetensors_format import to_bytes
+from forge.formats.safetensors import to_bytes
+from forge.git.running import LOCAL_VARIABLES, Repository, find_repository
 
 USER_SETTINGS = """\
 [user]
@@ -158,7 +158,7 @@ def repository(tmp_path: Path, run_git: RunGit) -> Repository:
 @pytest.fixture
 def contribution_repository(repository: Repository) -> Repository:
     """As `repository`, with the settings, hooks and .gitattributes of a model repository; nothing committed."""
-    from forge.repo import clone_setup
+    from forge.clone import setup as clone_setup
 
     clone_setup.install(repository)
     clone_setup.add_attributes(repository)

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from forge.repo import card, recipe, recipe_text, safetensors_format, settings
-from forge.repo.contribution import find_files, path_of
-from forge.repo.git import Repository, find_repository
-from forge.repo.places import WORK_TREE
-from forge.repo.recipe import Base, ForgeItem, Search, TaskScore
+from forge.formats import safetensors as safetensors_format
+from forge.git.places import WORK_TREE
+from forge.git.running import Repository, find_repository
+from forge.recipe import card, settings
+from forge.recipe import item as recipe
+from forge.recipe import item_text as recipe_text
+from forge.recipe.item import Base, ForgeItem, Search, TaskScore
+from forge.repo.contributions import find_files, path_of
 
 BASE = Base("embedded", "sha256:" + "0" * 64)
 LABELS = ("benign tissue", "malignant tumor")

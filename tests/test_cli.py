@@ -17,7 +17,7 @@ from forge import __version__, cli
 from forge.errors import ForgeError, MergeConflict
 
 if TYPE_CHECKING:
-    from forge.repo.git import Repository
+    from forge.git.running import Repository
     from tests.conftest import RunForge, RunGit
 
 

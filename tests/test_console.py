@@ -104,7 +104,7 @@ def test_text_leaves_the_product_in_one_place() -> None:
     The filter and the textconv answer git on their streams, and the research tools print tables of their own.
     """
     package = Path(console.__file__).parent
-    elsewhere = {"console.py", "commands/textconv.py", "repo/filter_process.py"}
+    elsewhere = {"console.py", "commands/textconv.py", "clone/filter_process.py"}
     found = []
     for file in sorted(package.rglob("*.py")):
         path = file.relative_to(package).as_posix()

@@ -40,6 +40,9 @@ def command(
 
     from forge.data.matching import KnownTask, check_texts, differ
     from forge.errors import ForgeError
+    from forge.formats.payloads import check_distilled
+    from forge.formats.safetensors import canonicalise
+    from forge.git.running import find_repository
     from forge.operations.bases import load_repository_base
     from forge.operations.contributing import (
         adapter_in_own_names,
@@ -50,15 +53,12 @@ def command(
         write_files,
     )
     from forge.operations.loading import load_adapter, load_distilled
-    from forge.repo.card import Card, check_labels, read_card, to_toml
-    from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
-    from forge.repo.git import find_repository
+    from forge.recipe.card import Card, check_labels, read_card, to_toml
+    from forge.repo.contributions import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
     from forge.repo.leftovers import alone_in_work_tree
-    from forge.repo.lock import contribution_lock, only_one
+    from forge.repo.locks import contribution_lock, only_one
     from forge.repo.made_with import KEY, made_with_another
-    from forge.repo.payloads import check_distilled
-    from forge.repo.safetensors_format import canonicalise
-    from forge.repo.settings import load_settings
+    from forge.repo.settings_file import load_settings
     from forge.text import same_labels
 
     repo = find_repository()

@@ -14,11 +14,11 @@ def command(rev: str) -> None:
 
     git signs as it signs commits (gpg.format ssh, user.signingKey).
     """
+    from forge.git.places import resolve
+    from forge.git.quiet import quiet
+    from forge.git.running import find_repository, git_text
     from forge.operations.trusting import approve_as
-    from forge.repo.approvals import NOTES_REF
-    from forge.repo.git import find_repository, git_text
-    from forge.repo.places import resolve
-    from forge.repo.quiet import quiet
+    from forge.trust.approvals import NOTES_REF
 
     repo = find_repository()
     commit = resolve(repo, rev)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from forge.console import say
-from forge.repo.settings import MOST_STEPS, STEPS
+from forge.recipe.settings import MOST_STEPS, STEPS
 
 
 @click.command("commit")
@@ -32,8 +32,8 @@ def command(message: str | None, steps: int | None, accept: bool, as_json: bool)
     A consolidation belongs to one set of contributions: where they change, it is dropped.
     """
     from forge.console import emit_json
+    from forge.git.running import find_repository
     from forge.operations.committing import commit_contributions
-    from forge.repo.git import find_repository
     from forge.repo.leftovers import alone_in_work_tree
 
     repo = find_repository()

@@ -10,7 +10,7 @@ from forge.console import say
 from forge.errors import ExitCode
 
 if TYPE_CHECKING:
-    from forge.repo.recipe import ForgeItem
+    from forge.recipe.item import ForgeItem
 
 
 @click.command("diff")
@@ -25,7 +25,7 @@ def command(a: str, b: str | None, as_json: bool, exit_code: bool) -> int:
     as A B.
     """
     from forge import console
-    from forge.repo.places import read_item
+    from forge.repo.items import read_item
     from forge.repo.versions import changes, find_model_repository
 
     repo = find_model_repository()
@@ -51,8 +51,8 @@ def command(a: str, b: str | None, as_json: bool, exit_code: bool) -> int:
 
 def _print(before: ForgeItem, after: ForgeItem, a: str, b: str) -> None:
     from forge import console
+    from forge.recipe.wording import coefficient_words, strategy_words
     from forge.repo.versions import changes
-    from forge.repo.wording import coefficient_words, strategy_words
 
     model = [
         (what, old, new)

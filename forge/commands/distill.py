@@ -78,6 +78,7 @@ def command(
     from forge.console import emit_json, progress
     from forge.data.matching import Given
     from forge.errors import ForgeError
+    from forge.git.running import find_repository
     from forge.operations.bases import load_repository_base
     from forge.operations.contributing import (
         card_for,
@@ -89,12 +90,11 @@ def command(
     )
     from forge.operations.own_adapter import own_adapter, own_adapter_id
     from forge.operations.private_data import list_private_data, read_listed
-    from forge.repo.card import validation_split
-    from forge.repo.contribution import DISTILLED_FILE, path_of
-    from forge.repo.git import find_repository
-    from forge.repo.lock import contribution_lock, only_one, unfinished_lock
+    from forge.recipe.card import validation_split
+    from forge.repo.contributions import DISTILLED_FILE, path_of
+    from forge.repo.locks import contribution_lock, only_one, unfinished_lock
     from forge.repo.made_with import KEY
-    from forge.repo.settings import load_settings
+    from forge.repo.settings_file import load_settings
 
     repo = find_repository()
     settings = load_settings(repo.top)

@@ -48,7 +48,7 @@ def command(
     from forge.console import emit_json, print_table
     from forge.data.matching import Given
     from forge.errors import ForgeError
-    from forge.repo.git import find_repository
+    from forge.git.running import find_repository
 
     if (labels or pairs) and len(folders) > 1:
         raise ForgeError(

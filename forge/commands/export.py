@@ -23,8 +23,8 @@ def command(arguments: tuple[str, ...], form: str, task: str | None, bom: bool) 
 
     The same commit is the same bytes whenever, wherever and by whomever it is exported.
     """
+    from forge.git.running import find_repository
     from forge.operations.exporting import export_model
-    from forge.repo.git import find_repository
 
     if len(arguments) > 2:
         raise click.UsageError("give a REV and a DIR, or a DIR alone")

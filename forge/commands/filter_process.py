@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from forge.repo.safetensors_format import Limits
+    from forge.formats.safetensors import Limits
 
 
 @click.command("filter-process")
 def command() -> None:
     """Serve git's long-running filter protocol on standard input and output."""
-    from forge.repo.filter_process import serve
+    from forge.clone.filter_process import serve
 
     # Standard output carries the protocol and nothing else: a stray print must not corrupt it.
     replies, sys.stdout = sys.stdout, sys.stderr
@@ -25,8 +25,8 @@ def command() -> None:
 def _limits() -> Limits:
     """The limits in forge.toml; git starts a filter in the top folder of the work tree."""
     from forge.errors import ForgeError
-    from forge.repo.safetensors_format import Limits
-    from forge.repo.settings import load_settings
+    from forge.formats.safetensors import Limits
+    from forge.repo.settings_file import load_settings
 
     try:
         return Limits(file=load_settings(Path.cwd()).limits.file_bytes)

@@ -22,9 +22,9 @@ def command(dry_run: bool, expire: str | None, as_json: bool) -> None:
     import time
     from dataclasses import asdict
 
+    from forge.clone.kept_files import collect, find_kept
     from forge.console import emit_json, print_table
-    from forge.repo.git import find_repository
-    from forge.repo.kept_files import collect, find_kept
+    from forge.git.running import find_repository
 
     repo = find_repository()
     found = find_kept(repo, expire)

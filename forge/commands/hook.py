@@ -13,7 +13,7 @@ from forge.console import say
 from forge.errors import ForgeError
 
 if TYPE_CHECKING:
-    from forge.repo.git import Repository
+    from forge.git.running import Repository
 
 FORGE_ITEM = "forge-item.json"
 MOST_SHOWN = 20  # problems of one push
@@ -24,7 +24,7 @@ MOST_SHOWN = 20  # problems of one push
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(name: str, args: tuple[str, ...]) -> None:
     """Do what git's hook NAME asks for; ARGS are those that git gave to the hook."""
-    from forge.repo.git import find_repository
+    from forge.git.running import find_repository
 
     if name == "prepare-commit-msg" and args:
         prepare_commit_msg(find_repository(), Path(args[0]), args[1] if len(args) > 1 else None)
@@ -56,7 +56,7 @@ def pre_push(repo: Repository, refs: Iterable[str]) -> None:
 
     refs: git's lines "LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID".
     """
-    from forge.repo.places import pushed_commits
+    from forge.git.places import pushed_commits
 
     problems = [f"{ref}: {problem}" for ref, tip in pushed_commits(repo, refs) for problem in _problems(repo, tip)]
     if problems:
@@ -79,8 +79,8 @@ def pre_receive(lines: Iterable[str]) -> None:
         if variable in os.environ:
             os.environ[variable] = str(Path(os.environ[variable]).absolute())
 
+    from forge.git.running import find_repository
     from forge.operations.receiving import check_push, parse_updates
-    from forge.repo.git import find_repository
 
     verdict = check_push(find_repository(), parse_updates(lines))
     if verdict.problems:
@@ -101,14 +101,14 @@ def push_to_lfs(repo: Repository, remote: Sequence[str], refs: Sequence[str]) ->
 
     remote: what git gives to the hook, its name and its URL.
     """
-    from forge.repo.lfs import push_objects
+    from forge.git.lfs import push_objects
 
     if len(remote) == 2:
         push_objects(repo, remote[0], remote[1], refs)
 
 
 def _problems(repo: Repository, tip: str) -> list[str]:
-    from forge.repo.git import read_path
+    from forge.git.running import read_path
 
     if read_path(repo, tip, FORGE_ITEM) is None:
         return []  # a branch, tag or note that is no model

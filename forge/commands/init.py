@@ -46,19 +46,19 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
     The base is the frozen CLIP model that all contributions share; its fingerprint goes into forge.toml, and so
     do the settings, where they can be changed at any time.
     """
+    from forge.clone import setup as clone_setup
+    from forge.clone.stored import commit, stage
     from forge.errors import ForgeError
+    from forge.git.files import write_whole
+    from forge.git.running import find_repository, git, git_succeeds, git_text
     from forge.operations.bases import allow_base, forbid_base
-    from forge.repo import clone_setup
-    from forge.repo.files import write_whole
-    from forge.repo.git import find_repository, git, git_succeeds, git_text
-    from forge.repo.licences import check_license
-    from forge.repo.recipe import FILE_NAME as ITEM_FILE
-    from forge.repo.recipe import Base, empty
-    from forge.repo.recipe_text import to_json
-    from forge.repo.settings import FILE_NAME as SETTINGS_FILE
-    from forge.repo.settings import choose_settings, to_toml
+    from forge.recipe.item import FILE_NAME as ITEM_FILE
+    from forge.recipe.item import Base, empty
+    from forge.recipe.item_text import to_json
+    from forge.recipe.licences import check_license
+    from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+    from forge.recipe.settings import choose_settings, to_toml
     from forge.repo.storage import MAX_ATTRIBUTES
-    from forge.repo.stored import commit, stage
 
     repo = find_repository()
     if git_text(repo, "rev-parse", "--is-bare-repository") == "true":

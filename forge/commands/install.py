@@ -9,7 +9,7 @@ import click
 from forge.console import say
 
 if TYPE_CHECKING:
-    from forge.repo.git import Repository
+    from forge.git.running import Repository
 
 
 @click.command("install")
@@ -33,9 +33,10 @@ def command(scope: str, force: bool) -> None:
     forge.reproduce true has every forge item made again. Where they are not set, receive.fsckObjects,
     receive.denyNonFastForwards and receive.denyDeletes are set to true.
     """
+    from forge.clone import server as server_setup
+    from forge.clone import setup as clone_setup
+    from forge.git.running import find_repository
     from forge.operations.server_settings import read_server_settings
-    from forge.repo import clone_setup, server_setup
-    from forge.repo.git import find_repository
 
     if scope == "global":
         clone_setup.install(None, "global", force)
@@ -60,7 +61,7 @@ def command(scope: str, force: bool) -> None:
 
 def _say_what_is_special(repo: Repository, scope: str) -> None:
     """Where the hooks are not this clone's own to write."""
-    from forge.repo import hook_files
+    from forge.clone import hooks as hook_files
 
     if hook_files.hooks_folder(repo) is None:
         say("core.hooksPath turns hooks off here, so nothing of git forge runs at a commit or a push.")

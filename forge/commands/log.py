@@ -65,7 +65,7 @@ def _row(version: Version) -> tuple[str, ...]:
 
 def _word(change: Change) -> str:
     """`+lung 0.500` for a contribution that came in; `-lung` for one that went."""
-    from forge.repo.wording import short_coefficient
+    from forge.recipe.wording import short_coefficient
 
     if change.after is None:
         return f"-{change.name}"

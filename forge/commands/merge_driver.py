@@ -25,10 +25,10 @@ from forge.errors import ExitCode, ForgeError
 @click.argument("path", default="forge-item.json")
 def command(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> None:
     """Merge the forge items of ANCESTOR, OURS and THEIRS into OURS by searching their coefficients."""
-    from forge.repo.files import write_whole
-    from forge.repo.git import find_repository
+    from forge.git.files import write_whole
+    from forge.git.running import find_repository
     from forge.repo.leftovers import tidy_merge_files
-    from forge.repo.lock import driver_lock, sharing
+    from forge.repo.locks import driver_lock, sharing
 
     try:
         repo = find_repository()
@@ -46,9 +46,9 @@ def command(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) ->
 
 
 def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> str:
-    from forge.repo import three_way
-    from forge.repo.git import find_repository
-    from forge.repo.recipe_text import from_json, to_json
+    from forge.git.running import find_repository
+    from forge.recipe import three_way
+    from forge.recipe.item_text import from_json, to_json
     from forge.repo.storage import is_kept_in_both, stored_alike
 
     text = _read(ancestor)
@@ -64,10 +64,10 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
 
     from forge.operations.folding import fold
     from forge.operations.loading import blob_reader
-    from forge.repo.gate import pass_gate
-    from forge.repo.places import read_settings_of
+    from forge.recipe.gate import pass_gate
+    from forge.recipe.without_effect import without_effect
+    from forge.repo.items import read_settings_of
     from forge.repo.trailers import trailer_lines
-    from forge.repo.without_effect import without_effect
 
     # Ours' settings as committed: an edit of forge.toml that nobody else can see must not change a merge.
     settings = read_settings_of(repo, "HEAD")
@@ -96,8 +96,8 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
 
 
 def _read(file: Path) -> bytes:
-    from forge.repo.files import read_plain_file
-    from forge.repo.recipe_text import MAX_BYTES
+    from forge.git.files import read_plain_file
+    from forge.recipe.item_text import MAX_BYTES
 
     content = read_plain_file(file, MAX_BYTES)
     if content is None:
@@ -116,7 +116,7 @@ def _tidy_after_git(files: Iterable[Path]) -> None:
 
     A git that lives on still needs them, and removes them itself; it holds the index's lock until then.
     """
-    from forge.repo.git import find_repository
+    from forge.git.running import find_repository
 
     lock = find_repository().git_dir / "index.lock"
     for _ in range(20):

@@ -32,8 +32,8 @@ def command(
     An image may be a folder, which stands for all below it, or a .csv or .tsv with a column path.
     """
     from forge.console import emit_csv, emit_json, print_table
+    from forge.git.running import find_repository
     from forge.operations.predicting import choose_texts, predict
-    from forge.repo.git import find_repository
 
     repo = find_repository()
     texts, options = choose_texts(repo, rev, labels, contribution, read_options(grey, skip_unreadable))

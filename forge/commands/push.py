@@ -9,7 +9,7 @@ import click
 from forge.commands.push_options import PASSED, PassingOn, is_dry_run
 
 if TYPE_CHECKING:
-    from forge.repo.git import Repository
+    from forge.git.running import Repository
 
 
 @click.command("push", cls=PassingOn)
@@ -24,12 +24,12 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
     import subprocess
 
     from forge.errors import ForgeError
+    from forge.git.lfs import push_objects
+    from forge.git.places import resolve
+    from forge.git.pushing import find_push
+    from forge.git.running import environment, find_repository
     from forge.operations.verifying import problems_of
-    from forge.repo.git import environment, find_repository
-    from forge.repo.lfs import push_objects
-    from forge.repo.places import resolve
-    from forge.repo.pushing import find_push
-    from forge.repo.settings import load_settings
+    from forge.repo.settings_file import load_settings
 
     repo = find_repository()
     load_settings(repo.top)  # says so where there is no model
@@ -57,8 +57,8 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
 def _warn_of_uncommitted(repo: Repository, commit: str) -> None:
     """Say what stays behind where HEAD is pushed. git pushes commits, whatever lies in the work tree: so is it here."""
     from forge.console import say
-    from forge.repo.contribution import path_of
-    from forge.repo.git import git_text
+    from forge.git.running import git_text
+    from forge.repo.contributions import path_of
     from forge.repo.uncommitted import uncommitted_contributions
 
     if git_text(repo, "rev-parse", "--verify", "--quiet", "HEAD", check=False) != commit:

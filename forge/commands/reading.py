@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from forge.data.listing import ReadOptions
-    from forge.repo.card import Card
+    from forge.recipe.card import Card
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,7 +48,7 @@ def read_options(
     """The options as given; what is not is taken from the card."""
     from forge.data.listing import ReadOptions, patient_finder
     from forge.data.pixels import check_grey
-    from forge.repo.card import grey_range, patient_pattern
+    from forge.recipe.card import grey_range, patient_pattern
 
     group_by = group_by or patient_pattern(card)
     if group_by is not None:

@@ -16,8 +16,8 @@ def command(accept: bool) -> None:
     of a merge, else from the last version that was whole. While a merge or another operation stands still, use
     git forge resolve.
     """
+    from forge.git.running import find_repository
     from forge.operations.settling import refold
-    from forge.repo.git import find_repository
     from forge.repo.leftovers import alone_in_work_tree
 
     repo = find_repository()

@@ -23,8 +23,8 @@ def command(side: str | None, strategy: str | None, accept: bool) -> None:
     Coefficients that either side has found count as in a merge. In a rebase, "ours" is what is built upon and
     "theirs" your own commit, as everywhere in git. Where more has to be decided, nothing is changed.
     """
+    from forge.git.running import find_repository
     from forge.operations.settling import resolve_conflict
-    from forge.repo.git import find_repository
     from forge.repo.leftovers import alone_in_work_tree
 
     repo = find_repository()

@@ -74,8 +74,8 @@ def command(
     from forge.data.listing import list_images
     from forge.data.matching import Given
     from forge.errors import ForgeError
+    from forge.git.running import find_repository
     from forge.operations.reviewing import review
-    from forge.repo.git import find_repository
 
     if (labels or pairs) and len(folders) != 1:
         raise ForgeError("--labels and --label speak of one data set", hint="give them with one --data")
@@ -191,7 +191,7 @@ def _lists(found: Review) -> Iterator[tuple[str, Sequence[str]]]:
 
 def _tables(found: Review) -> Iterator[Table]:
     """What changed of the contributions, of the tasks and of each contribution's own images; nothing for a conflict."""
-    from forge.repo.wording import coefficient_words
+    from forge.recipe.wording import coefficient_words
 
     if found.contributions:
         rows = [

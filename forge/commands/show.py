@@ -9,8 +9,8 @@ import click
 from forge.console import say
 
 if TYPE_CHECKING:
+    from forge.recipe.item import ForgeItem, OwnScore, TaskScore
     from forge.repo.contribution_details import Details
-    from forge.repo.recipe import ForgeItem, OwnScore, TaskScore
 
 
 @click.command("show")
@@ -21,10 +21,10 @@ def command(rev: str, as_json: bool) -> None:
     from dataclasses import asdict
 
     from forge import console
+    from forge.recipe.wording import strategy_words
     from forge.repo.contribution_details import find_details
     from forge.repo.erased import explained_disagreements
     from forge.repo.versions import find_model_repository, find_version, is_same_model, item_as_json
-    from forge.repo.wording import strategy_words
 
     repo = find_model_repository()
     version = find_version(repo, rev)
@@ -59,7 +59,7 @@ def _print_lines(*lines: str) -> None:
 
 def _print_contributions(item: ForgeItem, details: dict[str, Details]) -> None:
     from forge import console
-    from forge.repo.wording import coefficient_words
+    from forge.recipe.wording import coefficient_words
 
     if not item.contributions:
         _print_lines("", "No contributions: the model is the base.")
@@ -86,7 +86,7 @@ def _print_contributions(item: ForgeItem, details: dict[str, Details]) -> None:
 
 def _print_coefficients(item: ForgeItem) -> None:
     from forge import console
-    from forge.repo.wording import module_table, task_table
+    from forge.recipe.wording import module_table, task_table
 
     by_module = module_table({entry.name: entry.coefficient for entry in item.contributions})
     for title, table in (("Coefficients by module", by_module), ("Coefficients by task", task_table(item))):
@@ -98,7 +98,7 @@ def _print_coefficients(item: ForgeItem) -> None:
 
 def _print_search(item: ForgeItem) -> None:
     from forge import console
-    from forge.repo.wording import search_rows
+    from forge.recipe.wording import search_rows
 
     if item.search is not None:
         say()

@@ -24,9 +24,9 @@ _NEWCOMERS = {
 def command(rev: str, as_json: bool) -> None:
     """Show who may change what in REV (HEAD): what .forge/sites.toml and .forge/allowed_signers say there."""
     from forge.console import emit_json
+    from forge.git.places import resolve
+    from forge.git.running import find_repository
     from forge.operations.trusting import read_trust_files
-    from forge.repo.git import find_repository
-    from forge.repo.places import resolve
 
     repo = find_repository()
     commit = resolve(repo, rev)

@@ -11,11 +11,11 @@ import click
 from forge.errors import ForgeError
 
 if TYPE_CHECKING:
-    from forge.repo.checks import Coefficient
-    from forge.repo.contribution import ContributionFiles
-    from forge.repo.git import Repository
-    from forge.repo.lfs_endpoint import NamedEndpoint
-    from forge.repo.recipe import ForgeItem
+    from forge.git.lfs_endpoint import NamedEndpoint
+    from forge.git.running import Repository
+    from forge.recipe.checks import Coefficient
+    from forge.recipe.item import ForgeItem
+    from forge.repo.contributions import ContributionFiles
 
 
 @dataclass(frozen=True)
@@ -94,18 +94,20 @@ def command(short: bool, branch: bool, porcelain: bool, as_json: bool) -> None:
 
 def find_status(repo: Repository) -> Status:
     """Look at HEAD, index and work tree; no payload is read."""
+    from forge.clone import setup as clone_setup
+    from forge.git.in_progress import find_operation, unmerged_files
+    from forge.git.lfs import how_to_get
+    from forge.git.lfs_endpoint import endpoints_named
+    from forge.git.places import INDEX, WORK_TREE
+    from forge.git.running import git_succeeds, git_text
     from forge.operations.next_steps import find_next_steps
-    from forge.repo import clone_setup
-    from forge.repo.contribution import disagreements, find_all, pointers
+    from forge.repo.contributions import disagreements, find_all, pointers
     from forge.repo.erased import explained_disagreements
-    from forge.repo.git import git_succeeds, git_text
-    from forge.repo.in_progress import find_operation, of_the_model, unmerged_files
-    from forge.repo.lfs import how_to_get
-    from forge.repo.lfs_endpoint import endpoints_named
-    from forge.repo.places import INDEX, WORK_TREE, read_settings_of
-    from forge.repo.settings import load_settings
+    from forge.repo.items import read_settings_of
+    from forge.repo.settings_file import load_settings
     from forge.repo.storage import storage_of
     from forge.repo.uncommitted import refused_in_work_tree
+    from forge.repo.unsettled import of_the_model
 
     has_head = git_succeeds(repo, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     try:
@@ -164,7 +166,7 @@ def find_status(repo: Repository) -> Status:
 
 
 def _readable_item(repo: Repository, place: str | None) -> ForgeItem | None:
-    from forge.repo.places import find_item
+    from forge.repo.items import find_item
 
     try:
         return find_item(repo, place)
@@ -185,7 +187,7 @@ def _contribution(
     head_item: ForgeItem | None,
     work_tree_item: ForgeItem | None,
 ) -> ContributionStatus:
-    from forge.repo.recipe import identity
+    from forge.recipe.item import identity
 
     head, index, here = in_head.get(name), in_index.get(name), in_work_tree.get(name)
     letters = (_letter(head, index), _letter(index, here))
@@ -241,7 +243,7 @@ def _porcelain(status: Status) -> list[str]:
 
 def _print(status: Status) -> None:
     from forge import console
-    from forge.repo.wording import coefficient_words
+    from forge.recipe.wording import coefficient_words
 
     def say(*lines: str) -> None:
         console.say(*(line.rstrip() for line in lines))

@@ -12,6 +12,6 @@ import click
 @click.argument("file", type=click.Path(path_type=Path))
 def command(file: Path) -> None:
     """Print FILE (safetensors or a forge item) as readable text for git diff."""
-    from forge.repo.summary import summarise
+    from forge.formats.summary import summarise
 
     sys.stdout.buffer.write(summarise(file))

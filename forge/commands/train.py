@@ -78,6 +78,7 @@ def command(
 
     from forge.console import emit_json, progress
     from forge.data.matching import Given
+    from forge.git.running import find_repository
     from forge.operations.bases import load_repository_base
     from forge.operations.contributing import (
         card_for,
@@ -88,10 +89,9 @@ def command(
         write_card,
     )
     from forge.operations.private_data import list_private_data, read_listed
-    from forge.repo.contribution import ADAPTER_FILE, path_of
-    from forge.repo.git import find_repository
-    from forge.repo.lock import contribution_lock, only_one
-    from forge.repo.settings import load_settings
+    from forge.repo.contributions import ADAPTER_FILE, path_of
+    from forge.repo.locks import contribution_lock, only_one
+    from forge.repo.settings_file import load_settings
 
     repo = find_repository()
     settings = load_settings(repo.top)

@@ -15,8 +15,9 @@ def command(scope: str) -> None:
 
     A clone remembers it: no other command sets it up again, but for `git forge install`.
     """
-    from forge.repo import clone_setup, hook_files
-    from forge.repo.git import find_repository
+    from forge.clone import hooks as hook_files
+    from forge.clone import setup as clone_setup
+    from forge.git.running import find_repository
 
     if scope == "global":
         clone_setup.uninstall(None, "global")

@@ -11,8 +11,8 @@ from forge.console import say
 from forge.errors import ExitCode, ForgeError
 
 if TYPE_CHECKING:
+    from forge.git.running import Repository
     from forge.operations.trusting import Trust
-    from forge.repo.git import Repository
 
 
 @click.command("verify")
@@ -27,12 +27,12 @@ def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
     Exits with 1 if anything is wrong.
     """
     from forge.console import emit_json
+    from forge.git.places import resolve
+    from forge.git.quiet import quiet
+    from forge.git.running import find_repository, git_text
     from forge.operations.trusting import trust
     from forge.operations.verifying import problems_of
-    from forge.repo import last_good
-    from forge.repo.git import find_repository, git_text
-    from forge.repo.places import resolve
-    from forge.repo.quiet import quiet
+    from forge.trust import last_good
 
     repo = find_repository()
     commit = resolve(repo, rev)
@@ -64,9 +64,9 @@ def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
 
 def _refold_helps(repo: Repository, commit: str, problems: Sequence[str]) -> bool:
     """Whether all that is wrong is a forge item that does not fit the tree, so that one made anew would."""
+    from forge.recipe.item import doubled_payloads
     from forge.repo.erased import explained_disagreements
-    from forge.repo.places import find_item
-    from forge.repo.recipe import doubled_payloads
+    from forge.repo.items import find_item
 
     if not set(problems) <= set(explained_disagreements(repo, commit)):
         return False

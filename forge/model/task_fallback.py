@@ -1,7 +1,7 @@
 """Coefficients for a label set that a task-aware recipe has never seen, from the tasks that it knows.
 
 An unseen label set is closer to some known tasks than to others: its labels read alike. The known tasks' coefficients
-are averaged by that closeness. `python -m forge.bench unseen` compares that with the shared coefficients, and with a
+are averaged by that closeness. `python -m examples.paper unseen` compares that with the shared coefficients, and with a
 closeness that also looks at images.
 """
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from forge.console import say
 from forge.errors import ForgeError
-from forge.repo.git import Repository, git_text
-from forge.repo.recipe import Base
+from forge.git.running import Repository, git_text
+from forge.recipe.item import Base
 
 if TYPE_CHECKING:
     from forge.model.base import BaseModel

@@ -8,11 +8,17 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from forge.errors import ForgeError
+from forge.formats.bill_of_materials import Bill, Contributed, Material, to_cyclonedx
+from forge.formats.payloads import check_adapter_config, check_distilled
+from forge.git.places import resolve
+from forge.git.quiet import quiet
+from forge.git.running import Repository, git_text
 from forge.operations.loading import ReadBlobs, blob_reader
-from forge.repo.bill import Bill, Contributed, Material, to_cyclonedx
-from forge.repo.card import read_card
+from forge.recipe.card import read_card
+from forge.recipe.item import Base, Entry, ForgeItem
+from forge.recipe.settings import LimitSettings, Settings
 from forge.repo.consolidation import PATHS, consolidation_problems
-from forge.repo.contribution import (
+from forge.repo.contributions import (
     ADAPTER_FILE,
     CARD_FILE,
     CONFIG_FILE,
@@ -21,12 +27,7 @@ from forge.repo.contribution import (
     path_of,
 )
 from forge.repo.erased import explained_disagreements
-from forge.repo.git import Repository, git_text
-from forge.repo.payloads import check_adapter_config, check_distilled
-from forge.repo.places import read_settings_of, resolve
-from forge.repo.quiet import quiet
-from forge.repo.recipe import Base, Entry, ForgeItem
-from forge.repo.settings import LimitSettings, Settings
+from forge.repo.items import read_settings_of
 
 FILE_NAME = "bom.cdx.json"
 EMBEDDED_LICENSE = "Apache-2.0"  # forge/model/embedded/MODEL_CARD.md

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from forge.git.running import Repository
 from forge.operations.folding import Folded, fold
 from forge.operations.loading import ReadBlobs
-from forge.repo.gate import Contradiction
-from forge.repo.git import Repository
-from forge.repo.recipe import Entry, ForgeItem, identity
-from forge.repo.settings import Settings
-from forge.repo.three_way import MergePlan, refuse_doubled
+from forge.recipe.gate import Contradiction
+from forge.recipe.item import Entry, ForgeItem, identity
+from forge.recipe.settings import Settings
+from forge.recipe.three_way import MergePlan, refuse_doubled
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
+from forge.clone.stored import commit, literal, refuse_other_filters, stage
 from forge.errors import ForgeError
+from forge.git.files import is_plain_file, write_whole
+from forge.git.lfs import follow, require_filter
+from forge.git.places import INDEX, list_files, read_file, resolve
+from forge.git.running import Repository, git, git_succeeds, git_text
 from forge.operations.changing import Changes, changes_against, fold_changes
 from forge.operations.consolidating import consolidated, without_consolidation
 from forge.operations.contributing import write_files
 from forge.operations.loading import ReadBlobs, blob_reader
 from forge.operations.restoring import restored_on_failure
+from forge.recipe.gate import pass_gate
+from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.item import Entry, ForgeItem, identity
+from forge.recipe.item_text import to_json
+from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.settings import Settings
+from forge.recipe.without_effect import without_effect
 from forge.repo.consolidation import FOLDER as CONSOLIDATION
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contribution import (
+from forge.repo.contributions import (
     ENTRY_PARTS,
     FILES,
     FOLDER,
@@ -26,22 +38,12 @@ from forge.repo.contribution import (
     path_of,
 )
 from forge.repo.erased import erased_contributions
-from forge.repo.files import is_plain_file, write_whole
-from forge.repo.gate import pass_gate
-from forge.repo.git import Repository, git, git_succeeds, git_text
-from forge.repo.in_progress import refuse_unfinished
-from forge.repo.lfs import follow, require_filter
-from forge.repo.places import INDEX, list_files, read_file, read_item, read_settings_of, resolve
-from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import Entry, ForgeItem, identity
-from forge.repo.recipe_text import to_json
-from forge.repo.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.settings import Settings, load_settings
+from forge.repo.items import read_item, read_settings_of
+from forge.repo.settings_file import load_settings
 from forge.repo.storage import is_kept_as, storage_of
-from forge.repo.stored import commit, literal, refuse_other_filters, stage
 from forge.repo.trailers import trailer_lines
 from forge.repo.tree_checks import tree_problems
-from forge.repo.without_effect import without_effect
+from forge.repo.unsettled import refuse_unfinished
 
 
 class Committed(TypedDict):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from forge.console import progress
 from forge.errors import ForgeError
+from forge.formats.safetensors import to_bytes
+from forge.git.running import Repository, hash_object
 from forge.operations.bases import load_repository_base
 from forge.operations.folding import score_item
 from forge.operations.loading import (
@@ -17,12 +19,10 @@ from forge.operations.loading import (
     load_distilled_sets,
     load_residual,
 )
+from forge.recipe.item import Consolidation, ForgeItem
+from forge.recipe.item_differences import differences
+from forge.recipe.settings import Settings
 from forge.repo.consolidation import FOLDER, PATHS
-from forge.repo.git import Repository, hash_object
-from forge.repo.item_differences import differences
-from forge.repo.recipe import Consolidation, ForgeItem
-from forge.repo.safetensors_format import to_bytes
-from forge.repo.settings import Settings
 
 if TYPE_CHECKING:
     from forge.model.consolidating import Consolidated

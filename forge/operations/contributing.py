@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from forge.data.matching import Given, KnownTask, by_name, check_texts, differ, fits, given_for
 from forge.errors import ForgeError
-from forge.repo.card import Card, check_labels, read_card, to_toml
-from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, find_all, path_of
-from forge.repo.files import is_plain_file, read_plain_file, write_whole
-from forge.repo.git import Repository, git_text, hash_object
+from forge.formats.payloads import check_adapter_config
+from forge.formats.safetensors import canonicalise, load_numpy, to_bytes
+from forge.git.files import is_plain_file, read_plain_file, write_whole
+from forge.git.places import WORK_TREE
+from forge.git.running import Repository, git_text, hash_object
+from forge.recipe.card import Card, check_labels, read_card, to_toml
+from forge.recipe.item import Base, under_several_names
+from forge.recipe.toml_text import MAX_BYTES
+from forge.repo.contributions import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, find_all, path_of
 from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.made_with import made_with_another
-from forge.repo.payloads import check_adapter_config
-from forge.repo.places import WORK_TREE
-from forge.repo.recipe import Base, under_several_names
-from forge.repo.safetensors_format import canonicalise, load_numpy, to_bytes
-from forge.repo.toml_text import MAX_BYTES
 from forge.text import same_text
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from forge.data.listing import Listing, ReadOptions, list_images
 from forge.data.matching import Given
 from forge.data.summary import summarised
 from forge.errors import ForgeError
+from forge.git.running import Repository
 from forge.operations.task_labels import Asked, ask, tasks_of, unfit, with_grey
-from forge.repo.git import Repository
-from forge.repo.places import read_item, read_settings_of
+from forge.repo.items import read_item, read_settings_of
 
 if TYPE_CHECKING:
     from forge.model.base import BaseModel

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forge.errors import ForgeError
+from forge.git.places import resolve
+from forge.git.running import Repository
 from forge.operations.bills import FILE_NAME as BILL
 from forge.operations.bills import bill_of
 from forge.operations.loading import load_model
 from forge.operations.trusting import contribution_signers
-from forge.repo.git import Repository
-from forge.repo.places import read_item, read_settings_of, resolve
-from forge.repo.recipe import Base, ForgeItem
+from forge.recipe.item import Base, ForgeItem
+from forge.repo.items import read_item, read_settings_of
 
 PEFT, OPEN_CLIP = "peft", "open_clip"
 

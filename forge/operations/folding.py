@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from forge.console import progress
 from forge.errors import ForgeError
+from forge.git.running import Repository
 from forge.operations.bases import load_repository_base
 from forge.operations.judging import Judged, answers, find_contradictions, judge, score_on
 from forge.operations.loading import (
@@ -23,12 +24,11 @@ from forge.operations.loading import (
     payloads_of,
     read_at_once,
 )
-from forge.repo.checks import Coefficient
-from forge.repo.gate import Contradiction
-from forge.repo.git import Repository
-from forge.repo.recipe import Entry, ForgeItem, OwnScore, Search, empty, identity
-from forge.repo.settings import HELD_OUT, LimitSettings, SearchSettings, Settings
-from forge.repo.three_way import MergePlan, combine, entries_with
+from forge.recipe.checks import Coefficient
+from forge.recipe.gate import Contradiction
+from forge.recipe.item import Entry, ForgeItem, OwnScore, Search, empty, identity
+from forge.recipe.settings import HELD_OUT, LimitSettings, SearchSettings, Settings
+from forge.recipe.three_way import MergePlan, combine, entries_with
 
 if TYPE_CHECKING:
     from forge.model.adapters import Adapter

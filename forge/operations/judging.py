@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from forge.repo.gate import Contradiction
-from forge.repo.recipe import OwnScore, TaskScore
+from forge.recipe.gate import Contradiction
+from forge.recipe.item import OwnScore, TaskScore
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from forge.errors import ForgeError
+from forge.formats.payloads import DistilledView, check_adapter, check_adapter_config, check_distilled
+from forge.git.lfs import read_payloads
+from forge.git.places import Place
+from forge.git.running import Repository
 from forge.operations.bases import load_repository_base
-from forge.repo.checks import Coefficient
+from forge.recipe.checks import Coefficient
+from forge.recipe.item import Entry, ForgeItem, check_modules
+from forge.recipe.settings import LimitSettings
 from forge.repo.consolidation import FOLDER as CONSOLIDATION_FOLDER
 from forge.repo.erased import erased_blobs
-from forge.repo.git import Repository
-from forge.repo.lfs import read_payloads
-from forge.repo.payloads import DistilledView, check_adapter, check_adapter_config, check_distilled
-from forge.repo.places import Place, read_item
-from forge.repo.recipe import Entry, ForgeItem, check_modules
-from forge.repo.settings import LimitSettings
+from forge.repo.items import read_item
 from forge.text import same_labels
 
 if TYPE_CHECKING:

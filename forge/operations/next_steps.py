@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forge.errors import ForgeError
+from forge.git.in_progress import Operation, go_on, octopus_steps
+from forge.git.places import INDEX
+from forge.git.quiet import quiet
+from forge.git.running import Repository, git
 from forge.operations.settings_conflict import strategies_to_choose_from
 from forge.operations.sides import Unmerged, describe_sides, find_sides, undecided_contributions
-from forge.repo.contribution import FOLDER, Found, disagreements, path_of
-from forge.repo.git import Repository, git
-from forge.repo.in_progress import Operation, go_on, octopus_steps, of_the_model
-from forge.repo.places import INDEX
-from forge.repo.quiet import quiet
-from forge.repo.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.repo.contributions import FOLDER, Found, disagreements, path_of
+from forge.repo.unsettled import of_the_model
 
 
 @dataclass(frozen=True)

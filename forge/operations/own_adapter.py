@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forge.errors import ForgeError
+from forge.git.lfs import follow
+from forge.git.places import read_file
+from forge.git.running import Repository
 from forge.operations.loading import load_adapter
-from forge.repo.contribution import ADAPTER_FILE, CONFIG_FILE, path_of
-from forge.repo.git import Repository
-from forge.repo.lfs import follow
+from forge.recipe.settings import LimitSettings
+from forge.repo.contributions import ADAPTER_FILE, CONFIG_FILE, path_of
 from forge.repo.made_with import adapter_id
-from forge.repo.places import read_file
-from forge.repo.settings import LimitSettings
 
 if TYPE_CHECKING:
     from forge.model.adapters import Adapter

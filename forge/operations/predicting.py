@@ -12,11 +12,11 @@ from forge.data.listing import ReadOptions, list_pictures
 from forge.data.matching import check_texts
 from forge.data.reasons import Reason
 from forge.errors import ForgeError
+from forge.git.running import Repository
 from forge.operations.loading import LoadedModel, blob_reader, load_model
 from forge.operations.task_labels import known_tasks, labels_of, tasks_of, with_grey
-from forge.repo.card import check_labels
-from forge.repo.git import Repository
-from forge.repo.places import read_item, read_settings_of
+from forge.recipe.card import check_labels
+from forge.repo.items import read_item, read_settings_of
 from forge.text import same_labels
 
 if TYPE_CHECKING:

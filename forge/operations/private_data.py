@@ -13,7 +13,7 @@ from forge.data.matching import Given
 from forge.data.summary import Summary, summarised
 from forge.errors import ForgeError
 from forge.operations.contributing import Labelling, choose_labels
-from forge.repo.card import Card
+from forge.recipe.card import Card
 
 if TYPE_CHECKING:
     from forge.model.base import BaseModel

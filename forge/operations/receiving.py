@@ -16,6 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from forge.errors import ForgeError
+from forge.formats.payloads import MAX_CONFIG, check_adapter, check_adapter_config
+from forge.git import lfs
+from forge.git.places import list_files, read_file
+from forge.git.running import Repository, git, git_succeeds, git_text, read_blob
 from forge.operations.server_settings import (
     ServerLimits,
     ServerSettings,
@@ -25,14 +29,11 @@ from forge.operations.server_settings import (
 )
 from forge.operations.trusting import approval_problems, trust
 from forge.operations.verifying import problems_of
-from forge.repo import lfs
+from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contribution import FOLDER as CONTRIBUTIONS
-from forge.repo.git import Repository, git, git_succeeds, git_text, read_blob
-from forge.repo.payloads import MAX_CONFIG, check_adapter, check_adapter_config
-from forge.repo.places import list_files, read_file, read_item
-from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.settings import FILE_NAME as SETTINGS_FILE
+from forge.repo.contributions import FOLDER as CONTRIBUTIONS
+from forge.repo.items import read_item
 
 
 @dataclass(frozen=True)

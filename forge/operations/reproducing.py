@@ -10,20 +10,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from forge.errors import ForgeError
+from forge.git.running import Repository, git_text
 from forge.operations.changing import changes_against, fold_changes
 from forge.operations.consolidating import consolidation_differs, without_consolidation
 from forge.operations.folding import fold
 from forge.operations.loading import blob_reader
 from forge.operations.sides import sides_of_history
-from forge.repo.contribution import disagreements, find_all
-from forge.repo.git import Repository, git_text
-from forge.repo.item_differences import differences
-from forge.repo.places import read_item, read_settings_of
-from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import Entry, ForgeItem, empty
-from forge.repo.settings import Settings
+from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.item import Entry, ForgeItem, empty
+from forge.recipe.item_differences import differences
+from forge.recipe.settings import Settings
+from forge.recipe.three_way import plan_of_tree
+from forge.repo.contributions import disagreements, find_all
+from forge.repo.items import read_item, read_settings_of
 from forge.repo.storage import stored_as
-from forge.repo.three_way import plan_of_tree
 
 _SHORT = 10
 _SHOWN = 4  # differences of one forge item

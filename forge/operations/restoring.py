@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from forge.errors import ForgeError
-from forge.repo.files import is_plain_file
-from forge.repo.git import Repository, git_text
+from forge.git.files import is_plain_file
+from forge.git.running import Repository, git_text
 from forge.repo.leftovers import KEPT_FOLDER
 
 

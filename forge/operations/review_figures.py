@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from forge.console import progress
+from forge.git.running import Repository
 from forge.operations.bases import load_repository_base
 from forge.operations.judging import answers, find_contradictions, judge, score_on
 from forge.operations.loading import (
@@ -21,10 +22,9 @@ from forge.operations.loading import (
     payloads_of,
     read_at_once,
 )
-from forge.repo.gate import Contradiction
-from forge.repo.git import Repository
-from forge.repo.recipe import Entry, ForgeItem, OwnScore, TaskScore, identity
-from forge.repo.settings import LimitSettings
+from forge.recipe.gate import Contradiction
+from forge.recipe.item import Entry, ForgeItem, OwnScore, TaskScore, identity
+from forge.recipe.settings import LimitSettings
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from forge.repo import clone_setup
-from forge.repo.git import Repository, find_repository, git, git_text, run_git
-from forge.repo.quiet import quiet
+from forge.clone import setup as clone_setup
+from forge.git.quiet import quiet
+from forge.git.running import Repository, find_repository, git, git_text, run_git
 
 # The merge is nobody's commit: the same branches always give the same one.
 _NOBODY = {

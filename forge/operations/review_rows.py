@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from forge.git import lfs
+from forge.git.quiet import quiet
+from forge.git.running import Repository, git, read_blobs
 from forge.operations.review_figures import Figures
 from forge.operations.trusting import Trust
-from forge.repo import lfs
-from forge.repo.checks import Coefficient
-from forge.repo.contribution import FOLDER, check_contribution
-from forge.repo.git import Repository, git, read_blobs
-from forge.repo.quiet import quiet
-from forge.repo.recipe import ForgeItem
+from forge.recipe.checks import Coefficient
+from forge.recipe.item import ForgeItem
+from forge.repo.contributions import FOLDER, check_contribution
 from forge.repo.tree_changes import TreeChanges
 from forge.repo.versions import changes
 

@@ -14,6 +14,8 @@ from typing import Literal
 from forge.data.listing import ReadOptions
 from forge.data.matching import Given
 from forge.errors import ForgeError
+from forge.git.places import read_file, resolve
+from forge.git.running import Repository, git_succeeds, git_text
 from forge.operations.evaluating import Row, evaluate_models
 from forge.operations.reproducing import reproduce
 from forge.operations.review_figures import Figures, find_figures, newcomers_of
@@ -21,15 +23,15 @@ from forge.operations.review_merge import Merged, merge_unseen
 from forge.operations.review_rows import ReviewedContribution, ReviewedScore, contribution_rows, score_rows
 from forge.operations.trusting import Trust, trust
 from forge.operations.verifying import problems_of
-from forge.repo import gate, last_good
-from forge.repo.git import Repository, git_succeeds, git_text
-from forge.repo.places import find_item, read_file, read_settings_of, resolve
-from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import ForgeItem, OwnScore, Search, TaskScore
-from forge.repo.settings import Settings
+from forge.recipe import gate
+from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.item import ForgeItem, OwnScore, Search, TaskScore
+from forge.recipe.settings import Settings
+from forge.repo.items import find_item, read_settings_of
 from forge.repo.storage import stored_as
 from forge.repo.trailers import trailer_problems
 from forge.repo.tree_changes import find_changes
+from forge.trust import last_good
 
 How = Literal["up to date", "fast-forward", "merge", "conflict"]
 # "made here": the merge was, by git forge itself; "not checked": nobody asked for it.

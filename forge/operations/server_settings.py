@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from forge.errors import ForgeError
-from forge.repo.git import MEBIBYTE, Repository, git_succeeds, git_text
-from forge.repo.places import read_settings_of
-from forge.repo.settings import LimitSettings
+from forge.git.running import MEBIBYTE, Repository, git_succeeds, git_text
+from forge.recipe.settings import LimitSettings
+from forge.repo.items import read_settings_of
 
 _DEFAULTS = LimitSettings()
 

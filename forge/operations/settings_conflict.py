@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from forge.errors import ForgeError
-from forge.repo.git import Repository, git_succeeds, read_blob
-from forge.repo.in_progress import ANCESTOR, OURS, THEIRS
-from forge.repo.places import ListedFile
-from forge.repo.settings import FILE_NAME, with_strategy
-from forge.repo.toml_text import parse_toml, take_table
+from forge.git.in_progress import ANCESTOR, OURS, THEIRS
+from forge.git.places import ListedFile
+from forge.git.running import Repository, git_succeeds, read_blob
+from forge.recipe.settings import FILE_NAME, with_strategy
+from forge.recipe.toml_text import parse_toml, take_table
 
 
 def merged_with_strategy(repo: Repository, stages: Mapping[int, ListedFile], strategy: str) -> bytes | None:

@@ -12,15 +12,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forge.errors import ForgeError, MergeConflict
+from forge.git.in_progress import THEIRS, Operation, find_operation, go_on, octopus_error, unmerged_files
+from forge.git.places import INDEX, ListedFile, list_files, resolve
+from forge.git.running import Repository, git, git_text, hash_object, read_blob
 from forge.operations.folding import fold
 from forge.operations.loading import blob_reader
 from forge.operations.next_steps import open_decisions, unstaged
 from forge.operations.restoring import restored_on_failure
 from forge.operations.settings_conflict import merged_with_strategy, strategies_to_choose_from
 from forge.operations.sides import Changes, Sides, Unmerged, find_sides, settled_contributions, sides_of_history
+from forge.recipe.gate import pass_gate
+from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.item import ForgeItem
+from forge.recipe.item_text import to_json
+from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.settings import Settings, read_settings, with_strategy
+from forge.recipe.three_way import plan_of_tree
+from forge.recipe.without_effect import without_effect
 from forge.repo.consolidation import FOLDER as CONSOLIDATION
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contribution import (
+from forge.repo.contributions import (
     FOLDER,
     ContributionFiles,
     check_contribution,
@@ -28,27 +39,9 @@ from forge.repo.contribution import (
     find_all,
     path_of,
 )
-from forge.repo.gate import pass_gate
-from forge.repo.git import Repository, git, git_text, hash_object, read_blob
-from forge.repo.in_progress import (
-    THEIRS,
-    Operation,
-    find_operation,
-    go_on,
-    octopus_error,
-    of_the_model,
-    refuse_unfinished,
-    unmerged_files,
-)
-from forge.repo.places import INDEX, ListedFile, list_files, read_item, read_settings_of, resolve
-from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import ForgeItem
-from forge.repo.recipe_text import to_json
-from forge.repo.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.settings import Settings, read_settings, with_strategy
-from forge.repo.three_way import plan_of_tree
+from forge.repo.items import read_item, read_settings_of
 from forge.repo.trailers import trailer_lines
-from forge.repo.without_effect import without_effect
+from forge.repo.unsettled import of_the_model, refuse_unfinished
 
 
 @dataclass(frozen=True)

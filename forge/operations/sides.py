@@ -10,16 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from forge.errors import ForgeError, MergeConflict
-from forge.repo.contribution import ENTRY_PARTS, FOLDER, disagreements, find_all, path_of
-from forge.repo.git import Repository, git_text, read_blob
-from forge.repo.in_progress import ANCESTOR, OURS, THEIRS, Operation, of_the_model
-from forge.repo.places import INDEX, UNMERGED, ListedFile, list_files, read_item
-from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import Entry, ForgeItem, empty
-from forge.repo.recipe_text import from_json
-from forge.repo.settings import Settings
+from forge.git.in_progress import ANCESTOR, OURS, THEIRS, Operation
+from forge.git.places import INDEX, UNMERGED, ListedFile, list_files
+from forge.git.running import Repository, git_text, read_blob
+from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.item import Entry, ForgeItem, empty
+from forge.recipe.item_text import from_json
+from forge.recipe.settings import Settings
+from forge.recipe.three_way import put_together, same_contribution
+from forge.repo.contributions import ENTRY_PARTS, FOLDER, disagreements, find_all, path_of
+from forge.repo.items import read_item
 from forge.repo.storage import stored_as
-from forge.repo.three_way import put_together, same_contribution
+from forge.repo.unsettled import of_the_model
 from forge.repo.versions import versions
 
 STAGES = {"ours": OURS, "theirs": THEIRS}

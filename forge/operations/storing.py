@@ -6,20 +6,21 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from forge.clone.stored import commit, stage
 from forge.errors import ForgeError
+from forge.git import lfs
+from forge.git.files import read_plain_file, write_whole
+from forge.git.places import list_files, resolve
+from forge.git.quiet import quiet
+from forge.git.running import Repository, git, git_succeeds, git_text, hash_object, read_blob
 from forge.operations.restoring import restored_on_failure
-from forge.repo import lfs
+from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.item import ForgeItem
+from forge.recipe.item_text import to_json
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contribution import ENTRY_PARTS, FOLDER, check_contribution, disagreements, path_of
-from forge.repo.files import read_plain_file, write_whole
-from forge.repo.git import Repository, git, git_succeeds, git_text, hash_object, read_blob
-from forge.repo.in_progress import refuse_unfinished
+from forge.repo.contributions import ENTRY_PARTS, FOLDER, check_contribution, disagreements, path_of
+from forge.repo.items import read_item, read_settings_of
 from forge.repo.leftovers import alone_in_work_tree
-from forge.repo.places import list_files, read_item, read_settings_of, resolve
-from forge.repo.quiet import quiet
-from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import ForgeItem
-from forge.repo.recipe_text import to_json
 from forge.repo.storage import (
     ATTRIBUTES_FILE,
     MAX_ATTRIBUTES,
@@ -31,7 +32,7 @@ from forge.repo.storage import (
     with_ids,
     with_storage,
 )
-from forge.repo.stored import commit, stage
+from forge.repo.unsettled import refuse_unfinished
 
 _WORDS: dict[Storage, str] = {"git": "git itself", "lfs": "git-lfs"}
 
@@ -197,7 +198,7 @@ def _canonical(content: bytes, path: str, most: int, storage: Storage) -> bytes:
     if storage == "lfs":
         return content
 
-    from forge.repo.safetensors_format import Limits, canonicalise  # with numpy, which a mere look does not need
+    from forge.formats.safetensors import Limits, canonicalise  # with numpy, which a mere look does not need
 
     return b"".join(canonicalise(content, path, Limits(file=most)))
 

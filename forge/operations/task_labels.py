@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from forge.data.listing import ReadOptions
 from forge.data.matching import Given, KnownTask, by_name, check_texts, differ, fits, given_for
 from forge.errors import ForgeError
+from forge.git.places import Place, read_file
+from forge.git.running import Repository
 from forge.operations.loading import ReadBlobs, entry_named, view_distilled
-from forge.repo.card import Card, check_labels, grey_range, read_card
-from forge.repo.contribution import CARD_FILE, path_of
-from forge.repo.git import Repository
-from forge.repo.places import Place, read_file
-from forge.repo.recipe import ForgeItem
-from forge.repo.settings import LimitSettings
+from forge.recipe.card import Card, check_labels, grey_range, read_card
+from forge.recipe.item import ForgeItem
+from forge.recipe.settings import LimitSettings
+from forge.repo.contributions import CARD_FILE, path_of
 from forge.text import same_labels
 
 

@@ -9,16 +9,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from forge.errors import ForgeError
-from forge.repo.allowed_signers import FOLDER, SIGNERS_FILE, Key, read_signers
-from forge.repo.approvals import approvals, approve
-from forge.repo.contribution import FOLDER as CONTRIBUTIONS
-from forge.repo.contribution import path_of
-from forge.repo.git import Repository, git_text, read_blobs
-from forge.repo.places import described, list_files, resolve
-from forge.repo.rights import SITES_FILE, Rights, contribution_of, read_rights, rights
-from forge.repo.signatures import signatures, tag_signers
-from forge.repo.signed_history import signed_history
-from forge.repo.toml_text import MAX_BYTES
+from forge.git.places import described, list_files, resolve
+from forge.git.running import Repository, git_text, read_blobs
+from forge.recipe.toml_text import MAX_BYTES
+from forge.repo.contributions import FOLDER as CONTRIBUTIONS
+from forge.repo.contributions import path_of
+from forge.trust.allowed_signers import FOLDER, SIGNERS_FILE, Key, read_signers
+from forge.trust.approvals import approvals, approve
+from forge.trust.rights import SITES_FILE, Rights, contribution_of, read_rights, rights
+from forge.trust.signatures import signatures, tag_signers
+from forge.trust.signed_history import signed_history
 
 _PLAIN_MODES = ("100644", "100755")
 _SHORT = 10

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import fields
 
 from forge.errors import ForgeError
+from forge.git import lfs
+from forge.git.places import read_file, resolve
+from forge.git.running import Repository
 from forge.operations.folding import score_item
 from forge.operations.loading import blob_reader, entry_named
-from forge.repo import lfs
+from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.item import ForgeItem, OwnScore, TaskScore, check_modules, under_several_names
+from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.settings import LimitSettings
 from forge.repo.consolidation import consolidation_problems
-from forge.repo.contribution import Follow, check_contributions, disagreements
+from forge.repo.contributions import Follow, check_contributions, disagreements
 from forge.repo.erased import explained_disagreements
-from forge.repo.git import Repository
-from forge.repo.places import read_file, read_item, read_settings_of, resolve
-from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.recipe import ForgeItem, OwnScore, TaskScore, check_modules, under_several_names
-from forge.repo.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.settings import LimitSettings, not_a_model_repository
+from forge.repo.items import read_item, read_settings_of
+from forge.repo.settings_file import not_a_model_repository
 from forge.repo.trailers import trailer_problems
 from forge.repo.tree_checks import tree_problems
 

@@ -1,1 +1,1 @@
-"""The git side: recipes, objects, filter, hooks and settings. Imports nothing heavier than numpy."""
+"""A model repository: where git holds recipes and contributions, and how. Imports nothing heavier than numpy."""

@@ -6,9 +6,9 @@ tree. Files that no forge item names are no part of the model, and the next `git
 
 from __future__ import annotations
 
-from forge.repo.git import Repository
-from forge.repo.places import described, list_files
-from forge.repo.recipe import ForgeItem
+from forge.git.places import described, list_files
+from forge.git.running import Repository
+from forge.recipe.item import ForgeItem
 
 FOLDER = "consolidation"
 # The part of a Consolidation that is the id of this file's blob.

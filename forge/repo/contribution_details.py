@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from forge.errors import ForgeError
-from forge.repo.card import read_card
-from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, FOLDER, path_of
-from forge.repo.git import Repository, git, stream_blobs
-from forge.repo.payloads import MAX_CONFIG, check_adapter_config
-from forge.repo.quiet import quiet
-from forge.repo.toml_text import MAX_BYTES
+from forge.formats.payloads import MAX_CONFIG, check_adapter_config
+from forge.git.quiet import quiet
+from forge.git.running import Repository, git, stream_blobs
+from forge.recipe.card import read_card
+from forge.recipe.toml_text import MAX_BYTES
+from forge.repo.contributions import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, FOLDER, path_of
 
 
 @dataclass(frozen=True)

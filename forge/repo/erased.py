@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from forge.errors import ForgeError
+from forge.git.places import Place
+from forge.git.quiet import quiet
+from forge.git.running import Repository, git, git_text
 from forge.repo.consolidation import FOLDER as CONSOLIDATION
-from forge.repo.contribution import FOLDER, disagreements, find_all
-from forge.repo.git import Repository, git, git_text
-from forge.repo.places import Place, find_item
-from forge.repo.quiet import quiet
+from forge.repo.contributions import FOLDER, disagreements, find_all
+from forge.repo.items import find_item
 
 
 def erased_blobs(repo: Repository, blobs: Iterable[str]) -> list[str]:

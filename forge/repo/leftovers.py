@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from forge.repo import lock
-from forge.repo.files import UNFINISHED, is_plain_file
-from forge.repo.git import Repository
+from forge.git.files import UNFINISHED, is_plain_file
+from forge.git.running import Repository
+from forge.repo import locks as lock
 
 KEPT_FOLDER = "before-forge"  # in the git folder: what git forge commit puts back if it fails
 MERGE_FILE = ".merge_file_"  # how git begins the name of what it hands to a merge driver, in the top folder

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 
-from forge.repo.card import Card
-from forge.repo.lfs import parse_pointer
+from forge.git.lfs import parse_pointer
+from forge.recipe.card import Card
 
 KEY = "adapter"  # in [distillation]; cards of earlier versions, and of methods without an adapter, have none
 
 
 def adapter_id(weights: bytes, source: str) -> str:
     """How a card names an adapter: the SHA-256 of its file as git stores it, wherever that is kept."""
-    from forge.repo.safetensors_format import canonicalise
+    from forge.formats.safetensors import canonicalise
 
     pointer = parse_pointer(weights)
     if pointer is not None and not pointer.altered:

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from forge.errors import ForgeError
-from forge.repo import lfs
-from forge.repo.files import read_plain_file, write_whole
-from forge.repo.git import Repository, git, read_blob, read_blobs
-from forge.repo.recipe import Entry, ForgeItem
+from forge.git import lfs
+from forge.git.files import read_plain_file, write_whole
+from forge.git.running import Repository, git, read_blob, read_blobs
+from forge.recipe.item import Entry, ForgeItem
 
 Storage = Literal["git", "lfs"]
 STORAGES: tuple[Storage, ...] = get_args(Storage)

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from forge.errors import ForgeError
-from forge.repo.git import Repository, git, git_succeeds, git_text, run_git
-from forge.repo.places import INDEX, find_item
-from forge.repo.quiet import quiet
-from forge.repo.recipe import ForgeItem, TaskScore
-from forge.repo.wording import coefficient_words, strategy_words
+from forge.git.places import INDEX
+from forge.git.quiet import quiet
+from forge.git.running import Repository, git, git_succeeds, git_text, run_git
+from forge.recipe.item import ForgeItem, TaskScore
+from forge.recipe.wording import coefficient_words, strategy_words
+from forge.repo.items import find_item
 from forge.text import printable
 
 _TRAILER = re.compile(r"Forge-(Strategy|Contribution|Removed|Score|Accepted):", re.IGNORECASE)

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from forge.repo.contribution import FILES, FOLDER
-from forge.repo.git import Repository, git
-from forge.repo.places import read_file
-from forge.repo.quiet import quiet
-from forge.repo.recipe import FILE_NAME as ITEM_FILE
-from forge.repo.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.toml_text import MAX_BYTES
+from forge.git.places import read_file
+from forge.git.quiet import quiet
+from forge.git.running import Repository, git
+from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.toml_text import MAX_BYTES
+from forge.repo.contributions import FILES, FOLDER
 from forge.text import printable
 
 MOST_SHOWN = 100  # files

@@ -10,11 +10,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+from forge.git.places import UNMERGED, ListedFile, Place, list_files
+from forge.git.running import Repository
 from forge.repo.consolidation import FOLDER as CONSOLIDATION
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contribution import FILES, FOLDER
-from forge.repo.git import Repository
-from forge.repo.places import UNMERGED, ListedFile, Place, list_files
+from forge.repo.contributions import FILES, FOLDER
 from forge.text import printable
 
 MOST_NAMED = 20  # of one kind, in a list of problems

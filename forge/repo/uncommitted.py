@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forge.errors import ForgeError
-from forge.repo.card import read_card
-from forge.repo.contribution import ADAPTER_FILE, CARD_FILE, ContributionFiles, find_all, path_of
-from forge.repo.git import BLOB_LIMIT, Repository
+from forge.git.places import WORK_TREE, read_file
+from forge.git.running import BLOB_LIMIT, Repository
+from forge.recipe.card import read_card
+from forge.recipe.item import doubled_payloads
+from forge.recipe.toml_text import MAX_BYTES
+from forge.repo.contributions import ADAPTER_FILE, CARD_FILE, ContributionFiles, find_all, path_of
 from forge.repo.made_with import made_with_another
-from forge.repo.places import WORK_TREE, read_file
-from forge.repo.recipe import doubled_payloads
-from forge.repo.toml_text import MAX_BYTES
 
 
 def uncommitted_contributions(repo: Repository, commit: str) -> list[str]:

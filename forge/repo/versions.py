@@ -8,14 +8,15 @@ from itertools import islice
 from typing import Any, Literal
 
 from forge.errors import ForgeError
-from forge.repo.checks import Coefficient
-from forge.repo.git import Repository, find_repository, git, read_blobs
-from forge.repo.places import described, find_item, resolve
-from forge.repo.quiet import quiet
-from forge.repo.recipe import FILE_NAME, ForgeItem, identity
-from forge.repo.recipe_text import MAX_BYTES, from_json
-from forge.repo.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.settings import not_a_model_repository
+from forge.git.places import described, resolve
+from forge.git.quiet import quiet
+from forge.git.running import Repository, find_repository, git, read_blobs
+from forge.recipe.checks import Coefficient
+from forge.recipe.item import FILE_NAME, ForgeItem, identity
+from forge.recipe.item_text import MAX_BYTES, from_json
+from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.repo.items import find_item
+from forge.repo.settings_file import not_a_model_repository
 
 Kind = Literal["added", "removed", "replaced", "rescaled", "kept"]
 

@@ -10,7 +10,7 @@ import pytest
 from sample_models import LABELS, SampleModel
 
 from forge.cli import run
-from forge.repo.recipe import Base, TaskScore
+from forge.recipe.item import Base, TaskScore
 
 NO_TASKS: dict[str, dict[str, float]] = {"tasks_before": {}, "tasks_after": {}}
 

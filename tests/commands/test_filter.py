@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from forge.repo.git import Repository
-from forge.repo.safetensors_format import to_bytes
+from forge.formats.safetensors import to_bytes
+from forge.git.running import Repository
 
 if TYPE_CHECKING:
     from tests.conftest import RunForge, RunGit

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from forge.repo.clone_setup import add_attributes, is_installed
-from forge.repo.git import Repository, find_repository
-from forge.repo.recipe import Base, Entry, ForgeItem
-from forge.repo.recipe_text import to_json
-from forge.repo.safetensors_format import to_bytes
-from forge.repo.settings import Settings, to_toml
+from forge.clone.setup import add_attributes, is_installed
+from forge.formats.safetensors import to_bytes
+from forge.git.running import Repository, find_repository
+from forge.recipe.item import Base, Entry, ForgeItem
+from forge.recipe.item_text import to_json
+from forge.recipe.settings import Settings, to_toml
 
 if TYPE_CHECKING:
     from tests.conftest import RunForge, RunGit

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from forge.cli import VERBS
-from forge.repo.git import Repository
-from forge.repo.recipe import Base, ForgeItem
-from forge.repo.recipe_text import to_json
-from forge.repo.settings import Settings, to_toml
+from forge.git.running import Repository
+from forge.recipe.item import Base, ForgeItem
+from forge.recipe.item_text import to_json
+from forge.recipe.settings import Settings, to_toml
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ import pytest
 from sample_models import LABELS, SampleModel
 
 from forge.cli import run
-from forge.repo import recipe
-from forge.repo.recipe import TaskScore
+from forge.recipe import item as recipe
+from forge.recipe.item import TaskScore
 
 
 def score(task: str, accuracy: float, before: float | None = None) -> TaskScore:

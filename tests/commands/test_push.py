@@ -10,8 +10,8 @@ import pytest
 from histories.conftest import start_model
 from story.hospitals import forge, git, git_ok
 
-from forge.repo.git import find_repository
-from forge.repo.pushing import find_push
+from forge.git.pushing import find_push
+from forge.git.running import find_repository
 
 REMOTES = ("origin", "fork", "hospitals/north")
 

@@ -10,7 +10,7 @@ import pytest
 from sample_models import BASE, LABELS, SampleModel, adapter_config
 
 from forge.cli import run
-from forge.repo.recipe import Search, TaskScore
+from forge.recipe.item import Search, TaskScore
 
 SEARCH = Search(
     "shiwa",

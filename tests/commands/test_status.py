@@ -232,8 +232,8 @@ def test_an_empty_model_in_a_clone_that_is_not_set_up(
 ) -> None:
     model = SampleModel(tmp_path / "model")
     monkeypatch.chdir(model.top)
-    monkeypatch.setattr("forge.repo.clone_setup.is_installed", lambda repo: False)
-    monkeypatch.setattr("forge.repo.clone_setup.ensure_installed", lambda repo: None)
+    monkeypatch.setattr("forge.clone.setup.is_installed", lambda repo: False)
+    monkeypatch.setattr("forge.clone.setup.ensure_installed", lambda repo: None)
     assert run(["status"]) == 0
     assert capsys.readouterr().out == HEAD.rstrip("\n") + (
         "\n\nThis clone is not set up: run `git forge install`.\n"

@@ -12,8 +12,8 @@ from faults import quick_forge
 from sample_models import SampleModel
 from story.hospitals import copy_repository, git_ok
 
+from forge.clone import setup as clone_setup
 from forge.operations import changing, folding
-from forge.repo import clone_setup
 
 
 @pytest.fixture(autouse=True)

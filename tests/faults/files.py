@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sample_models import BASE, LABELS, adapter, adapter_config, distilled
 
-from forge.repo.card import Card, to_toml
+from forge.recipe.card import Card, to_toml
 
 
 def contribution_files(name: str, version: int = 1) -> dict[str, bytes]:

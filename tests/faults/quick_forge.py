@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from forge import cli
 
 if TYPE_CHECKING:
+    from forge.git.running import Repository
     from forge.operations.folding import Folded
     from forge.operations.loading import ReadBlobs
-    from forge.repo.checks import Coefficient
-    from forge.repo.git import Repository
-    from forge.repo.recipe import ForgeItem
-    from forge.repo.settings import Settings
-    from forge.repo.three_way import MergePlan
+    from forge.recipe.checks import Coefficient
+    from forge.recipe.item import ForgeItem
+    from forge.recipe.settings import Settings
+    from forge.recipe.three_way import MergePlan
 
 
 def fold(
@@ -27,7 +27,7 @@ def fold(
 ) -> Folded:
     """Everything halved; the payloads are read, as by a search."""
     from forge.operations.folding import Folded
-    from forge.repo.recipe import ForgeItem
+    from forge.recipe.item import ForgeItem
 
     entries = (*plan.ours, *plan.theirs)
     read([blob for entry in entries for blob in (entry.config, entry.adapter, entry.distilled)])

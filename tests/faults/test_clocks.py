@@ -98,7 +98,7 @@ def test_a_change_right_after_a_commit_is_noticed(model: Path) -> None:
 
 def test_locks_know_no_time(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that is set back or forward during work: no lock gets old, no file of a merge is taken for old."""
-    from forge.repo.git import find_repository
+    from forge.git.running import find_repository
 
     path = model / f"{MERGE_FILE}x"
     path.write_bytes((model / ITEM).read_bytes())

@@ -15,8 +15,8 @@ from story.hospitals import copy_repository, forge_ok, git, git_ok
 from story.snapshots import snapshot
 
 from forge.errors import ForgeError
+from forge.git.running import find_repository
 from forge.operations.verifying import problems_of
-from forge.repo.git import find_repository
 
 NOBODY = 65534
 SMALL = 8 << 20  # bytes of the disk that fills up
@@ -209,7 +209,7 @@ def test_what_writes_says_that_it_cannot(read_only: Path, tmp_path: Path) -> Non
 
 
 def test_a_lock_that_cannot_be_made_is_said(read_only: Path) -> None:
-    from forge.repo import lock
+    from forge.repo import locks as lock
 
     repo = find_repository(read_only)
     with pytest.raises(ForgeError, match="cannot write"), lock.only_one(lock.work_tree_lock(repo), "x"):

@@ -22,9 +22,9 @@ from faults.processes import exit_code, forge_in, forked, killed_at_event, remov
 from sample_models import SampleModel
 from story.hospitals import ITEM, copy_repository, forge_ok, git, git_ok
 
+from forge.git.files import UNFINISHED
+from forge.git.running import find_repository
 from forge.operations.verifying import problems_of
-from forge.repo.files import UNFINISHED
-from forge.repo.git import find_repository
 from forge.repo.leftovers import ENOUGH, KEPT_FOLDER, MERGE_FILE, tidy
 
 KILLS = int(os.environ.get("FORGE_TEST_KILLS", "2"))
@@ -327,7 +327,7 @@ def test_leftovers_are_tidied_up(model: Path) -> None:
 
 
 def test_a_driver_at_work_keeps_its_files(model: Path) -> None:
-    from forge.repo import lock
+    from forge.repo import locks as lock
 
     repo = find_repository(model)
     path = model / f"{MERGE_FILE}x"

@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forge.errors import ForgeError
-from forge.repo.card import read_card
-from forge.repo.settings import read_settings
-from forge.repo.toml_text import MAX_BYTES as MOST_TOML
+from forge.recipe.card import read_card
+from forge.recipe.settings import read_settings
+from forge.recipe.toml_text import MAX_BYTES as MOST_TOML
 
 COUNT = int(os.environ.get("FORGE_TEST_FUZZ", "30"))
 MOST_PER_BYTE = 200  # bytes of memory for a byte of a file: Python's objects, or the stack of a regular expression

@@ -18,13 +18,13 @@ from story.hospitals import ITEM, forge, forge_ok, git_ok, item
 from story.snapshots import assert_refused, snapshot
 
 from forge.errors import ForgeError
+from forge.git.running import find_repository
 from forge.operations import committing
 from forge.operations.contributing import write_adapter
-from forge.repo import lock
-from forge.repo.card import Card
-from forge.repo.git import find_repository
+from forge.recipe.card import Card
+from forge.recipe.item import Base
+from forge.repo import locks as lock
 from forge.repo.leftovers import alone_in_work_tree
-from forge.repo.recipe import Base
 
 
 @contextmanager

@@ -14,17 +14,20 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from forge.clone.filter_process import LARGEST_PACKET, serve
 from forge.errors import ForgeError
-from forge.repo import canonical_json, payloads, recipe, safetensors_format, settings, three_way
-from forge.repo.card import Card, read_card
-from forge.repo.card import to_toml as card_text
-from forge.repo.contribution import FILES, path_of
-from forge.repo.filter_process import LARGEST_PACKET, serve
-from forge.repo.recipe import Base, Entry, ForgeItem
-from forge.repo.recipe_text import from_json, to_json
-from forge.repo.safetensors_format import Limits
-from forge.repo.settings import LimitSettings, Settings, read_settings
-from forge.repo.summary import summarise_item, summarise_safetensors
+from forge.formats import payloads
+from forge.formats import safetensors as safetensors_format
+from forge.formats.safetensors import Limits
+from forge.formats.summary import summarise_item, summarise_safetensors
+from forge.recipe import canonical_json, settings, three_way
+from forge.recipe import item as recipe
+from forge.recipe.card import Card, read_card
+from forge.recipe.card import to_toml as card_text
+from forge.recipe.item import Base, Entry, ForgeItem
+from forge.recipe.item_text import from_json, to_json
+from forge.recipe.settings import LimitSettings, Settings, read_settings
+from forge.repo.contributions import FILES, path_of
 from forge.repo.trailers import trailer_lines
 from forge.repo.versions import changes, item_as_json
 

@@ -14,8 +14,8 @@ import torch
 from safetensors import safe_open
 from torch.nn import functional as F
 
-from forge.generated.captioned import GLYPH_MIX, MIX, captioned_images
-from forge.generated.pretrain import (
+from examples.generated.captioned import GLYPH_MIX, MIX, captioned_images
+from examples.generated.pretrain import (
     CONFIG_FILE,
     EMBEDDED,
     STAGES,
@@ -27,8 +27,8 @@ from forge.generated.pretrain import (
     rate_at,
     train_stage,
 )
-from forge.generated.tasks import TASKS, task_labels
-from forge.generated.vocabulary import LABEL_WORDS, merges_of, vocabulary_size, write_vocabulary
+from examples.generated.tasks import TASKS, task_labels
+from examples.generated.vocabulary import LABEL_WORDS, merges_of, vocabulary_size, write_vocabulary
 
 CONFIG: dict[str, Any] = json.loads((EMBEDDED / CONFIG_FILE).read_text())
 BPE_FILE = EMBEDDED / CONFIG["model_cfg"]["text_cfg"]["tokenizer_kwargs"]["bpe_path"]

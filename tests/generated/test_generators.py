@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from forge.generated.captioned import MIX, captioned_images, draw_tissue
-from forge.generated.glyphs import NUMBER_WORDS, draw_glyphs
-from forge.generated.painting import blur, shrink, upscale, with_article
-from forge.generated.shapes import SHAPES, draw_shapes
-from forge.generated.textures import draw_textures
+from examples.generated.captioned import MIX, captioned_images, draw_tissue
+from examples.generated.glyphs import NUMBER_WORDS, draw_glyphs
+from examples.generated.painting import blur, shrink, upscale, with_article
+from examples.generated.shapes import SHAPES, draw_shapes
+from examples.generated.textures import draw_textures
 
 DRAWERS = [draw_shapes, draw_textures, draw_glyphs, draw_tissue]
 
@@ -44,7 +44,7 @@ def test_few_images(draw, count: int) -> None:
 
 def test_the_mix_is_the_same_in_another_process() -> None:
     program = (
-        "import hashlib; from forge.generated.captioned import captioned_images; d = captioned_images(7, 60); "
+        "import hashlib; from examples.generated.captioned import captioned_images; d = captioned_images(7, 60); "
         "print(hashlib.sha256(d.images.tobytes() + chr(10).join(d.captions).encode()).hexdigest())"
     )
     runs = {
@@ -66,7 +66,7 @@ def test_the_mix_holds_every_kind() -> None:
 
 def test_generators_need_neither_torch_nor_sklearn() -> None:
     program = (
-        "import sys; import forge.generated.captioned, forge.generated.tasks, forge.generated.image_folder; "
+        "import sys; import examples.generated.captioned, examples.generated.tasks, examples.generated.image_folder; "
         "print(sorted({'torch', 'sklearn', 'scipy', 'open_clip', 'PIL'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from examples.generated.image_folder import write_image_folder
+from examples.generated.tasks import SPLITS, TASKS, make_site, make_task, task_labels
 from forge.errors import ForgeError
-from forge.generated.image_folder import write_image_folder
-from forge.generated.tasks import SPLITS, TASKS, make_site, make_task, task_labels
 
 MAKE_DATA = Path(__file__).parents[2] / "examples" / "make_data"
 

@@ -12,8 +12,11 @@ from histories.forge_server import forge_server
 from sample_models import BASE, LABELS, adapter, adapter_config, distilled
 from story.hospitals import NAMES, Merged, contribute, copy_repository, git_ok, merged_in_order
 
-from forge.repo import card, clone_setup, recipe, recipe_text, settings
-from forge.repo.git import find_repository
+from forge.clone import setup as clone_setup
+from forge.git.running import find_repository
+from forge.recipe import card, settings
+from forge.recipe import item as recipe
+from forge.recipe import item_text as recipe_text
 
 Files = Mapping[str, Mapping[str, bytes]]
 

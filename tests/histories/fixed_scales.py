@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from forge.git.running import Repository
 from forge.operations.folding import Folded
-from forge.repo.git import Repository
-from forge.repo.recipe import Entry, ForgeItem, Search, TaskScore, empty
-from forge.repo.settings import Settings
-from forge.repo.three_way import MergePlan, combine
+from forge.recipe.item import Entry, ForgeItem, Search, TaskScore, empty
+from forge.recipe.settings import Settings
+from forge.recipe.three_way import MergePlan, combine
 
 OURS, THEIRS = 0.8, 0.5
 

@@ -77,7 +77,7 @@ def forge_server(base: Path | None = None, script: str = __file__) -> Iterator[P
 
 def serve(folder: str, base: str) -> None:
     """Fork a git forge for every program that calls, until standard input ends."""
-    sys.executable = f"{folder}/python"  # git forge lies beside its Python: what forge.repo.clone_setup goes by
+    sys.executable = f"{folder}/python"  # git forge lies beside its Python: what forge.clone.setup goes by
     _import_packages("repo")
     _import_modules("forge.cli", "forge.commands.filter_process", "forge.commands.hook", "forge.commands.textconv")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children

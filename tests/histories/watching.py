@@ -22,8 +22,8 @@ from histories.oracle import (
 )
 from histories.people import Person, Snapshot
 
+from forge.git.running import find_repository
 from forge.operations.verifying import problems_of
-from forge.repo.git import find_repository
 
 DONE, STOPPED, REFUSED = "done", "stopped", "refused"
 

@@ -20,12 +20,12 @@ from story.hospitals import (
     write_contribution,
 )
 
-from forge.repo.clone_setup import add_attributes
-from forge.repo.git import find_repository
-from forge.repo.recipe import empty
-from forge.repo.recipe_text import to_json
-from forge.repo.safetensors_format import to_bytes
-from forge.repo.settings import SearchSettings, Settings, to_toml
+from forge.clone.setup import add_attributes
+from forge.formats.safetensors import to_bytes
+from forge.git.running import find_repository
+from forge.recipe.item import empty
+from forge.recipe.item_text import to_json
+from forge.recipe.settings import SearchSettings, Settings, to_toml
 
 LABELS = {
     "breast": ("benign breast tissues", "malignant breast tumors"),

@@ -10,7 +10,7 @@ import pytest
 from histories import fixed_scales
 from histories.conftest import Files, contributions, hospitals, merged, model, pair, quick, server
 
-from forge.repo import clone_setup
+from forge.clone import setup as clone_setup
 
 __all__ = ["Files", "contributions", "hospitals", "merged", "model", "pair", "quick", "server"]
 

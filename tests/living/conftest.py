@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from forge.repo.git import Repository
+from forge.git.running import Repository
 
 if TYPE_CHECKING:
     from tests.conftest import RunGit

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from forge import cli
-from forge.repo import clone_setup
-from forge.repo.git import Repository, find_repository
-from forge.repo.hook_files import (
+from forge.clone import setup as clone_setup
+from forge.clone.hooks import (
     hooks_by_hand,
     hooks_folder_of_all,
     hooks_in_place,
@@ -24,6 +23,7 @@ from forge.repo.hook_files import (
     is_ours,
     uninstall_hooks,
 )
+from forge.git.running import Repository, find_repository
 
 if TYPE_CHECKING:
     from living.conftest import Folder

@@ -15,9 +15,9 @@ import sample_models
 from sample_models import SampleModel
 
 from forge import cli
-from forge.repo import lfs
-from forge.repo.git import find_repository
-from forge.repo.hook_files import is_ours
+from forge.clone.hooks import is_ours
+from forge.git import lfs
+from forge.git.running import find_repository
 
 if TYPE_CHECKING:
     from tests.conftest import RunGit

@@ -14,9 +14,11 @@ from living.running import by_name, reviewed
 from sample_models import BASE, SampleModel
 from story.hospitals import Said, forge
 
-from forge.repo import clone_setup, recipe, settings
-from forge.repo.recipe import OwnScore, TaskScore
-from forge.repo.recipe_text import to_json
+from forge.clone import setup as clone_setup
+from forge.recipe import item as recipe
+from forge.recipe import settings
+from forge.recipe.item import OwnScore, TaskScore
+from forge.recipe.item_text import to_json
 
 HOSTILE = "a|b`</td><script>@everyone"
 AUTHOR = "a|b`@everyone"

@@ -14,15 +14,15 @@ from story.hospitals import Said, forge
 from story.snapshots import Snapshot
 from story.snapshots import snapshot as snapshot_of
 
+from forge.clone.setup import ATTRIBUTE_LINES
+from forge.git.running import Repository
 from forge.operations import changing, settling
 from forge.operations.folding import Folded
-from forge.repo.clone_setup import ATTRIBUTE_LINES
-from forge.repo.git import Repository
-from forge.repo.recipe import FILE_NAME as ITEM
-from forge.repo.recipe import ForgeItem, TaskScore, empty
-from forge.repo.recipe_text import from_json
-from forge.repo.settings import Settings
-from forge.repo.three_way import MergePlan, combine
+from forge.recipe.item import FILE_NAME as ITEM
+from forge.recipe.item import ForgeItem, TaskScore, empty
+from forge.recipe.item_text import from_json
+from forge.recipe.settings import Settings
+from forge.recipe.three_way import MergePlan, combine
 
 OURS, THEIRS = 0.5, 0.25  # what a merge scales each side by
 WRECKED = "wrecked"  # the name of a contribution that costs every other task half of its images
@@ -147,5 +147,5 @@ def settled(settled_original: SettledModel, tmp_path: Path, monkeypatch: pytest.
     for module in (settling, changing):
         monkeypatch.setattr(module, "fold", fold)
     # This clone is set up by hand: the first command of git forge has nothing to do and to say.
-    monkeypatch.setattr("forge.repo.clone_setup.ensure_installed", lambda repo: None)
+    monkeypatch.setattr("forge.clone.setup.ensure_installed", lambda repo: None)
     return model

@@ -12,10 +12,11 @@ import sample_models
 from sample_models import LABELS, SampleModel
 
 from forge.errors import ForgeError
+from forge.git.places import resolve
 from forge.model.base import load_base
 from forge.operations.bills import bill_of
-from forge.repo.places import read_item, resolve
-from forge.repo.recipe import Base, Consolidation, TaskScore
+from forge.recipe.item import Base, Consolidation, TaskScore
+from forge.repo.items import read_item
 
 SCORES = [TaskScore(name, LABELS, 4, 0.5, 0.6) for name in ("breast", "lung")]
 

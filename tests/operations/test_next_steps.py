@@ -126,7 +126,7 @@ def change(model: SettledModel, branch: str, old: str, new: str) -> None:
     if "strategy" in old:
         from dataclasses import replace
 
-        from forge.repo.places import read_item
+        from forge.repo.items import read_item
 
         model.write_item(replace(read_item(model.repo, None), strategy=new.split('"')[1]))
     model.commit("Change a setting")

@@ -20,8 +20,8 @@ from operations.settled_models import (
 from story.snapshots import assert_refused
 from story.snapshots import snapshot as snapshot_of
 
-from forge.repo.recipe import FILE_NAME as ITEM
-from forge.repo.recipe_text import to_json
+from forge.recipe.item import FILE_NAME as ITEM
+from forge.recipe.item_text import to_json
 
 MERGED = {"breast": OURS * 0.8, "lung": THEIRS * 0.4}
 

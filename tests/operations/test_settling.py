@@ -25,8 +25,8 @@ from sample_models import adapter
 from story.snapshots import assert_refused
 from story.snapshots import snapshot as snapshot_of
 
-from forge.repo.recipe import FILE_NAME as ITEM
-from forge.repo.recipe import ForgeItem
+from forge.recipe.item import FILE_NAME as ITEM
+from forge.recipe.item import ForgeItem
 
 MERGED = {"breast": OURS * 0.8, "lung": THEIRS * 0.4}
 
@@ -406,8 +406,8 @@ def test_a_damaged_side_is_named(settled: SettledModel) -> None:
 
 
 def test_a_consolidation_of_both_sides_is_dropped(settled: SettledModel) -> None:
+    from forge.recipe.item import Consolidation
     from forge.repo.consolidation import PATHS
-    from forge.repo.recipe import Consolidation
 
     for branch in ("lung", "main"):
         settled.git("switch", "--quiet", branch)

@@ -12,12 +12,12 @@ from sample_models import SampleModel
 
 from forge.cli import run
 from forge.errors import ForgeError
+from forge.git.running import find_repository
 from forge.operations.loading import blob_reader
-from forge.repo.contribution import disagreements
+from forge.recipe.settings import LimitSettings
+from forge.repo.contributions import disagreements
 from forge.repo.erased import erased_blobs, erased_contributions, explained_disagreements
-from forge.repo.git import find_repository
-from forge.repo.places import read_item
-from forge.repo.settings import LimitSettings
+from forge.repo.items import read_item
 
 
 @pytest.fixture

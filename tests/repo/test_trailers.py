@@ -10,8 +10,8 @@ import pytest
 from sample_models import BASE, SampleModel
 
 from forge.errors import ForgeError
-from forge.repo import recipe
-from forge.repo.recipe import Entry, ForgeItem, TaskScore
+from forge.recipe import item as recipe
+from forge.recipe.item import Entry, ForgeItem, TaskScore
 from forge.repo.trailers import take_trailers_out, trailer_lines, trailer_problems, write_trailers
 
 ITEM = ForgeItem(
@@ -162,7 +162,7 @@ def test_user_settings_do_not_interfere(model: SampleModel, written: Callable[..
 
 def test_with_real_git(tmp_path: Path) -> None:
     """The trailers follow the model through amend, rebase, cherry-pick, revert, merge and an aborted commit."""
-    from forge.repo import clone_setup
+    from forge.clone import setup as clone_setup
 
     model = SampleModel(tmp_path / "model")
     model.add_contribution("lung", {"lung": 0.5})
@@ -206,7 +206,7 @@ def test_with_real_git(tmp_path: Path) -> None:
 
 def test_a_message_that_says_what_the_forge_item_does_not(original: SampleModel, tmp_path: Path) -> None:
     """Left out is fine, repeated is fine; made up is not, wherever in the message it stands."""
-    from forge.repo.places import find_item
+    from forge.repo.items import find_item
 
     model = original.copy(tmp_path / "model")
     item, before = find_item(model.repo, "HEAD"), None

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_models import SampleModel
 
-from forge.repo.places import INDEX, ListedFile
+from forge.git.places import INDEX, ListedFile
 from forge.repo.tree_checks import case_twins, foreign_files, listing_problems, tree_problems
 
 

@@ -11,8 +11,8 @@ import pytest
 from sample_models import BASE, LABELS, SampleModel
 
 from forge.errors import ForgeError
-from forge.repo import recipe
-from forge.repo.recipe import Entry, ForgeItem, Search, TaskScore
+from forge.recipe import item as recipe
+from forge.recipe.item import Entry, ForgeItem, Search, TaskScore
 from forge.repo.versions import (
     Change,
     changes,

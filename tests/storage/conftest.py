@@ -15,10 +15,10 @@ from sample_models import BASE, LABELS, SampleModel
 from storage.lfs_models import PAYLOADS, LfsServer, remotes
 from story.hospitals import git_ok
 
+from forge.clone import setup as clone_setup
+from forge.git.running import find_repository
 from forge.operations.storing import convert
-from forge.repo import clone_setup
-from forge.repo.git import find_repository
-from forge.repo.recipe import TaskScore
+from forge.recipe.item import TaskScore
 
 SCORES = tuple(TaskScore(task, LABELS, 4, 0.75, 0.5, 0.5, 0.7) for task in ("breast", "lung"))
 

@@ -10,9 +10,10 @@ from storage.conftest import CloneOf
 from storage.lfs_models import PAYLOADS, LfsServer, lose, oid_of
 from story.hospitals import forge, forge_ok, git, git_ok
 
+from forge.clone import setup as clone_setup
 from forge.errors import ForgeError
-from forge.repo import clone_setup, lfs
-from forge.repo.git import find_repository, read_blob
+from forge.git import lfs
+from forge.git.running import find_repository, read_blob
 
 NONE = "0" * 40
 

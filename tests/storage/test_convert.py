@@ -16,9 +16,9 @@ from storage.conftest import CloneOf
 from storage.lfs_models import ITEM, PAYLOADS, lose, oid_of, state_of
 from story.hospitals import forge, forge_ok, git, git_ok
 
-from forge.repo import clone_setup
-from forge.repo.git import find_repository
-from forge.repo.recipe_text import from_json, to_json
+from forge.clone import setup as clone_setup
+from forge.git.running import find_repository
+from forge.recipe.item_text import from_json, to_json
 
 
 def without_ids(top: Path, rev: str = "HEAD") -> str:

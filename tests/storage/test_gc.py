@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from story.hospitals import forge, forge_ok
 
-from forge.repo import lock
-from forge.repo.git import Repository
+from forge.git.running import Repository
+from forge.repo import locks as lock
 
 DAY = 86400
 

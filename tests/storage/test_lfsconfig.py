@@ -14,11 +14,12 @@ from storage.lfs_models import PAYLOADS, LfsServer, lose, oid_of
 from storage.listener import Listener, listening
 from story.hospitals import forge, forge_ok, git, git_ok
 
+from forge.clone import setup as clone_setup
 from forge.errors import ForgeError
-from forge.repo import clone_setup, lfs
-from forge.repo.contribution import find_files
-from forge.repo.git import find_repository
-from forge.repo.recipe import ForgeItem
+from forge.git import lfs
+from forge.git.running import find_repository
+from forge.recipe.item import ForgeItem
+from forge.repo.contributions import find_files
 from forge.repo.storage import attribute_lines
 
 LUNG = tuple(f"contributions/lung/{file}.safetensors" for file in ("adapter_model", "distilled"))

@@ -12,10 +12,10 @@ from storage.conftest import SCORES
 from storage.lfs_models import ITEM, PAYLOADS, oid_of, state_of
 from story.hospitals import forge, forge_ok, git, git_ok
 
-from forge.repo import clone_setup
-from forge.repo.git import find_repository, hash_object
-from forge.repo.recipe import ForgeItem, TaskScore
-from forge.repo.recipe_text import from_json
+from forge.clone import setup as clone_setup
+from forge.git.running import find_repository, hash_object
+from forge.recipe.item import ForgeItem, TaskScore
+from forge.recipe.item_text import from_json
 from forge.repo.storage import attribute_lines, same_file, storage_of, stored_alike, stored_as, with_storage
 
 COLON = ("contributions/colon/adapter_model.safetensors", "contributions/colon/distilled.safetensors")

@@ -20,8 +20,9 @@ from story.hospitals import (
 )
 from story.hospitals import write_contribution as write
 
-from forge.repo import clone_setup, lfs
-from forge.repo.git import find_repository
+from forge.clone import setup as clone_setup
+from forge.git import lfs
+from forge.git.running import find_repository
 
 BREAST = tuple(f"contributions/breast/{file}.safetensors" for file in ("adapter_model", "distilled"))
 

@@ -26,7 +26,7 @@ from histories.forge_server import forge_server
 from safetensors.numpy import save
 
 from forge import cli
-from forge.repo import clone_setup
+from forge.clone import setup as clone_setup
 
 if TYPE_CHECKING:
     from forge.model.base import BaseModel

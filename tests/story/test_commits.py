@@ -22,9 +22,9 @@ from story.hospitals import (
 )
 from story.test_histories import assert_clean, blob, folders
 
+from forge.clone import stored
+from forge.git.running import Repository, git
 from forge.model.base import BaseModel
-from forge.repo import stored
-from forge.repo.git import Repository, git
 
 
 @pytest.fixture

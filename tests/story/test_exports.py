@@ -9,8 +9,8 @@ import pytest
 from story.hospitals import ITEM, Merged, copy_repository, forge, forge_ok, git_ok
 from story.test_strategies import embedded, tower
 
-from forge.repo.recipe import Consolidation, ForgeItem
-from forge.repo.recipe_text import from_json, to_json
+from forge.recipe.item import Consolidation, ForgeItem
+from forge.recipe.item_text import from_json, to_json
 
 
 def with_item(top: Path, item: ForgeItem) -> Path:

@@ -191,8 +191,8 @@ def test_the_same_name_twice_is_a_conflict_that_says_what_to_do(
 
 def test_two_bases_do_not_merge(model: Path, tmp_path: Path, contributions: Files) -> None:
     """Somebody changed forge.toml and the forge item to another base on a branch."""
-    from forge.repo.recipe import Base
-    from forge.repo.recipe_text import from_json, to_json
+    from forge.recipe.item import Base
+    from forge.recipe.item_text import from_json, to_json
 
     for branch, start in (("one", "main"), ("two", "main")):
         git_ok(model, "switch", "--quiet", "-c", branch, start)

@@ -11,7 +11,7 @@ from story.hospitals import copy_repository, forge, forge_ok, git_ok, random_ada
 from story.snapshots import assert_refused, snapshot
 from story.test_bad_places import pictures
 
-from forge.repo.safetensors_format import to_bytes
+from forge.formats.safetensors import to_bytes
 
 Files = Mapping[str, Mapping[str, bytes]]
 

@@ -29,13 +29,14 @@ from story.hospitals import (
 )
 from story.test_histories import assert_clean
 
+from forge.git.running import find_repository
 from forge.model.adapters import plain_delta
 from forge.model.base import BaseModel
 from forge.model.scoring import TaskImages, probabilities
 from forge.operations.loading import LoadedModel, blob_reader, load_adapters, load_model
-from forge.repo.git import find_repository
-from forge.repo.recipe_text import from_json, to_json
-from forge.repo.settings import PAPER, LimitSettings, SearchSettings, load_settings, to_toml
+from forge.recipe.item_text import from_json, to_json
+from forge.recipe.settings import PAPER, LimitSettings, SearchSettings, to_toml
+from forge.repo.settings_file import load_settings
 
 QUICK = SearchSettings(evaluations=12)
 

@@ -23,13 +23,13 @@ from story.hospitals import (
     write_contribution,
 )
 
+from forge.formats.safetensors import canonicalise
+from forge.git.running import find_repository
 from forge.model.base import BaseModel
 from forge.model.base_places import portable_name
-from forge.repo.contribution import find_files
-from forge.repo.git import find_repository
-from forge.repo.recipe import ForgeItem
-from forge.repo.recipe_text import from_json, to_json
-from forge.repo.safetensors_format import canonicalise
+from forge.recipe.item import ForgeItem
+from forge.recipe.item_text import from_json, to_json
+from forge.repo.contributions import find_files
 
 PER_CLASS = 10
 

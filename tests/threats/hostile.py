@@ -16,7 +16,7 @@ from living.traps import set_traps
 from story.hospitals import ITEM, change_settings, git_ok
 from threats.attacker import read, with_digest
 
-from forge.repo.recipe_text import to_json
+from forge.recipe.item_text import to_json
 
 # Clears a screen, sets a title, turns letters round, hides some, ends a line that looks like one of ours.
 WORDS = "\x1b[2J\x1b]0;x\x07\u202eevil\u200b\u2066\x9b31m\r\nok: all is well\x7f"

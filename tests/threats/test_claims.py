@@ -26,11 +26,11 @@ from story.hospitals import (
 )
 from threats.attacker import commit, forge_by_hand, read
 
+from forge.git.places import resolve
+from forge.git.running import find_repository
 from forge.model.base import BaseModel
 from forge.operations.reproducing import reproduce
-from forge.repo.git import find_repository
-from forge.repo.places import resolve
-from forge.repo.recipe import ForgeItem
+from forge.recipe.item import ForgeItem
 
 SETTINGS = {"joint": ("--settings", "best"), "paper": PAPER, "task-aware": ("--settings", "best", "--task-aware")}
 

@@ -17,10 +17,10 @@ from story.hospitals import contribute, forge, forge_ok, git, git_ok, write_cont
 from story.snapshots import assert_refused, snapshot
 from threats.attacker import commit, forge_by_hand, hospital_files, named_by_hand, read
 
+from forge.formats.safetensors import canonicalise
+from forge.git.running import find_repository
 from forge.model.base import BaseModel
-from forge.repo.contribution import find_files
-from forge.repo.git import find_repository
-from forge.repo.safetensors_format import canonicalise
+from forge.repo.contributions import find_files
 
 
 @pytest.fixture(scope="module")

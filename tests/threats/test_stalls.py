@@ -17,9 +17,9 @@ from story.hospitals import forge, git, git_ok, write_contribution
 from threats.attacker import canonical, commit, forge_by_hand, hospital_files, named_by_hand, read
 from threats.touching import forge_command
 
+from forge.git.running import find_repository
 from forge.model.base import BaseModel
-from forge.repo.contribution import find_files
-from forge.repo.git import find_repository
+from forge.repo.contributions import find_files
 
 SECONDS = 60  # until a command counts as hung
 MANY = "contributions/many/distilled.safetensors: 2,000 images, but 1 to 500 are allowed"

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from forge.repo.git import Repository, find_repository
+from forge.git.running import Repository, find_repository
 
 ADA, MAX, BREAST, LUNG, STRANGER = "ada@c", "max@c", "p@h1", "q@h2", "x@h9"
 PEOPLE = (ADA, MAX, BREAST, LUNG)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from trust.consortium import ADA, BREAST, MAX, STRANGER, Consortium
 
+from forge.clone import setup as clone_setup
 from forge.errors import ForgeError
-from forge.repo import approvals as module
-from forge.repo import clone_setup
-from forge.repo.approvals import MAX_NOTE, NOTES_REF, approvals, approve
-from forge.repo.git import find_repository
+from forge.git.running import find_repository
+from forge.trust import approvals as module
+from forge.trust.approvals import MAX_NOTE, NOTES_REF, approvals, approve
 
 Approve = Callable[..., str]
 

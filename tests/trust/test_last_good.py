@@ -6,7 +6,7 @@ import pytest
 from trust.consortium import ADA, Consortium
 
 from forge.errors import ForgeError
-from forge.repo.last_good import full_name, gone_back, remember
+from forge.trust.last_good import full_name, gone_back, remember
 
 MAIN = "refs/remotes/origin/main"
 

@@ -12,8 +12,8 @@ from sample_models import SampleModel
 from story.hospitals import forge
 from trust.consortium import ADA, BREAST, LUNG, MAX, STRANGER, Consortium
 
-from forge.repo.approvals import approve
-from forge.repo.recipe import TaskScore
+from forge.recipe.item import TaskScore
+from forge.trust.approvals import approve
 
 
 def reviewed(model: Consortium, *args: str, code: int) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from sample_models import SampleModel
 from story.hospitals import forge_ok
 from trust.consortium import ADA, BREAST, LUNG, MAX, STRANGER, Consortium
 
-from forge.repo.approvals import NOTES_REF, approve
+from forge.trust.approvals import NOTES_REF, approve
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from trust.consortium import ADA, BREAST, LUNG, STRANGER, Consortium, Keyring
 
 from forge.errors import ForgeError
-from forge.repo.signatures import Signed, signatures, tag_signers
+from forge.trust.signatures import Signed, signatures, tag_signers
 
 
 @pytest.fixture

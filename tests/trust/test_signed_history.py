@@ -12,10 +12,10 @@ import pytest
 from trust.consortium import ADA, BREAST, LUNG, Consortium
 
 from forge.errors import ForgeError
-from forge.repo import git as git_side
-from forge.repo import signed_history as module
-from forge.repo.rights import CommitFacts
-from forge.repo.signed_history import signed_history
+from forge.git import running as git_side
+from forge.trust import signed_history as module
+from forge.trust.rights import CommitFacts
+from forge.trust.signed_history import signed_history
 
 CARD = "contributions/breast/card.toml"
 WEIGHTS = "contributions/breast/adapter_model.safetensors"

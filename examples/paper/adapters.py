@@ -1,0 +1,38 @@
+"""The adapters of an experiment: one per participant, and one on everybody's raw images; kept once trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from examples.paper.kept import keep
+from examples.paper.scenarios import Participant, images_digest
+from forge.console import progress
+from forge.model.adapters import Adapter, read_adapter
+from forge.model.base import BaseModel
+from forge.model.training import TrainSettings, default_settings, train_adapter
+
+
+def participant_adapter(
+    folder: Path, base: BaseModel, participant: Participant, settings: TrainSettings | None = None
+) -> Adapter:
+    """The adapter that `git forge train` would make of a participant's images with the defaults for this base."""
+    wanted = replace(settings or default_settings(base.settings_family), seed=participant.seed)
+    data = [images_digest(participant.train), images_digest(participant.validation)]
+    data += ["horizontal flip"] * participant.horizontal_flip
+
+    def make() -> tuple[dict, dict]:  # type: ignore[type-arg]
+        steps = wanted.epochs * -(-len(participant.train.targets) // wanted.batch)
+        with progress(f"training {participant.name}", steps) as advance:
+            trained = train_adapter(
+                base,
+                participant.train,
+                participant.validation,
+                wanted,
+                horizontal_flip=participant.horizontal_flip,
+                advance=lambda note: advance(1, at=note),
+            )
+        return trained.tensors, {"config": trained.config, "validation": asdict(trained.validation)}
+
+    tensors, notes = keep(folder, "adapter", [base.fingerprint, asdict(wanted), data], make)
+    return read_adapter(notes["config"], tensors, base.tower, source=participant.name)

@@ -1,0 +1,376 @@
+"""The light view of contributions/NAME in a revision, the index or the work tree: no weights, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from forge.errors import ForgeError
+from forge.formats.payloads import (
+    AdapterConfig,
+    AdapterView,
+    DistilledView,
+    check_adapter,
+    check_adapter_config,
+    check_distilled,
+)
+from forge.git import lfs
+from forge.git.places import UNMERGED, ListedFile, Place, described, list_files, read_file
+from forge.git.running import Repository, hash_object, read_blob, stream_blobs
+from forge.recipe.card import Card, read_card
+from forge.recipe.checks import check_name
+from forge.recipe.item import Base, Entry, ForgeItem, doubled_payloads
+from forge.recipe.settings import LimitSettings
+from forge.repo.items import find_item, read_settings_of
+from forge.repo.made_with import KEY as MADE_WITH
+from forge.repo.made_with import made_with_another
+
+FOLDER = "contributions"
+CONFIG_FILE = "adapter_config.json"
+ADAPTER_FILE = "adapter_model.safetensors"
+DISTILLED_FILE = "distilled.safetensors"
+CARD_FILE = "card.toml"
+FILES = (CONFIG_FILE, ADAPTER_FILE, DISTILLED_FILE, CARD_FILE)
+
+# The part of an Entry that is the id of this file's blob.
+ENTRY_PARTS = {"adapter": ADAPTER_FILE, "config": CONFIG_FILE, "distilled": DISTILLED_FILE}
+
+Listing = dict[str, ListedFile]
+# As lfs.follow: repository, content, what a message names, limit; the content that it stands for.
+Follow = Callable[[Repository, bytes, str, int], bytes]
+
+_PLAIN_MODES = ("100644", "100755")
+
+
+@dataclass(frozen=True)
+class ContributionFiles:
+    """Which of FILES contributions/NAME has in a place, by blob id (as `git add` would store it)."""
+
+    name: str
+    place: Place
+    blobs: Mapping[str, str] = field(hash=False)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(file for file in FILES if file not in self.blobs)
+
+    def described(self, file: str) -> str:
+        """How a message names one of the files."""
+        return described(self.place, path_of(self.name, file))
+
+    def entry(self, coefficient: float) -> Entry:
+        """This contribution in a recipe. All of its files must be there."""
+        return Entry(
+            name=self.name,
+            adapter=self.blobs[ADAPTER_FILE],
+            config=self.blobs[CONFIG_FILE],
+            distilled=self.blobs[DISTILLED_FILE],
+            coefficient=coefficient,
+        )
+
+
+# What find_all returns: the contributions by name, and the errors of those that cannot be read.
+Found = tuple[dict[str, ContributionFiles], dict[str, ForgeError]]
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """A contribution whose files were checked and agree with each other."""
+
+    files: ContributionFiles
+    card: Card
+    config: AdapterConfig
+    adapter: AdapterView
+    distilled: DistilledView
+
+    @property
+    def name(self) -> str:
+        return self.files.name
+
+
+def path_of(name: str, file: str | None = None) -> str:
+    """Path of a contribution's folder, or of a file in it, from the top folder."""
+    folder = f"{FOLDER}/{check_name(name)}"
+    return folder if file is None else f"{folder}/{file}"
+
+
+def list_names(repo: Repository, place: Place) -> tuple[str, ...]:
+    """The names of all contributions in a place, sorted: the folders in contributions/.
+
+    Raises ForgeError for a folder that cannot be one, and for a link in place of a folder.
+    """
+    return tuple(_by_name(list_files(repo, place, FOLDER), place))
+
+
+def find_files(repo: Repository, name: str, place: Place) -> ContributionFiles:
+    """The files that contributions/NAME has. In the work tree, changed ones are hashed, never stored.
+
+    Raises ForgeError for a symbolic link or submodule in place of a file or folder.
+    """
+    return _files(repo, name, place, list_files(repo, place, path_of(name)))
+
+
+def find_all(repo: Repository, place: Place, listed: Listing | None = None) -> Found:
+    """As find_files, of every contribution by name; and the errors of those that cannot be read.
+
+    listed: the files below contributions/, where they are not as they lie in the place.
+    """
+    found: dict[str, ContributionFiles] = {}
+    unreadable: dict[str, ForgeError] = {}
+    by_name = _by_name(list_files(repo, place, FOLDER) if listed is None else listed, place)
+    for name, files in by_name.items():
+        try:
+            found[name] = _files(repo, name, place, files)
+        except ForgeError as error:
+            unreadable[name] = error
+    return found, unreadable
+
+
+def check_contribution(
+    repo: Repository,
+    name: str,
+    place: Place,
+    *,
+    base: Base | None = None,
+    limits: LimitSettings | None = None,
+    follow: Follow = lfs.follow,
+) -> Contribution:
+    """Read and check a contribution: its files alone, against each other, and its card against `base`.
+
+    limits: those of forge.toml in the same place if not given. follow: how to get at the content of a pointer of
+    git-lfs. Raises ForgeError naming the file.
+    """
+    if limits is None:
+        limits = read_settings_of(repo, place).limits
+    files = find_files(repo, name, place)
+    _refuse_incomplete(files)
+    contents = (_content(repo, files, file, limits, follow) for file in _CHECKED)
+    return _checked(files, contents, base, limits)
+
+
+def check_contributions(
+    repo: Repository, rev: str, names: Iterable[str], *, base: Base, limits: LimitSettings, follow: Follow = lfs.follow
+) -> Iterator[tuple[str, Contribution | ForgeError]]:
+    """As check_contribution, of many in a revision: every blob is read once, and all of them by one process.
+
+    With the error of each that is not as it should be. Payloads are let go of as soon as they are checked.
+    """
+    found, unreadable = find_all(repo, rev)
+    wanted = {name: found[name] for name in names if name in found and not found[name].missing}
+    stream = stream_blobs(
+        repo, [files.blobs[file] for files in wanted.values() for file in _CHECKED], limits.file_bytes
+    )
+
+    def contents(files: ContributionFiles) -> Iterator[bytes]:
+        for file in _CHECKED:
+            _, content = next(stream)
+            if isinstance(content, ForgeError):
+                raise content
+            yield follow(repo, content, files.described(file), limits.file_bytes)
+
+    for name in names:
+        if name in unreadable:
+            yield name, unreadable[name]
+        elif name not in wanted:
+            yield name, _incomplete(found.get(name, ContributionFiles(name, rev, {})))
+        else:
+            read = _Counted(contents(wanted[name]))
+            try:
+                yield name, _checked(wanted[name], read, base, limits)
+            except ForgeError as error:
+                for _ in range(len(_CHECKED) - read.taken):  # what is left of it
+                    next(stream)
+                yield name, error
+
+
+# In this order a contribution is read: what is small and can be wrong first.
+_CHECKED = (CARD_FILE, CONFIG_FILE, ADAPTER_FILE, DISTILLED_FILE)
+
+
+class _Counted:
+    """An iterator that knows how many it has been asked for."""
+
+    def __init__(self, inner: Iterator[bytes]) -> None:
+        self.inner, self.taken = inner, 0
+
+    def __iter__(self) -> _Counted:
+        return self
+
+    def __next__(self) -> bytes:
+        self.taken += 1
+        return next(self.inner)
+
+
+def _checked(
+    files: ContributionFiles, contents: Iterator[bytes], base: Base | None, limits: LimitSettings
+) -> Contribution:
+    """A contribution from the contents of its files, in the order of _CHECKED."""
+    card = read_card(next(contents), files.described(CARD_FILE))
+    config = check_adapter_config(next(contents), files.described(CONFIG_FILE))
+    weights = next(contents)
+    adapter = check_adapter(weights, config, files.described(ADAPTER_FILE))
+    if made_with_another(card, weights, files.described(ADAPTER_FILE)):
+        raise ForgeError(
+            f"{files.described(DISTILLED_FILE)} was made with another adapter than the one beside it",
+            hint=f"distil again with `git forge distill {files.name}`; or, if these images are to stay, take the line "
+            f"{MADE_WITH} out of [distillation] in {files.described(CARD_FILE)}",
+        )
+    del weights  # of many contributions, one is held at a time
+    distilled = check_distilled(next(contents), files.described(DISTILLED_FILE), limits.distilled_images)
+    _check_agreement(files, card, distilled, base)
+    return Contribution(files, card, config, adapter, distilled)
+
+
+def _refuse_incomplete(files: ContributionFiles) -> None:
+    if files.missing:
+        raise _incomplete(files)
+
+
+def _incomplete(files: ContributionFiles) -> ForgeError:
+    if not files.blobs:
+        where = described(files.place, path_of(files.name))
+        return ForgeError(f"no contribution in {where}", hint="make one with `git forge train` or `git forge add`")
+    verb = "distill" if files.missing == (DISTILLED_FILE,) else "train"
+    return ForgeError(
+        f"{files.described(files.missing[0])} is missing",
+        hint=f"make it with `git forge {verb} {files.name}`, or take it in with `git forge add {files.name}`",
+    )
+
+
+def pointers(repo: Repository, name: str) -> tuple[str, ...]:
+    """The payload files in the work tree that are git-lfs pointers instead of content, by path."""
+    paths = (path_of(name, file) for file in (ADAPTER_FILE, DISTILLED_FILE))
+    return tuple(path for path in paths if lfs.is_pointer_file(repo.top / path))
+
+
+def disagreements(
+    repo: Repository, place: Place, contributions: Found | None = None, erased: Collection[str] = ()
+) -> list[str]:
+    """What is wrong between the forge item, forge.toml and contributions/ of a place; empty if nothing is.
+
+    Light: ids are compared, no payload is read. One line each, in a fixed order. contributions: those of
+    find_all, if they are at hand. erased: those that are known to be (see erased.py).
+    """
+    try:
+        item = find_item(repo, place)
+        if item is None:
+            return ["there is no forge-item.json"]
+        problems = [*_settings_disagreements(repo, place, item), *doubled_payloads(item.contributions)]
+        found, unreadable = find_all(repo, place) if contributions is None else contributions
+    except ForgeError as error:
+        return [error.message]
+    for name in sorted({*found, *unreadable, *item.names}):
+        entry = item.entry(name)
+        if name in unreadable:
+            problems.append(unreadable[name].message)
+        elif entry is None:
+            problems.append(f"{path_of(name)} is not in the forge item")
+        elif name in erased:
+            problems.append(f"{path_of(name)} was erased: no commit of this repository has its files any more")
+        elif name not in found:
+            problems.append(f"the forge item names {name}, but there is no {path_of(name)}")
+        else:
+            problems += _entry_disagreements(found[name], entry)
+    return problems
+
+
+def _by_name(listed: Listing, place: Place) -> dict[str, Listing]:
+    """What is listed in contributions/ by the name of the contribution, sorted; files beside them are not."""
+    found: dict[str, Listing] = {}
+    for path, file in sorted(listed.items()):
+        name, _, rest = path.removeprefix(f"{FOLDER}/").partition("/")
+        if not rest and file.mode not in (*_PLAIN_MODES, UNMERGED):
+            raise _not_plain(described(place, path))
+        if rest:
+            try:
+                found.setdefault(check_name(name), {})[path] = file
+            except ForgeError as error:
+                where = described(place, f"{FOLDER}/")
+                raise ForgeError(f"{where}: {error.message}", hint=error.hint) from None
+    return dict(sorted(found.items()))
+
+
+def _files(repo: Repository, name: str, place: Place, listed: Listing) -> ContributionFiles:
+    folder = path_of(name)
+    if folder in listed:
+        raise _not_plain(described(place, folder))
+    blobs = {}
+    for file in FILES:
+        path = f"{folder}/{file}"
+        if any(other.startswith(f"{path}/") for other in listed):
+            raise _not_plain(described(place, path))
+        if path not in listed:
+            continue
+        if listed[path].mode == UNMERGED:
+            raise ForgeError(
+                f"{path}: merge conflict: the two sides hold different files",
+                hint="take one side's with `git forge resolve --ours` or `git forge resolve --theirs`; "
+                "`git merge --abort` (or rebase, cherry-pick, revert) goes back",
+            )
+        if listed[path].mode not in _PLAIN_MODES:
+            raise _not_plain(described(place, path))
+        blob = listed[path].blob
+        blobs[file] = blob or hash_object(repo, repo.top / path, write=False, path=path)
+    return ContributionFiles(name, place, blobs)
+
+
+def _settings_disagreements(repo: Repository, place: Place, item: ForgeItem) -> list[str]:
+    settings = read_settings_of(repo, place)
+    problems = []
+    if settings.base.fingerprint != item.base.fingerprint:
+        problems.append(
+            f"forge.toml names the base {settings.base.reference} ({settings.base.fingerprint}), "
+            f"the forge item {item.base.reference} ({item.base.fingerprint})"
+        )
+    if settings.strategy != item.strategy:
+        problems.append(f"forge.toml names the strategy {settings.strategy}, the forge item {item.strategy}")
+    return problems
+
+
+def _entry_disagreements(files: ContributionFiles, entry: Entry) -> list[str]:
+    problems = []
+    for part, file in ENTRY_PARTS.items():
+        recorded, found = getattr(entry, part), files.blobs.get(file)
+        if found is None:
+            problems.append(f"{path_of(entry.name, file)} is missing")
+        elif found != recorded:
+            problems.append(f"{path_of(entry.name, file)} is {found[:10]}, but the forge item names {recorded[:10]}")
+    return problems
+
+
+def _content(repo: Repository, files: ContributionFiles, file: str, limits: LimitSettings, follow: Follow) -> bytes:
+    if files.place is not None:
+        content: bytes | None = read_blob(repo, files.blobs[file], limits.file_bytes)
+    else:
+        content = read_file(repo, None, path_of(files.name, file), limits.file_bytes)
+    if content is None:  # taken away since it was listed
+        raise ForgeError(f"{files.described(file)} is missing")
+    return follow(repo, content, files.described(file), limits.file_bytes)
+
+
+def _check_agreement(files: ContributionFiles, card: Card, distilled: DistilledView, base: Base | None) -> None:
+    where = files.described(CARD_FILE)
+    if card.labels != distilled.labels:
+        raise ForgeError(
+            f"{where}: the labels differ from those of {DISTILLED_FILE}: "
+            f"{list(card.labels)} and {list(distilled.labels)}"[:600],
+            hint=f"correct the card, or distil again with `git forge distill {files.name}`",
+        )
+    if card.task != distilled.task:
+        raise ForgeError(
+            f"{where}: the task is {card.task!r}, that of {DISTILLED_FILE} is {distilled.task!r}",
+            hint=f"correct the card, or distil again with `git forge distill {files.name}`",
+        )
+    if base is not None and card.base.fingerprint != base.fingerprint:
+        raise ForgeError(
+            f"{where}: this adapter was trained on another base: {card.base.reference} "
+            f"({card.base.fingerprint}), not on {base.reference} ({base.fingerprint})",
+            hint=f"train it on this model's base with `git forge train {files.name}`",
+        )
+
+
+def _not_plain(where: str) -> ForgeError:
+    return ForgeError(
+        f"{where} is a link, a submodule or a folder where a plain file or folder must be",
+        hint="put the files themselves there",
+    )
