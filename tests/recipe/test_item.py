@@ -111,8 +111,10 @@ GOLDEN = (
 )
 
 
-# Words of three letters may be devices of Windows, which no folder is called.
-names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{3,6}[0-9_-]{2}", fullmatch=True)
+devices = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows: no folder is called so
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,6}[A-Za-z0-9_-]", fullmatch=True).filter(
+    lambda name: not devices.fullmatch(name)
+)
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
 shares = st.floats(0, 1)
 blob_ids = st.integers(0, 2**160 - 1).map(lambda number: f"{number:040x}")
