@@ -19,17 +19,20 @@ from torch.nn import functional as F
 from forge.errors import ForgeError
 from forge.model.adapters import KEY_PREFIX, Adapter, lora_config, plain_config, read_adapter
 from forge.model.base import BaseModel
-from forge.model.composing import Parts, compose
+from forge.model.composing import Parts
 from forge.model.scoring import Score, TaskImages, score, score_tasks
-from forge.model.search import SearchResult, SearchSettings, search
+from forge.model.searches.gradient_free import SearchResult, search
+from forge.model.strategies import compose
 from forge.model.training import Advance, TrainedAdapter, TrainSettings, make_optimizer
+from forge.recipe.catalogue import FUSION
+from forge.recipe.settings import SearchSettings
 
 PEFT_COMBINATIONS = ("linear", "cat", "svd", "ties", "dare_linear", "dare_ties")
 
 
 def soup(adapters: Sequence[Adapter]) -> Parts:
     """ModelSoup: mean A, mean B; Fusion with every coefficient at 1/n."""
-    return compose("fusion", [(adapter, 1 / len(adapters)) for adapter in adapters])
+    return compose(FUSION.name, [(adapter, 1 / len(adapters)) for adapter in adapters])
 
 
 def lorahub(
@@ -46,8 +49,8 @@ def lorahub(
     """
 
     def loss(point: tuple[float, ...]) -> float:
-        parts = compose("fusion", list(zip(adapters, point, strict=True)))
-        return sum(found.cross_entropy for found in score_tasks(base, parts, tasks)) / len(tasks)
+        parts = compose(FUSION.name, list(zip(adapters, point, strict=True)))
+        return sum(score.cross_entropy for score in score_tasks(base, parts, tasks)) / len(tasks)
 
     return search(loss, len(adapters), settings, advance=advance)
 

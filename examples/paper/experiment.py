@@ -25,10 +25,12 @@ from forge.model.base import BaseModel
 from forge.model.distillation import DistilledImages
 from forge.model.merging import pooled_tasks
 from forge.model.scoring import TaskImages
-from forge.model.search import SearchSettings
+from forge.recipe.catalogue import DISTILLATION_METHODS, default_distillation
+from forge.recipe.settings import SearchSettings
 
 STAGES = ("adapters", "distilled", "merged")
-DISTILLATIONS = ("teacher-points", "dc-dsa", "dm", "dm-dsa")
+# The one of small bases, which all tables but Table 3 stand on, comes first.
+DISTILLATIONS = tuple(sorted(DISTILLATION_METHODS, key=lambda name: (name != default_distillation("small").name, name)))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from examples.paper.scenarios import images_digest
 from forge.console import progress
 from forge.model.adapters import Adapter, plain_delta, read_adapter
 from forge.model.base import BaseModel
-from forge.model.composing import Coefficient, Model, Parts, compose, mixed
+from forge.model.composing import Coefficient, Model, Parts, mixed
 from forge.model.consolidating import consolidate
-from forge.model.merging import DEFAULT_PULLS, Member, MergeSettings, merge_members, pooled_tasks
+from forge.model.merging import Member, merge_members, pooled_tasks
 from forge.model.scoring import TaskImages
-from forge.model.search import SearchSettings
+from forge.model.strategies import compose
+from forge.recipe.catalogue import HELD_OUT, OBJECTIVES
+from forge.recipe.settings import SearchSettings
 from forge.text import same_labels
 
 Coefficients = Mapping[str, Coefficient]
@@ -41,10 +43,10 @@ class MergedModel:
     notes: Mapping[str, Any]
 
 
-def settings_of(merge: Merge, search: SearchSettings) -> MergeSettings:
+def settings_of(merge: Merge, search: SearchSettings) -> SearchSettings:
     """git forge's settings of a merge; strength and objective are chosen by hold-out together, or neither is."""
-    pull = None if merge.objective == "held-out" else DEFAULT_PULLS[merge.objective]
-    return MergeSettings(method=merge.method, per=merge.per, objective=merge.objective, pull=pull, search=search)
+    pull = HELD_OUT if merge.objective == HELD_OUT else OBJECTIVES[merge.objective].pull
+    return replace(search, method=merge.method, per=merge.per, objective=merge.objective, pull=pull)
 
 
 def merge_in_order(
@@ -96,7 +98,7 @@ def merge_inputs(contributions: Sequence[Contribution], merge: Merge, search: Se
 
 
 def _kept_merge(
-    folder: Path, base: BaseModel, merge: Merge, settings: MergeSettings, members: Sequence[Member]
+    folder: Path, base: BaseModel, merge: Merge, settings: SearchSettings, members: Sequence[Member]
 ) -> Mapping[str, Any]:
     made_from = [
         [each.name, each.side, each.coefficient, adapter_digest(each.adapter), images_digest(each.images)]
@@ -105,7 +107,7 @@ def _kept_merge(
 
     def make() -> tuple[dict[str, Any], Mapping[str, Any]]:
         with progress(f"merging {members[-1].name} by {merge.strategy}, {merge.method}") as advance:
-            found = merge_members(
+            merged = merge_members(
                 base,
                 merge.strategy,
                 members,
@@ -115,7 +117,8 @@ def _kept_merge(
             )
         # The result names tasks; which of its coefficients an image gets depends on the labels asked for.
         labels = {task.task: list(task.labels) for task in pooled_tasks([each.images for each in members])}
-        return {}, {**asdict(found), "labels": labels}
+        chosen = {"objective": merged.settings.objective, "pull": merged.settings.pull}
+        return {}, {**asdict(merged), **chosen, "labels": labels}
 
     inputs = [base.fingerprint, asdict(merge), asdict(settings), made_from]
     return keep(folder, "merge", inputs, make)[1]

@@ -12,10 +12,23 @@ from itertools import permutations
 
 from examples.paper.baselines import PEFT_COMBINATIONS
 from forge.errors import ForgeError
+from forge.recipe.catalogue import (
+    CROSS_ENTROPY,
+    DISTILLATION,
+    JOINT,
+    OBJECTIVE_CHOICES,
+    OBJECTIVES,
+    PER,
+    PER_CONTRIBUTION,
+    PER_MODULE,
+    SEARCH_METHODS,
+    SHIWA,
+    STRATEGIES,
+    search_method_named,
+    strategy_named,
+)
 
-STRATEGIES = ("fusion", "mixture", "mixture-output")
-SEARCHES = ("shiwa", "exact", "joint")
-OBJECTIVES = ("cross-entropy", "distillation", "held-out")
+ONE_MODEL = tuple(sorted(name for name, strategy in STRATEGIES.items() if strategy.one_model))
 CONSOLIDATION = 40  # steps
 MOST_ORDERS = 6  # of merging: all there are for three participants
 
@@ -76,7 +89,7 @@ class Merge:
     @property
     def sequential(self) -> bool:
         """Whether the order of merging can matter: a joint search sees all contributions at once."""
-        return self.method != "joint"
+        return not search_method_named(self.method).order_independent
 
 
 @dataclass(frozen=True)
@@ -136,9 +149,9 @@ def _baselines() -> list[Method]:
 def merge_method(strategy: str, method: str, per: str, objective: str, task_aware: bool = False) -> Method:
     """The row of a merge."""
     how = Merge(strategy, method, per, objective, task_aware)
-    paper = how == Merge(strategy, "shiwa", "contribution", "cross-entropy")
+    paper = how == Merge(strategy, SHIWA.name, PER_CONTRIBUTION.name, CROSS_ENTROPY.name)
     group = "task-aware" if task_aware else "paper" if paper else "merged"
-    shown = {"fusion": "Fusion", "mixture": "Mixture", "mixture-output": "Mixture at the output"}[strategy]
+    shown = strategy_named(strategy).title
     title = f"{shown}, {method}, per {per}, {objective}{', task-aware' if task_aware else ''}"
     if paper:
         title = f"{shown}, the paper's settings"
@@ -148,33 +161,33 @@ def merge_method(strategy: str, method: str, per: str, objective: str, task_awar
 def _merges() -> list[Method]:
     return [
         merge_method(strategy, method, per, objective)
-        for strategy in STRATEGIES
-        for method in SEARCHES
-        for per in ("contribution", "module")
-        for objective in OBJECTIVES
+        for strategy in sorted(STRATEGIES)
+        for method in SEARCH_METHODS
+        for per in PER
+        for objective in OBJECTIVE_CHOICES
         if has_meaning(strategy, method, per)
     ]
 
 
 def has_meaning(strategy: str, method: str, per: str) -> bool:
     """Whether git forge has such a merge: the paper's two scalars, and weights of whole models, are not per module."""
-    return per == "contribution" or (strategy != "mixture-output" and method != "shiwa")
+    return not PER[per].by_module or (STRATEGIES[strategy].per_module and SEARCH_METHODS[method].per_module)
 
 
 def _task_aware() -> list[Method]:
     return [
-        merge_method(strategy, "joint", per, objective, task_aware=True)
-        for strategy in STRATEGIES
-        for per in ("contribution", "module")
-        for objective in ("cross-entropy", "distillation")
-        if has_meaning(strategy, "joint", per)
+        merge_method(strategy, JOINT.name, per, objective, task_aware=True)
+        for strategy in sorted(STRATEGIES)
+        for per in PER
+        for objective in OBJECTIVES
+        if has_meaning(strategy, JOINT.name, per)
     ]
 
 
 def _consolidated() -> list[Method]:
     rows = []
-    for strategy in ("fusion", "mixture"):
-        merged = merge_method(strategy, "joint", "module", "distillation")
+    for strategy in ONE_MODEL:
+        merged = merge_method(strategy, JOINT.name, PER_MODULE.name, DISTILLATION.name)
         assert isinstance(merged.how, Merge)
         title = f"{merged.title}, then {CONSOLIDATION} steps of consolidation"
         rows.append(
@@ -190,7 +203,7 @@ METHODS: dict[str, Method] = {
 # The merges that Tables 3 (distillation) and 4 (DoRA) repeat: the paper's own settings and the richest ones.
 REPEATED = tuple(
     METHODS[f"{strategy}-{settings}"]
-    for strategy in ("fusion", "mixture")
+    for strategy in ONE_MODEL
     for settings in ("shiwa-contribution-cross-entropy", "joint-module-distillation")
 )
 DISTILLATION_ROWS = (METHODS["distilled"], *REPEATED)

@@ -28,9 +28,11 @@ from examples.paper.methods import (
 from examples.paper.scenarios import Scenario, images_digest
 from forge.console import progress
 from forge.model.adapters import Adapter
-from forge.model.composing import BASE_ALONE, Model, Parts, compose
+from forge.model.composing import BASE_ALONE, Model, Parts, alone
 from forge.model.merging import pooled_tasks
 from forge.model.scoring import TaskImages, evaluate
+from forge.model.strategies import compose
+from forge.recipe.catalogue import FUSION, MIXTURE
 
 TWO_ORDERS = 2  # the given one and its reverse
 REVERSED_TOO = ("fusion-joint-module-distillation", "mixture-joint-module-distillation")  # no order matters to them
@@ -178,7 +180,7 @@ def _model(experiment: Experiment, row: Row, method: Method) -> tuple[Model | Pa
                 advance=lambda best: advance(1, objective=best),
             )  # fmt: skip
         named = dict(zip(adapters, found.point, strict=True))
-        parts = compose("fusion", [(adapters[name], value) for name, value in named.items()])
+        parts = compose(FUSION.name, [(adapters[name], value) for name, value in named.items()])
         return parts, {"coefficients": named, "objective_after": found.objective}
     return _combined(experiment, list(adapters.values()), how), {}
 
@@ -193,7 +195,7 @@ def _reference(experiment: Experiment, row: Row, how: Reference) -> Parts:
     else:
         participant = experiment.scenario.participant(row.variant)
         adapter = experiment.distilled_only(row.distillation, participant, row.adapter)
-    return compose("mixture", [(adapter, 1.0)])
+    return alone(adapter)
 
 
 def _combined(experiment: Experiment, adapters: Sequence[Adapter], how: Combination) -> Parts:
@@ -201,12 +203,12 @@ def _combined(experiment: Experiment, adapters: Sequence[Adapter], how: Combinat
     if how.kind == "soup":
         return soup(adapters)
     if how.kind in ("mean", "sum"):
-        return compose("mixture", [(adapter, weight) for adapter in adapters])
+        return compose(MIXTURE.name, [(adapter, weight) for adapter in adapters])
     kind = how.kind.removeprefix("peft-")
     adapter = peft_combination(
         experiment.base, adapters, kind, weight, density=how.density, seed=experiment.scenario.seed
     )  # fmt: skip
-    return compose("mixture", [(adapter, 1.0)])
+    return alone(adapter)
 
 
 def _lorahub_tasks(experiment: Experiment, row: Row, how: LoraHub) -> list[TaskImages]:

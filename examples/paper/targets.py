@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from examples.paper.methods import METHODS, Merge
+from examples.paper.methods import METHODS, ONE_MODEL, Merge
 from examples.paper.tables import MEASURES, bounds, choose, runs, shares
 
 PAPER = "{}-shiwa-contribution-cross-entropy"
@@ -36,7 +36,7 @@ def target_table(results: pd.DataFrame, distillation: str) -> pd.DataFrame:
     ranking = choose(results, distillation)
     best = {
         strategy: _first(ranking, lambda how, wanted=strategy: how.strategy == wanted)  # type: ignore[misc]
-        for strategy in ("fusion", "mixture")
+        for strategy in ONE_MODEL
     }
     top = str(ranking["method"].iloc[0]) if len(ranking) else ""
     targets = [
@@ -49,8 +49,8 @@ def target_table(results: pd.DataFrame, distillation: str) -> pd.DataFrame:
         *_distilled(lora),
         _dora(here, best["mixture"]),
         _task_aware(lora),
-        *(target for strategy in ("mixture", "fusion") for target in _sites(lora, strategy, best[strategy])),
-        *(_digits(lora, strategy, best[strategy]) for strategy in ("mixture", "fusion")),
+        *(target for strategy in reversed(ONE_MODEL) for target in _sites(lora, strategy, best[strategy])),
+        *(_digits(lora, strategy, best[strategy]) for strategy in reversed(ONE_MODEL)),
     ]
     return pd.DataFrame([vars(target) for target in targets])
 

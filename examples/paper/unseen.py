@@ -21,8 +21,8 @@ from examples.paper.experiment import Experiment
 from examples.paper.merges import Coefficients, merge_in_order
 from examples.paper.methods import METHODS, Merge
 from forge.model.base import BaseModel
-from forge.model.composing import compose
 from forge.model.scoring import TaskImages, batch_size, evaluate
+from forge.model.strategies import compose
 from forge.model.task_fallback import Labels, blend, label_similarities
 
 METHOD = "mixture-joint-module-distillation-task-aware"

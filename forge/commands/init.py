@@ -7,6 +7,8 @@ import os
 import click
 
 from forge.console import say
+from forge.recipe.catalogue import DEFAULT_STRATEGY, STRATEGIES, described
+from forge.recipe.settings import PRESETS
 
 
 @click.command("init")
@@ -21,15 +23,15 @@ from forge.console import say
 )
 @click.option(
     "--strategy",
-    type=click.Choice(["mixture", "mixture-output", "fusion"]),
-    default="mixture",
+    type=click.Choice(list(STRATEGIES)),
+    default=DEFAULT_STRATEGY,
     show_default=True,
-    help="Add up what the adapters change, or what whole models say, or the adapters' factors.",
+    help=f"How adapters become a model: {described(STRATEGIES.values())}.",
 )
 @click.option(
     "--settings",
     "preset",
-    type=click.Choice(["best", "paper"]),
+    type=click.Choice(list(PRESETS)),
     default="best",
     show_default=True,
     help="How coefficients are searched: as does best here, or as in the MedForge paper.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from forge.console import say
+from forge.recipe.catalogue import STRATEGIES
 
 
 @click.command("resolve")
@@ -12,7 +13,7 @@ from forge.console import say
 @click.option("--theirs", "side", flag_value="theirs", help="Of contributions that both sides changed, take theirs.")
 @click.option(
     "--strategy",
-    type=click.Choice(["mixture", "mixture-output", "fusion"]),
+    type=click.Choice(list(STRATEGIES)),
     help="The strategy, where the two sides use different ones; written to forge.toml too.",
 )
 @click.option("--accept", is_flag=True, help="Let tasks lose more than the gate of forge.toml allows; it is recorded.")

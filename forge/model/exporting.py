@@ -22,7 +22,8 @@ from forge.model.attention import adaptable_modules, packed_state
 from forge.model.base import OWN_BASE, BaseModel
 from forge.model.base_config import CONFIG_NAME
 from forge.model.base_places import WEIGHTS_NAME
-from forge.model.composing import Delta, Members, Parts, compose, folded, fused_adapter, of_module
+from forge.model.composing import Delta, Members, folded, of_module
+from forge.model.strategies import implementation_of
 
 # What this adapter is. The other keys of adapter_config.json have PEFT's defaults, of which each version has others.
 _CONFIG_KEYS = (
@@ -31,28 +32,18 @@ _CONFIG_KEYS = (
 )  # fmt: skip
 
 
-def one_delta(parts: Parts) -> Delta:
-    """The change of weights of a model that is one set of weights; ForgeError where it is several models."""
-    if len(parts) == 1:
-        return parts[0][0]
-    raise ForgeError(
-        f"mixture-output weighs the predictions of {len(parts)} models, which no single set of weights does, so "
-        "it cannot be exported",
-        hint='`git forge predict` uses it as it is; strategy = "mixture" in forge.toml makes one set of weights',
-    )
-
-
 def export_peft(
     base: BaseModel, strategy: str, members: Members, folder: Path, *, residual: Adapter | None = None
 ) -> tuple[str, int]:
     """Write one PEFT adapter that does exactly what the recipe does; returns its kind ("LoRA", "DoRA") and rank.
 
-    Fusion: the fused factors. Mixture: those of all contributions, side by side (`concatenated`); the rank is
-    the sum. `residual` is what a consolidation adds to either. A DoRA among them makes the result a DoRA.
+    What the strategy adds up (Fusion: the fused factors; Mixture: those of all contributions) stands side by side in
+    it (`concatenated`); the rank is the sum. `residual` is what a consolidation adds. A DoRA among them makes the
+    result a DoRA. Raises ForgeError where the recipe is several models.
     """
     from safetensors.torch import save
 
-    modules = _one_adapter(strategy, members, residual)
+    modules = concatenated(_terms(strategy, members, residual))
     if not modules:
         raise ForgeError(
             "this version has no contributions, so there is no adapter to export",
@@ -80,7 +71,7 @@ def export_peft(
 
 
 def concatenated(members: Members) -> dict[str, LowRank]:
-    """The exact concatenation of a layer Mixture: per module A [sum r, in] and B [out, sum r], scaling 1.
+    """One adapter for a weighted sum of adapters' dW, exactly: per module A [sum r, in] and B [out, sum r], scaling 1.
 
     Coefficients c_k and scalings s_k go into B: sum_k c_k s_k B_k A_k = [c_1 s_1 B_1 ... c_n s_n B_n] [A_1; ...; A_n].
 
@@ -129,32 +120,19 @@ def export_open_clip(base: BaseModel, delta: Delta, folder: Path) -> Path | None
 def delta_of(strategy: str, members: Members, *, residual: Adapter | None = None) -> dict[str, Tensor]:
     """dW per module [out, in] of a recipe that is one set of weights, and of what a consolidation adds to it.
 
-    As composing.merged_delta, in double precision. Raises ForgeError where the recipe is several models.
+    As strategies.compose, in double precision. Raises ForgeError where the recipe is several models.
     """
-    members = _exact(_as_one_model(strategy, members))
-    terms: Members = [(fused_adapter(members), 1.0)] if strategy == "fusion" else members
     total: dict[str, Tensor] = {}
-    for adapter, coefficient in [*terms, *_exact(_alone(residual))]:
+    for adapter, coefficient in _terms(strategy, members, residual):
         for name, module in adapter.items():
             term = of_module(coefficient, name) * _delta(module)
             total[name] = total[name] + term if name in total else term
     return total
 
 
-def _one_adapter(strategy: str, members: Members, residual: Adapter | None) -> Mapping[str, LowRank]:
-    members, extra = _exact(_as_one_model(strategy, members)), _exact(_alone(residual))
-    if strategy != "fusion":
-        return concatenated([*members, *extra])
-    fused = fused_adapter(members)
-    return concatenated([(fused, 1.0), *extra]) if extra else fused
-
-
-def _as_one_model(strategy: str, members: Members) -> Members:
-    if strategy != "mixture-output":
-        return members
-    one_delta(compose(strategy, members))
-    # What is left has one model of any weight, and weights are relative.
-    return [(adapter, 1.0) for adapter, coefficient in members if coefficient]
+def _terms(strategy: str, members: Members, residual: Adapter | None) -> Members:
+    """The adapters and weights, in double precision, whose weighted sum of dW is the model."""
+    return [*implementation_of(strategy).as_sum(_exact(members)), *_exact(_alone(residual))]
 
 
 def _alone(adapter: Adapter | None) -> Members:

@@ -1,16 +1,15 @@
 """Finding the coefficients of a merge on the distilled images of the contributions that take part.
 
-Three searches. `shiwa` is the paper's (MedForge (2025), section 3.3): two scalars, one for main and one for the
-incoming contribution, gradient-free. `exact` finds the same scalars by gradients. `joint` weighs every contribution
-anew, all at once, so that the order of merging cannot matter. The latter two can also give every adapted module a
-coefficient of its own, pulled towards the shared one.
+What is weighed is the two sides of a merge, as in the paper (MedForge (2025), section 3.3), or every contribution anew,
+all at once, so that the order of merging cannot matter. The searches are in forge/model/searches, the models whose loss
+they look at in forge/model/strategies.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -20,26 +19,24 @@ from forge.errors import ForgeError
 from forge.model.adapters import Adapter
 from forge.model.base import BaseModel
 from forge.model.composing import Coefficient, of_module
-from forge.model.merge_problem import (
-    Advance,
-    Problem,
-    Solution,
-    objective_at,
-    solve_gradient_free,
-    solve_per_module,
-    solve_shared,
-)
-from forge.model.objectives import Aim, label_aims, module_names, output_objective, teacher_aims, weight_objective
+from forge.model.objectives import Aim, label_aims, module_names, teacher_aims
 from forge.model.scoring import TaskImages
-from forge.model.search import SearchSettings
+from forge.model.searches import solve
+from forge.model.searches.problem import Advance, Problem, Solution, objective_at
+from forge.model.strategies import implementation_of
+from forge.recipe.catalogue import (
+    CROSS_ENTROPY,
+    DISTILLATION,
+    HELD_OUT,
+    OBJECTIVES,
+    check_combination,
+    look_up,
+    strategy_named,
+)
+from forge.recipe.settings import SearchSettings
 from forge.text import same_labels, same_text
 
-METHODS = ("shiwa", "exact", "joint")
-GRANULARITIES = ("contribution", "module")
-OBJECTIVES = ("cross-entropy", "distillation", "held-out")
 PULLS = (0.03, 0.01, 0.003)  # what hold-out chooses from
-# The distillation loss is flatter than the cross-entropy near its minimum, and so is what keeps it in place.
-DEFAULT_PULLS = {"cross-entropy": 0.01, "distillation": 0.003}
 
 
 @dataclass(frozen=True)
@@ -54,29 +51,17 @@ class Member:
 
 
 @dataclass(frozen=True)
-class MergeSettings:
-    """How coefficients are searched; forge.toml's [search]. `pull` None: chosen by hold-out."""
-
-    method: str = "joint"
-    per: str = "module"
-    objective: str = "distillation"
-    pull: float | None = 0.003
-    search: SearchSettings = field(default_factory=SearchSettings)
-
-
-@dataclass(frozen=True)
 class Merged:
     """Coefficients by member. `by_task` [task][member] only where the recipe is task-aware.
 
-    `scales` holds w ("ours") and w' ("theirs") where two scalars were searched. The objective before is that of ours
-    kept as it was.
+    `scales` holds w ("ours") and w' ("theirs") where two scalars were searched. `settings` are those of the search,
+    with the objective and pull that hold-out chose. The objective before is that of ours kept as it was.
     """
 
     coefficients: Mapping[str, Coefficient]
     by_task: Mapping[str, Mapping[str, Coefficient]]
     scales: Mapping[str, float]
-    objective: str
-    pull: float
+    settings: SearchSettings
     objective_before: float
     objective_after: float
 
@@ -85,7 +70,7 @@ def merge_members(
     base: BaseModel,
     strategy: str,
     members: Sequence[Member],
-    settings: MergeSettings,
+    settings: SearchSettings,
     *,
     task_aware: bool = False,
     advance: Advance = lambda best: None,
@@ -97,10 +82,10 @@ def merge_members(
     its images alone. The same inputs give the same result. `advance` is told the best objective after every
     evaluation. Raises ForgeError for a search that the strategy has no meaning for, and where no score is finite.
     """
-    check_settings(strategy, settings)
+    check_combination(strategy, settings.method, settings.per)
     # Rounding depends on the order of a sum: in one order of their own, the same members give the same coefficients.
     members = sorted(members, key=lambda member: member.name)
-    if settings.objective == "held-out" or settings.pull is None:
+    if HELD_OUT in (settings.objective, settings.pull):
         settings = choose_by_hold_out(base, strategy, members, settings, advance)
     problem = make_problem(base, strategy, members, settings)
     solution = solve(problem, settings, advance)
@@ -109,93 +94,60 @@ def merge_members(
         for task in pooled_tasks([member.images for member in members]):
             alone = make_problem(base, strategy, members, settings, only=task)
             by_task[task.task] = _by_member(alone, members, solve(alone, settings, advance))
-    two_sides = settings.method != "joint" and settings.per == "contribution"
+    two_sides = not settings.order_independent and not settings.per_module
     scales = dict(zip(_sides(members), solution.scales[:, 0].tolist(), strict=True)) if two_sides else {}
-    l1 = settings.search.l1
     ours = torch.tensor([1.0 if side == "ours" else 0.0 for side in _sides(members)], dtype=torch.float64)
-    kept = make_problem(base, strategy, members, replace(settings, method="exact"))
+    kept = make_problem(base, strategy, members, settings, by_side=True)
     return Merged(
         coefficients=_by_member(problem, members, solution),
         by_task=by_task,
         scales=scales,
-        objective=settings.objective,
-        pull=settings.pull or 0.0,
-        objective_before=objective_at(kept, ours, l1),
+        settings=settings,
+        objective_before=objective_at(kept, ours, settings.l1),
         objective_after=solution.objective,
     )
-
-
-def check_settings(strategy: str, settings: MergeSettings) -> None:
-    """Refuse what has no meaning, by its name in forge.toml."""
-    for name, value, known in (
-        ("method", settings.method, METHODS),
-        ("per", settings.per, GRANULARITIES),
-        ("objective", settings.objective, OBJECTIVES),
-    ):
-        if value not in known:
-            raise ForgeError(f"search.{name} = {value!r} is unknown", hint=f"use one of: {', '.join(known)}")
-    if settings.per == "module" and settings.method == "shiwa":
-        raise ForgeError(
-            "the gradient-free search finds two scalars, not one coefficient per module",
-            hint='set method = "exact" or "joint", or per = "contribution", in [search] of forge.toml',
-        )
-    if settings.per == "module" and strategy == "mixture-output":
-        raise ForgeError(
-            "mixture-output weighs whole models, so a coefficient per module has no meaning for it",
-            hint='set per = "contribution" in [search] of forge.toml, or strategy = "mixture" in [merge]',
-        )
 
 
 def make_problem(
     base: BaseModel,
     strategy: str,
     members: Sequence[Member],
-    settings: MergeSettings,
+    settings: SearchSettings,
     *,
     only: TaskImages | None = None,
+    by_side: bool | None = None,
 ) -> Problem:
-    """The search of these members; with `only`, on the images of that task alone."""
+    """The search of these members; with `only`, on the images of that task alone.
+
+    by_side: the two sides of the merge are weighed, not every contribution anew; as the search has it if not given.
+    """
+    if by_side is None:
+        by_side = not settings.order_independent
+    facts = strategy_named(strategy)
     adapters = [member.adapter for member in members]
-    joint = settings.method == "joint"
-    columns = [""] if strategy == "mixture-output" else module_names(adapters)
+    columns = module_names(adapters) if facts.per_module else [""]
     before = torch.tensor(
-        [[1.0 if joint else float(of_module(member.coefficient, name)) for name in columns] for member in members]
+        [[float(of_module(member.coefficient, name)) if by_side else 1.0 for name in columns] for member in members]
     )
     sides = _sides(members)
-    units = list(range(len(members))) if joint else [sides.index(member.side) for member in members]
-    aims = _aims(base, members, settings.objective, only)
-    objective = (
-        output_objective(base, adapters, aims)
-        if strategy == "mixture-output"
-        else weight_objective(base, strategy, adapters, aims)
-    )
+    units = [sides.index(member.side) for member in members] if by_side else list(range(len(members)))
+    objective = implementation_of(strategy).objective(base, adapters, _aims(base, members, settings.objective, only))
     keep = None
-    if not joint and only is None and "ours" in sides:
+    if by_side and only is None and "ours" in sides:
         keep = torch.tensor([1.0 if side == "ours" else 0.0 for side in sides], dtype=torch.float64)
-    return Problem(objective, torch.tensor(units), before, keep, strategy == "mixture-output")
-
-
-def solve(problem: Problem, settings: MergeSettings, advance: Advance) -> Solution:
-    """Search the scales as the settings say."""
-    if settings.method == "shiwa":
-        return solve_gradient_free(problem, settings.search, advance)
-    shared = solve_shared(problem, settings.search, advance)
-    if settings.per == "contribution":
-        return shared
-    assert settings.pull is not None
-    return solve_per_module(problem, shared, settings.pull, settings.search, advance)
+    return Problem(objective, torch.tensor(units), before, keep, facts.relative)
 
 
 def choose_by_hold_out(
-    base: BaseModel, strategy: str, members: Sequence[Member], settings: MergeSettings, advance: Advance
-) -> MergeSettings:
+    base: BaseModel, strategy: str, members: Sequence[Member], settings: SearchSettings, advance: Advance
+) -> SearchSettings:
     """Objective and pull by two-fold hold-out on the distilled images: no raw image is needed.
 
     Every other image of a class is held out in turn; what counts is the cross-entropy on the labels of those.
     Raises ForgeError for a distilled set of one image per class, which leaves none to hold out.
     """
-    objectives = OBJECTIVES[:2] if settings.objective == "held-out" else (settings.objective,)
-    pulls = PULLS if settings.pull is None and settings.per == "module" else (settings.pull or 0.0,)
+    objectives = tuple(OBJECTIVES) if settings.objective == HELD_OUT else (settings.objective,)
+    pulls = (settings.pull,) if settings.pull != HELD_OUT else PULLS if settings.per_module else (0.0,)
     candidates = [replace(settings, objective=one, pull=pull) for one in objectives for pull in pulls]
     if len(candidates) == 1:
         return candidates[0]
@@ -209,7 +161,7 @@ def choose_by_hold_out(
     for fold in (0, 1):
         seen = [replace(member, images=_fold(member.images, fold)) for member in members]
         unseen = [replace(member, images=_fold(member.images, 1 - fold)) for member in members]
-        judge = make_problem(base, strategy, unseen, replace(settings, objective="cross-entropy"))
+        judge = make_problem(base, strategy, unseen, replace(settings, objective=CROSS_ENTROPY.name))
         for number, candidate in enumerate(candidates):
             problem = make_problem(base, strategy, seen, candidate)
             scales = solve(problem, candidate, advance).scales
@@ -257,26 +209,39 @@ def pooled_tasks(images: Sequence[TaskImages]) -> list[TaskImages]:
 
 
 def _aims(base: BaseModel, members: Sequence[Member], objective: str, only: TaskImages | None) -> list[Aim]:
-    if objective == "distillation":
-        known = None if only is None else same_labels(only.labels)
-        chosen = [member for member in members if known is None or same_labels(member.images.labels) == known]
-        # The coefficients of one contributor's own task can do what it does: its labels would only pull them away.
-        label_share = 0.0 if only is not None and len(chosen) == 1 else None
-        return teacher_aims(base, [(member.adapter, member.images) for member in chosen], label_share)
+    return look_up(AIMS, objective, "objective")(base, members, only)
+
+
+def _label_aims(base: BaseModel, members: Sequence[Member], only: TaskImages | None) -> list[Aim]:
     return label_aims([only] if only is not None else pooled_tasks([member.images for member in members]))
 
 
+def _teacher_aims(base: BaseModel, members: Sequence[Member], only: TaskImages | None) -> list[Aim]:
+    labels = None if only is None else same_labels(only.labels)
+    chosen = [member for member in members if labels is None or same_labels(member.images.labels) == labels]
+    # The coefficients of one contributor's own task can do what it does: its labels would only pull them away.
+    label_share = 0.0 if only is not None and len(chosen) == 1 else None
+    return teacher_aims(base, [(member.adapter, member.images) for member in chosen], label_share)
+
+
+# What each objective of the catalogue wants of a model of the members; of one task alone, where that is given.
+AIMS: dict[str, Callable[[BaseModel, Sequence[Member], TaskImages | None], list[Aim]]] = {
+    CROSS_ENTROPY.name: _label_aims,
+    DISTILLATION.name: _teacher_aims,
+}
+
+
 def _sides(members: Sequence[Member]) -> list[str]:
-    there = {member.side for member in members}
-    return [side for side in ("ours", "theirs") if side in there]
+    sides = {member.side for member in members}
+    return [side for side in ("ours", "theirs") if side in sides]
 
 
 def _by_member(problem: Problem, members: Sequence[Member], solution: Solution) -> dict[str, Coefficient]:
     """Final coefficients, rounded to the 6 decimals that a recipe records."""
-    found: Tensor = problem.coefficients(solution.scales)
+    rows: Tensor = problem.coefficients(solution.scales)
     columns = module_names([member.adapter for member in members])
     coefficients: dict[str, Coefficient] = {}
-    for member, row in zip(members, found.double().tolist(), strict=True):
+    for member, row in zip(members, rows.double().tolist(), strict=True):
         if len(set(row)) == 1:
             coefficients[member.name] = round(row[0], 6) + 0.0
         else:

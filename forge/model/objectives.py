@@ -4,7 +4,8 @@ Two objectives, both on distilled images only. Cross-entropy on their labels, av
 section 3.3); and the distillation loss (Hinton et al., 2015), averaged over contributors: how far the merged model's
 outputs on a contributor's distilled images are from targets that are half their labels and half what the contributors
 of that label set say of them. Both are cross-entropies with targets, hard or soft, so both are a list of `Aim`s.
-Coefficients are C [members, modules]; a module that a member does not adapt has a coefficient without effect.
+Coefficients are C [members, modules], or [members, 1] where the strategy has none per module; a module that a member
+does not adapt has a coefficient without effect.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from torch.nn import functional as F
 from forge.model.adapters import Adapter, plain_delta
 from forge.model.attention import adaptable_modules
 from forge.model.base import BaseModel
-from forge.model.composing import folded, fused_adapter, mixed
-from forge.model.scoring import TaskImages, batch_size, logits, mix_outputs, outputs
+from forge.model.composing import Delta, Members, folded
+from forge.model.scoring import TaskImages, batch_size, logits, outputs
 from forge.text import same_labels
 
 LABEL_SHARE = 0.5  # of the labels in the distillation loss; the rest is the teachers'
@@ -72,9 +73,9 @@ def teacher_aims(
             outputs(base, plain_delta(adapter), images.pixels, images.labels).softmax(-1)
             for adapter in colleagues(teachers, images.labels)
         ]
-        wanted = soft_targets(images.targets, said, LABEL_SHARE if label_share is None else label_share)
-        entropy = -float(torch.special.xlogy(wanted, wanted).sum(-1).mean())
-        aims.append(Aim(images.labels, images.pixels, wanted, 1 / len(teachers), entropy))
+        probabilities = soft_targets(images.targets, said, LABEL_SHARE if label_share is None else label_share)
+        entropy = -float(torch.special.xlogy(probabilities, probabilities).sum(-1).mean())
+        aims.append(Aim(images.labels, images.pixels, probabilities, 1 / len(teachers), entropy))
     return aims
 
 
@@ -94,22 +95,22 @@ def module_names(adapters: Sequence[Adapter]) -> list[str]:
     return sorted({name for adapter in adapters for name in adapter})
 
 
-def weight_objective(base: BaseModel, strategy: str, adapters: Sequence[Adapter], aims: Sequence[Aim]) -> Objective:
-    """The objective of "mixture" or "fusion". One call is one forward and backward pass over the aims' images.
+def weight_objective(
+    base: BaseModel, adapters: Sequence[Adapter], aims: Sequence[Aim], delta_of: Callable[[Members], Delta]
+) -> Objective:
+    """The objective of a strategy that is one set of weights, whose dW is `delta_of` the members.
 
-    Batches go back as far as the adapted weights only, and from their summed gradients to C once, so that memory
-    does not grow with the number of images.
+    delta_of is differentiable in coefficients given as tensors. One call is one forward and backward pass over the
+    aims' images. Batches go back as far as the adapted weights only, and from their summed gradients to C once, so
+    that memory does not grow with the number of images.
     """
     names = module_names(adapters)
     frozen = {name: adaptable_modules(base.tower)[name].weight.detach() for name in names}
-    changes = [plain_delta(adapter) for adapter in adapters] if strategy == "mixture" else []
 
-    def compose(coefficients: Tensor) -> dict[str, Tensor]:
-        rows = [dict(zip(names, row.unbind(), strict=True)) for row in coefficients]
-        if strategy == "mixture":
-            return mixed(changes, rows)
-        fused = fused_adapter(list(zip(adapters, rows, strict=True)))
-        return {name: module.delta() for name, module in fused.items()}
+    def compose(coefficients: Tensor) -> Delta:
+        # One column is for all modules.
+        rows = [dict(zip(names, row.expand(len(names)).unbind(), strict=True)) for row in coefficients]
+        return delta_of(list(zip(adapters, rows, strict=True)))
 
     def value(point: Tensor) -> float:
         with torch.no_grad(), folded(base.tower, compose(point.to(base.device))):
@@ -128,44 +129,12 @@ def weight_objective(base: BaseModel, strategy: str, adapters: Sequence[Adapter]
     return Objective(value, with_gradient)
 
 
-def output_objective(base: BaseModel, adapters: Sequence[Adapter], aims: Sequence[Aim]) -> Objective:
-    """The objective of "mixture-output": C [members, 1] are weights of zero and more.
-
-    softmax(logits_k) does not depend on the coefficients, so every member runs once, here; a call costs next to
-    nothing. The mixture is normalised, log sum_k c_k p_k - log sum_k c_k: its likelihood is convex in the shares.
-    Weights that are all zero are the base alone, as in `compose`.
-    """
-    deltas = [plain_delta(adapter) for adapter in adapters]
-    cached = [
-        torch.stack([outputs(base, delta, aim.pixels, aim.labels).log_softmax(-1) for delta in deltas]) for aim in aims
-    ]
-
-    def total(coefficients: Tensor) -> Tensor:
-        mixtures = [mix_outputs(log_probabilities, coefficients[:, 0]) for log_probabilities in cached]
-        return torch.stack([_loss(aim, out) for aim, out in zip(aims, mixtures, strict=True)]).sum()
-
-    def value(point: Tensor) -> float:
-        if not bool((point > 0).any()):
-            return total_loss(base, aims)
-        with torch.no_grad():
-            return float(total(point.to(base.device)))
-
-    def with_gradient(point: Tensor) -> tuple[float, Tensor]:
-        coefficients = point.detach().to(base.device).requires_grad_()
-        with torch.enable_grad():
-            loss = total(coefficients)
-            (gradient,) = torch.autograd.grad(loss, [coefficients])
-        return float(loss.detach()), gradient.detach().cpu()
-
-    return Objective(value, with_gradient)
-
-
 def total_loss(base: BaseModel, aims: Sequence[Aim]) -> float:
     """The objective of the tower as it stands (fold a change in first)."""
-    return sum(float(_loss(aim, logits(base, aim.pixels, aim.labels))) for aim in aims)
+    return sum(float(aim_loss(aim, logits(base, aim.pixels, aim.labels))) for aim in aims)
 
 
-def _loss(aim: Aim, out: Tensor) -> Tensor:
+def aim_loss(aim: Aim, out: Tensor) -> Tensor:
     """The aim's part of the objective from outputs [n, classes]."""
     return aim.share * (-(aim.targets * out.log_softmax(-1)).sum(-1).mean() - aim.floor)
 

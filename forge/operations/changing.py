@@ -56,7 +56,7 @@ def fold_changes(
     found = Folded(before)
     gone = {*changes.removed, *(entry.name for entry in changes.replaced)}
     new = sorted((*changes.new, *changes.replaced), key=lambda entry: entry.name)
-    joint = settings.search.method == "joint"
+    joint = settings.search.order_independent
     incoming: list[tuple[Entry, ...]] = [tuple(new)] if joint else [(entry,) for entry in new]
     if not incoming or (again and not joint):
         incoming.insert(0, ())  # what is taken out, or searched by other settings, is a fold of its own

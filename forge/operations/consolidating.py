@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from forge.console import progress
-from forge.errors import ForgeError
 from forge.formats.safetensors import to_bytes
 from forge.git.running import Repository, hash_object
 from forge.operations.bases import load_repository_base
@@ -19,6 +18,7 @@ from forge.operations.loading import (
     load_distilled_sets,
     load_residual,
 )
+from forge.recipe.catalogue import DEFAULT_STRATEGY, check_one_model
 from forge.recipe.item import Consolidation, ForgeItem
 from forge.recipe.item_differences import differences
 from forge.recipe.settings import Settings
@@ -99,11 +99,8 @@ def without_consolidation(repo: Repository, item: ForgeItem, settings: Settings,
 
 
 def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, read: ReadBlobs) -> Consolidated:
-    if item.strategy == "mixture-output":
-        raise ForgeError(
-            "mixture-output is several models: there is no one model to consolidate",
-            hint='use strategy = "mixture" in forge.toml, or set consolidate = 0',
-        )
+    hint = f'use strategy = "{DEFAULT_STRATEGY}" in forge.toml, or set consolidate = 0'
+    check_one_model(item.strategy, "there is no one model to consolidate", hint)
 
     from forge.model.consolidating import consolidate
     from forge.model.merging import Member

@@ -7,7 +7,7 @@ and the search settings; it touches neither index nor work tree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from forge.console import progress
@@ -24,16 +24,17 @@ from forge.operations.loading import (
     payloads_of,
     read_at_once,
 )
+from forge.recipe.catalogue import strategy_named
 from forge.recipe.checks import Coefficient
 from forge.recipe.gate import Contradiction
 from forge.recipe.item import Entry, ForgeItem, OwnScore, Search, empty, identity
-from forge.recipe.settings import HELD_OUT, LimitSettings, SearchSettings, Settings
+from forge.recipe.settings import LimitSettings, Settings
 from forge.recipe.three_way import MergePlan, combine, entries_with
+from forge.recipe.wording import mean
 
 if TYPE_CHECKING:
     from forge.model.adapters import Adapter
     from forge.model.base import BaseModel
-    from forge.model.merging import MergeSettings
     from forge.model.scoring import TaskImages
 
 
@@ -67,8 +68,8 @@ def fold(
     Coefficients are searched as settings.search says, on the distilled sets of all contributions (MedForge
     (2025), section 3.3). Where there is nothing to weigh, nothing is searched: a model that joins the bare base
     keeps its coefficients (1 for a first contribution), and a plan that changes nothing gives `before`, unless
-    it is to be searched `again` because the settings changed. With the method "joint" the coefficients
-    depend on the contributions alone, never on what was merged before: a lone contribution has 1.
+    it is to be searched `again` because the settings changed. In a search that is order-independent the
+    coefficients depend on the contributions alone, never on what was merged before: a lone contribution has 1.
     """
     unchanged = (plan.base, plan.strategy, plan.ours) == (before.base, before.strategy, before.contributions)
     if unchanged and not plan.theirs and not again:
@@ -95,7 +96,7 @@ def fold(
     said_before = answers(base, model_before, pools)
     newcomers = {entry.name for entry in plan.theirs}
     contradictions = find_contradictions(base, pools, said_before, adapters, newcomers, set(known.names) - newcomers)
-    joint = settings.search.method == "joint"
+    joint = settings.search.order_independent
     # Where ours is the bare base, theirs is a whole model already: there is nothing to weigh it against.
     if len(entries) > 1 if joint else before.contributions:
         weighed, search = _search(base, plan, settings, adapters, images)
@@ -140,28 +141,6 @@ def refuse_too_many(contributions: int, limits: LimitSettings) -> None:
         )
 
 
-def merge_settings(settings: SearchSettings, strategy: str) -> MergeSettings:
-    """forge.toml's [search] as the model side takes it, for a strategy."""
-    from forge.model import search
-    from forge.model.merging import MergeSettings
-
-    return MergeSettings(
-        method=settings.method,
-        # A branch that brings the strategy mixture-output may merge into one whose settings are still others.
-        per="contribution" if strategy == "mixture-output" else settings.per,
-        objective=settings.objective,
-        pull=None if settings.pull == HELD_OUT else float(settings.pull),
-        search=search.SearchSettings(
-            optimizer=settings.optimizer,
-            evaluations=settings.evaluations,
-            start=settings.start,
-            bounds=settings.bounds,
-            l1=settings.l1,
-            seed=settings.seed,
-        ),
-    )
-
-
 def _search(
     base: BaseModel,
     plan: MergePlan,
@@ -176,36 +155,27 @@ def _search(
         Member(entry.name, adapters[entry.name], entry.coefficient, side, images[entry.name])
         for side, entry in sorted(sides, key=lambda pair: pair[1].name)  # whichever side: the same order
     ]
-    wanted = merge_settings(settings.search, plan.strategy)
     with progress("searching coefficients") as advance:
-        found = merge_members(
+        merged = merge_members(
             base,
             plan.strategy,
             members,
-            wanted,
+            # A branch that brings another strategy may merge into one whose settings do not fit it yet.
+            settings.search.fitted_to(plan.strategy),
             task_aware=settings.task_aware,
             advance=lambda best: advance(objective=best),
         )
     search = Search(
-        method=wanted.method,
-        per=wanted.per,
-        objective=found.objective,
-        pull=found.pull,
-        optimizer=wanted.search.optimizer,
-        seed=wanted.search.seed,
-        evaluations=wanted.search.evaluations,
-        start=wanted.search.start,
-        bounds=wanted.search.bounds,
-        l1=wanted.search.l1,
-        scales=found.scales,
-        objective_before=found.objective_before,
-        objective_after=found.objective_after,
+        **asdict(merged.settings),
+        scales=merged.scales,
+        objective_before=merged.objective_before,
+        objective_after=merged.objective_after,
     )
-    coefficients = found.coefficients
+    coefficients = merged.coefficients
     if search.scales:  # as recorded, so that who reads the recipe can follow it
         scaled = combine(plan, search.scales.get("ours", 1.0), search.scales.get("theirs", 1.0))
         coefficients = {entry.name: entry.coefficient for entry in scaled}
-    return entries_with(plan, coefficients, found.by_task), search
+    return entries_with(plan, coefficients, merged.by_task), search
 
 
 def _unweighed(plan: MergePlan, tasks: Sequence[TaskImages], joint: bool) -> tuple[Entry, ...]:
@@ -216,17 +186,23 @@ def _unweighed(plan: MergePlan, tasks: Sequence[TaskImages], joint: bool) -> tup
 
 
 def _fitting(plan: MergePlan) -> MergePlan:
-    """A plan whose coefficients the strategy can take: mixture-output has one of at least 0 per contribution."""
-    if plan.strategy != "mixture-output":
+    """A plan whose coefficients the strategy can take: the mean over modules, at least 0, where it has to be so."""
+    strategy = strategy_named(plan.strategy)
+    if strategy.per_module and not strategy.relative:
         return plan
 
-    def plain(coefficient: Coefficient) -> float:
-        each = list(coefficient.values()) if isinstance(coefficient, Mapping) else [coefficient]
-        return max(0.0, sum(each) / len(each))
+    def fit(coefficient: Coefficient) -> Coefficient:
+        if isinstance(coefficient, Mapping) and not strategy.per_module:
+            coefficient = mean(coefficient)
+        if not strategy.relative:
+            return coefficient
+        if isinstance(coefficient, Mapping):
+            return {module: max(0.0, value) for module, value in coefficient.items()}
+        return max(0.0, coefficient)
 
     def fitted(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
         return tuple(
-            replace(e, coefficient=plain(e.coefficient), tasks={task: plain(c) for task, c in e.tasks.items()})
+            replace(e, coefficient=fit(e.coefficient), tasks={task: fit(c) for task, c in e.tasks.items()})
             for e in entries
         )
 

@@ -13,6 +13,7 @@ from forge.git.lfs import read_payloads
 from forge.git.places import Place
 from forge.git.running import Repository
 from forge.operations.bases import load_repository_base
+from forge.recipe.catalogue import check_one_model
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import Entry, ForgeItem, check_modules
 from forge.recipe.settings import LimitSettings
@@ -175,7 +176,8 @@ def compose_model(
     module are not those of the adapter's modules, and for a residual of a model that is several.
     """
     from forge.model.adapters import plain_delta
-    from forge.model.composing import Model, compose, mixed
+    from forge.model.composing import Model, mixed
+    from forge.model.strategies import compose
     from forge.model.task_fallback import blend, label_similarities
 
     def parts(coefficients: Sequence[Coefficient]) -> Parts:
@@ -186,11 +188,8 @@ def compose_model(
     tasks = entries[0].tasks if entries else ()
     shared = parts([entry.coefficient for entry in entries])
     if residual is not None:
-        if strategy == "mixture-output":
-            raise ForgeError(
-                "mixture-output is several models: a consolidation cannot be added to it",
-                hint=f"take it out: git rm -r {CONSOLIDATION_FOLDER}, then git forge commit",
-            )
+        hint = f"take it out: git rm -r {CONSOLIDATION_FOLDER}, then git forge commit"
+        check_one_model(strategy, "a consolidation cannot be added to it", hint)
         ((delta, weight),) = shared
         shared = ((mixed([delta, plain_delta(residual)], [1.0, 1.0]), weight),)
     known = {labels[task]: {entry.name: entry.tasks[task] for entry in entries} for task in tasks}

@@ -7,7 +7,7 @@ that either of them has: also on those that the merge replaces or takes out, and
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from forge.console import progress
 from forge.git.running import Repository
@@ -15,7 +15,6 @@ from forge.operations.bases import load_repository_base
 from forge.operations.judging import answers, find_contradictions, judge, score_on
 from forge.operations.loading import (
     blob_reader,
-    compose_model,
     load_adapters,
     load_distilled_sets,
     load_item,
@@ -55,6 +54,7 @@ def find_figures(
         [entry.distilled for entry in (*after.contributions, *gone)],
     )
 
+    from forge.model.composing import Model, alone
     from forge.model.merging import pooled
 
     base = load_repository_base(repo, after.base)
@@ -70,16 +70,14 @@ def find_figures(
         adapters = load_adapters(base, after.contributions, read)
         others = set(before.names) - set(newcomers)
         contradictions = find_contradictions(base, pools, said_before, adapters, newcomers, others)
-        alone: dict[str, Mapping[str, float]] = {}
+        by_newcomer: dict[str, Mapping[str, float]] = {}
         for name in sorted(newcomers):
-            entry = after.entry(name)
-            assert entry is not None  # newcomers are in it
-            single = compose_model(base, "mixture", [replace(entry, coefficient=1.0, tasks={})], adapters, {})
+            single = Model(alone(adapters[name]))
             own = judge(pools, answers(base, single, pools), None).own_scores
-            alone[name] = {score.name: score.accuracy for score in own}
+            by_newcomer[name] = {score.name: score.accuracy for score in own}
             advance(len(pools))
     lost = score_on(base, load_distilled_sets(base, gone, read, limits), model_after, model_before)
-    return Figures(judged.scores, judged.own_scores, lost, alone, contradictions)
+    return Figures(judged.scores, judged.own_scores, lost, by_newcomer, contradictions)
 
 
 def newcomers_of(before: ForgeItem, after: ForgeItem) -> tuple[str, ...]:

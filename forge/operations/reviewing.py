@@ -203,7 +203,7 @@ def _made_again(repo: Repository, sides: _Sides, merged: str, forwards: bool) ->
     """Whether the forge items that the branch brings come out again, where they have a say in what is merged."""
     # Where the target has not changed its own since, git takes the branch's forge item and asks no merge driver.
     driven = not forwards and read_file(repo, merged, ITEM_FILE) != read_file(repo, sides.theirs, ITEM_FILE)
-    if driven and sides.settings is not None and sides.settings.search.method == "joint":
+    if driven and sides.settings is not None and sides.settings.search.order_independent:
         return "made here", []  # by the contributions alone: what the branch has weighed is no matter
     target = sides.ours if sides.before is not None else None
     signed = sides.judged.required and not sides.judged.problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from forge.errors import ForgeError
 
@@ -85,7 +85,7 @@ def check_coefficient(value: object, what: str) -> Coefficient:
     return {module: check_number(value[module], f"{what} for module {module[:80]!r}") for module in modules}
 
 
-def check_choice(value: object, what: str, choices: tuple[str, ...]) -> str:
+def check_choice(value: object, what: str, choices: Collection[str]) -> str:
     """One of `choices`."""
     if not isinstance(value, str) or value not in choices:
         raise ForgeError(f"{what} must be one of {', '.join(choices)}, not {str(value)[:40]!r}")

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from forge.errors import ForgeError
 from forge.recipe.canonical_json import doubled
+from forge.recipe.catalogue import OBJECTIVES, PER, SEARCH_METHODS, strategy_named
 from forge.recipe.checks import (
     Coefficient,
     check_blob_id,
@@ -27,18 +28,7 @@ from forge.recipe.checks import (
 )
 
 FILE_NAME = "forge-item.json"
-STRATEGIES = ("mixture", "mixture-output", "fusion")
-METHODS = ("shiwa", "exact", "joint")
-PER = ("contribution", "module")
-OBJECTIVES = ("cross-entropy", "distillation")
 MAX_TASKS = 4096
-
-
-def check_strategy(strategy: object) -> str:
-    """One of STRATEGIES."""
-    if strategy not in STRATEGIES or not isinstance(strategy, str):
-        raise ForgeError(f"unknown strategy {strategy!r}", hint=f"use one of: {', '.join(STRATEGIES)}")
-    return strategy
 
 
 @dataclass(frozen=True)
@@ -106,7 +96,7 @@ class Search:
     objective_after: float
 
     def __post_init__(self) -> None:
-        check_choice(self.method, "the search's method", METHODS)
+        check_choice(self.method, "the search's method", SEARCH_METHODS)
         check_choice(self.per, "the search's per", PER)
         check_choice(self.objective, "the search's objective", OBJECTIVES)
         check_text(self.optimizer, "the search's optimizer")
@@ -217,7 +207,7 @@ class ForgeItem:
     own_scores: tuple[OwnScore, ...] = ()
 
     def __post_init__(self) -> None:
-        check_strategy(self.strategy)
+        strategy_named(self.strategy)
         contributions = tuple(sorted(self.contributions, key=lambda entry: entry.name))
         object.__setattr__(self, "contributions", contributions)
         scores = tuple(sorted(self.scores, key=lambda score: score.task))
@@ -244,13 +234,14 @@ class ForgeItem:
             raise ForgeError("accepted must name contributions or scored tasks, each once")
 
     def _check_coefficients(self) -> None:
+        strategy = strategy_named(self.strategy)
         for entry in self.contributions:
-            if self.strategy == "mixture-output":
+            if not strategy.per_module:
                 for coefficient in (entry.coefficient, *entry.tasks.values()):
                     if isinstance(coefficient, Mapping):
                         raise ForgeError(
                             f"contribution {entry.name!r} has one coefficient per module, but the strategy "
-                            "mixture-output weighs whole outputs: it takes one per contribution"
+                            f"{strategy.name} weighs {strategy.weighs}: it takes one per contribution"
                         )
             if entry.tasks.keys() != self.contributions[0].tasks.keys():
                 first = self.contributions[0].name

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
+from forge.recipe.catalogue import search_method_named
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import ForgeItem, OwnScore, Search, TaskScore
 
-COEFFICIENTS: Mapping[str, float] = {"joint": 0.01, "exact": 0.01, "shiwa": 0.03}
 OBJECTIVE = 2e-3
 CROSS_ENTROPY = 2e-3  # where the coefficients are the same; what they may differ by moves it further
-CROSS_ENTROPY_OF_A_SEARCH = 5e-2
+CROSS_ENTROPY_GRADIENT_FREE = 5e-2
 IMAGES = 1.0  # whose answer may flip
 
 _OF_A_SEARCH = ("scales", "objective_before", "objective_after")
@@ -57,7 +57,7 @@ def _search(recorded: Search | None, made: Search | None) -> Iterator[str]:
 
 
 def _coefficients(recorded: ForgeItem, made: ForgeItem) -> Iterator[str]:
-    allowed = COEFFICIENTS.get(made.search.method, 0.0) if made.search is not None else 0.0
+    allowed = search_method_named(made.search.method).tolerance if made.search is not None else 0.0
     for entry, other in zip(recorded.contributions, made.contributions, strict=True):
         yield from _coefficient(f"the coefficient of {entry.name}", entry.coefficient, other.coefficient, allowed)
         if entry.tasks.keys() != other.tasks.keys():
@@ -83,8 +83,8 @@ def _of(coefficient: Coefficient, module: str) -> float:
 
 
 def _scores(recorded: ForgeItem, made: ForgeItem) -> Iterator[str]:
-    searched = made.search is not None and made.search.method == "shiwa"
-    loss = CROSS_ENTROPY_OF_A_SEARCH if searched else CROSS_ENTROPY
+    gradient_free = made.search is not None and search_method_named(made.search.method).gradient_free
+    loss = CROSS_ENTROPY_GRADIENT_FREE if gradient_free else CROSS_ENTROPY
     if [score.task for score in recorded.scores] != [score.task for score in made.scores]:
         yield f"the scores are of other tasks than {', '.join(score.task for score in made.scores) or 'none'}"
         return

@@ -16,6 +16,7 @@ from dataclasses import fields
 
 from forge.errors import ForgeError
 from forge.recipe.canonical_json import canonical, digest_of, parse_object, take_object
+from forge.recipe.catalogue import strategy_named
 from forge.recipe.item import (
     FILE_NAME,
     Base,
@@ -25,7 +26,6 @@ from forge.recipe.item import (
     OwnScore,
     Search,
     TaskScore,
-    check_strategy,
 )
 
 FORMAT = 1
@@ -170,7 +170,7 @@ def _item(document: dict[str, object]) -> ForgeItem:
         raise ForgeError("accepted must be a list of tasks", hint=_RESTORE)
     return ForgeItem(
         base=Base(**base),  # type: ignore[arg-type]
-        strategy=check_strategy(top["strategy"]),
+        strategy=strategy_named(top["strategy"]).name,
         contributions=tuple(
             _entry(name, value) for name, value in _table(top["contributions"], "contributions").items()
         ),

@@ -9,8 +9,23 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from forge.errors import ForgeError
+from forge.recipe.catalogue import (
+    CROSS_ENTROPY,
+    DEFAULT_STRATEGY,
+    DISTILLATION,
+    HELD_OUT,
+    JOINT,
+    OBJECTIVE_CHOICES,
+    PER,
+    PER_CONTRIBUTION,
+    PER_MODULE,
+    SEARCH_METHODS,
+    SHIWA,
+    check_combination,
+    strategy_named,
+)
 from forge.recipe.checks import check_choice
-from forge.recipe.item import METHODS, OBJECTIVES, PER, STRATEGIES, Base, check_strategy
+from forge.recipe.item import Base
 from forge.recipe.licences import check_license
 from forge.recipe.toml_text import format_toml, parse_toml, refuse_unknown, take_table
 
@@ -22,9 +37,6 @@ MOST_STEPS = 1_000_000
 GATE = 0.2  # ordinary merges of the embedded base were seen to lose up to .175 of a task; a wrecked one loses far more
 
 _OPTIMIZER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")
-
-
-HELD_OUT = "held-out"
 
 
 def _check_whole(value: object, name: str, *, least: int, most: int) -> None:
@@ -43,17 +55,17 @@ class SearchSettings:
     """The coefficient search. The defaults are the merged model that is best on validation images, and what a
     line that is missing in forge.toml means; PAPER has those of MedForge (2025), Section 3.3.
 
-    method: "shiwa" (two scales a merge, without gradients), "exact" (the same with gradients) or "joint" (all
-    coefficients at once, so that the order of merging does not matter). per: one coefficient per contribution,
-    or one per contribution and adapted module. pull: how strongly those of modules are held near their
-    contribution's. objective and pull may be "held-out": chosen on distilled images that the search has not
+    method, per and objective are choices of the catalogue. pull: how strongly coefficients of modules are held near
+    their contribution's. objective and pull may be HELD_OUT: chosen on distilled images that the search has not
     seen. optimizer, evaluations, start, bounds and l1 are those of MedForge.
+
+    The forge item records each field under the same name, beside what the search reached (item.Search).
     """
 
-    method: str = "joint"
-    per: str = "module"
-    objective: str = "distillation"
-    pull: float | str = 0.003
+    method: str = JOINT.name
+    per: str = PER_MODULE.name
+    objective: str = DISTILLATION.name
+    pull: float | str = DISTILLATION.pull
     optimizer: str = "Shiwa"
     evaluations: int = 40
     start: float = 0.5
@@ -62,9 +74,9 @@ class SearchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choice(self.method, "search.method", METHODS)
+        check_choice(self.method, "search.method", SEARCH_METHODS)
         check_choice(self.per, "search.per", PER)
-        check_choice(self.objective, "search.objective", (*OBJECTIVES, HELD_OUT))
+        check_choice(self.objective, "search.objective", OBJECTIVE_CHOICES)
         if self.pull != HELD_OUT:
             if isinstance(self.pull, str):
                 raise ForgeError(f"search.pull must be a number or {HELD_OUT!r}, not {self.pull!r}"[:200])
@@ -84,10 +96,24 @@ class SearchSettings:
         if self.l1 < 0:
             raise ForgeError(f"search.l1 must not be below 0, not {self.l1}")
 
+    @property
+    def order_independent(self) -> bool:
+        """Whether the coefficients depend on the contributions alone, never on what was merged before."""
+        return SEARCH_METHODS[self.method].order_independent
+
+    @property
+    def per_module(self) -> bool:
+        """Whether every adapted module of a contribution has a coefficient of its own."""
+        return PER[self.per].by_module
+
+    def fitted_to(self, strategy: str) -> SearchSettings:
+        """These settings, with one coefficient per contribution where the strategy takes no other."""
+        return self if strategy_named(strategy).per_module else replace(self, per=PER_CONTRIBUTION.name)
+
 
 PAPER = SearchSettings(
-    method="shiwa", per="contribution", objective="cross-entropy", pull=0.0, optimizer="Shiwa", evaluations=40,
-    start=0.5, bounds=1.5, l1=0.05, seed=0,
+    method=SHIWA.name, per=PER_CONTRIBUTION.name, objective=CROSS_ENTROPY.name, pull=0.0, optimizer="Shiwa",
+    evaluations=40, start=0.5, bounds=1.5, l1=0.05, seed=0,
 )  # fmt: skip
 # What `git forge init --settings` can write.
 PRESETS = {"best": SearchSettings(), "paper": PAPER}
@@ -126,7 +152,7 @@ class Settings:
     """
 
     base: Base
-    strategy: str = STRATEGIES[0]
+    strategy: str = DEFAULT_STRATEGY
     task_aware: bool = False
     consolidate: int = 0
     gate: float = GATE
@@ -136,23 +162,14 @@ class Settings:
     base_license: str | None = None
 
     def __post_init__(self) -> None:
-        check_strategy(self.strategy)
+        strategy_named(self.strategy)
         if not isinstance(self.task_aware, bool):
             raise ForgeError(f"merge.task_aware must be true or false, not {self.task_aware!r}"[:200])
         _check_whole(self.consolidate, "merge.consolidate", least=0, most=MOST_STEPS)
         object.__setattr__(self, "gate", _check_real(self.gate, "merge.gate"))
         if not 0 <= self.gate <= 1:
             raise ForgeError(f"merge.gate must be from 0 to 1, a share of the images, not {self.gate}")
-        if self.search.method == "shiwa" and self.search.per == "module":
-            raise ForgeError(
-                "search.method shiwa finds two scales a merge: it has no coefficient per module",
-                hint='set method = "joint" or "exact", or per = "contribution", under [search]',
-            )
-        if self.strategy == "mixture-output" and self.search.per == "module":
-            raise ForgeError(
-                "merge.strategy mixture-output weighs whole outputs: it has no coefficient per module",
-                hint='set per = "contribution" under [search]',
-            )
+        check_combination(self.strategy, self.search.method, self.search.per)
         for name, stated in (("license", self.license), ("base.license", self.base_license)):
             if stated is not None:
                 check_license(stated, name)
@@ -160,10 +177,7 @@ class Settings:
 
 def choose_settings(base: Base, preset: str, strategy: str, task_aware: bool, license: str | None = None) -> Settings:
     """The settings of a new model repository: one of PRESETS, made to fit the strategy."""
-    search = PRESETS[preset]
-    if strategy == "mixture-output":
-        search = replace(search, per="contribution")
-    return Settings(base, strategy, task_aware, search=search, license=license)
+    return Settings(base, strategy, task_aware, search=PRESETS[preset].fitted_to(strategy), license=license)
 
 
 def read_settings(text: str | bytes, source: str = FILE_NAME) -> Settings:
@@ -202,14 +216,13 @@ def with_strategy(text: bytes, strategy: str) -> bytes:
 
     Raises ForgeError where there is no such line, and where the settings make no sense with it.
     """
-    found = re.sub(
-        rb'(?m)^(strategy\s*=\s*)"[^"\n]*"', rb'\g<1>"%s"' % check_strategy(strategy).encode(), text, count=1
-    )
-    if found == text and read_settings(text).strategy != strategy:
+    written = strategy_named(strategy).name.encode()
+    rewritten = re.sub(rb'(?m)^(strategy\s*=\s*)"[^"\n]*"', rb'\g<1>"%s"' % written, text, count=1)
+    if rewritten == text and read_settings(text).strategy != strategy:
         raise ForgeError(
             f"{FILE_NAME} has no line for the strategy", hint=f'write strategy = "{strategy}" under [merge]'
         )
-    return found
+    return rewritten
 
 
 def to_toml(settings: Settings) -> str:

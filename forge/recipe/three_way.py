@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from forge.errors import MergeConflict
+from forge.recipe.catalogue import STRATEGIES
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import Base, Entry, ForgeItem, doubled_payloads, identity
 
@@ -179,7 +180,7 @@ def _merge_strategy(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeIt
         return theirs.strategy
     raise MergeConflict(
         f"the two sides use different strategies: ours {ours.strategy!r}, theirs {theirs.strategy!r}",
-        hint="choose one with `git forge resolve --strategy mixture|mixture-output|fusion`, which also writes it to "
+        hint=f"choose one with `git forge resolve --strategy {'|'.join(STRATEGIES)}`, which also writes it to "
         f"forge.toml; or go back with {_BACK}",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from forge.recipe.catalogue import PER, search_method_named
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import ForgeItem, Search
 
@@ -66,12 +67,12 @@ def task_table(item: ForgeItem) -> Table | None:
 def search_rows(search: Search) -> list[tuple[str, str]]:
     """What a search was and reached, one (name, value) a row."""
     rows = [("method", f"{search.method}, one coefficient per {search.per}")]
-    if search.method == "shiwa":
+    if search_method_named(search.method).gradient_free:
         rows.append(("optimizer", f"{search.optimizer}, seed {search.seed}, {search.evaluations} evaluations"))
     else:  # gradients: no optimizer to name and no chance to seed
         rows.append(("evaluations", f"at most {search.evaluations}"))
     rows.append(("start, bounds, L1", f"{search.start:g}, ±{search.bounds:g}, {search.l1:g}"))
-    if search.per == "module":
+    if PER[search.per].by_module:
         rows.append(("pull", f"{search.pull:g}"))
     rows += [(f"scale of {name}", f"{scale:.6f}") for name, scale in search.scales.items()]
     before = "" if search.objective_before is None else f"{search.objective_before:.6f} -> "

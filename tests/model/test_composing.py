@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from composed import merged_delta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
@@ -16,7 +17,8 @@ from forge.errors import ForgeError
 from forge.model.adapters import Adapter, LowRank
 from forge.model.attention import VisualTower, adaptable_modules
 from forge.model.base import BaseModel
-from forge.model.composing import check_fusable, folded, merged_delta
+from forge.model.composing import folded
+from forge.model.strategies.fusion import check_fusable
 
 MakeAdapter = Callable[..., Path]
 ReadAdapter = Callable[[Path], Adapter]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from composed import merged_delta
 from torch import Tensor
 
 from forge.errors import ForgeError
@@ -16,7 +17,7 @@ from forge.model import consolidating
 from forge.model.adapters import Adapter, plain_delta, read_adapter
 from forge.model.augmentation import IDENTITY, augment, draw
 from forge.model.base import BaseModel
-from forge.model.composing import folded, merged_delta, mixed
+from forge.model.composing import folded, mixed
 from forge.model.consolidating import consolidate
 from forge.model.merging import Member
 from forge.model.scoring import TaskImages, outputs

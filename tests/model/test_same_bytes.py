@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from composed import merged_delta
 
 from forge.model.adapters import Adapter
 from forge.model.base import BaseModel
-from forge.model.composing import merged_delta
 from forge.model.exporting import delta_of
 
 MakeAdapter = Callable[..., Path]

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from forge.model import scoring
 from forge.model.adapters import Adapter
 from forge.model.base import BaseModel
-from forge.model.composing import compose
 from forge.model.scoring import (
     TaskImages,
     area_under_curve,
@@ -27,6 +26,7 @@ from forge.model.scoring import (
     score,
     score_tasks,
 )
+from forge.model.strategies import compose
 
 LABELS = ("benign lung tissues", "lung adenocarcinomas", "lung squamous cell carcinomas")
 

@@ -23,10 +23,11 @@ from forge.errors import ForgeError
 from forge.model.adapters import Adapter, LowRank, plain_delta, read_adapter
 from forge.model.attention import adaptable_modules
 from forge.model.base import BaseModel
-from forge.model.composing import compose
 from forge.model.scoring import TaskImages, score_tasks
-from forge.model.search import SearchSettings, objective_of
+from forge.model.searches.gradient_free import objective_of
+from forge.model.strategies import compose
 from forge.model.training import TrainSettings, train_adapter
+from forge.recipe.settings import SearchSettings
 
 QUICK = TrainSettings("adamw", 5e-3, "cosine", 0.01, epochs=2, batch=8, rank=4, alpha=4)
 MakeTask = Callable[..., TaskImages]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from composed import merged_delta
 
 from examples.paper import experiment as experiments
 from examples.paper import rows
@@ -18,9 +19,8 @@ from examples.paper.rows import planned, run_merged, run_row
 from examples.paper.scenarios import Scenario
 from forge.model.adapters import plain_delta
 from forge.model.base import BaseModel
-from forge.model.composing import merged_delta
 from forge.model.scoring import evaluate
-from forge.model.search import SearchSettings
+from forge.recipe.settings import SearchSettings
 
 SETTINGS = ExperimentSettings(
     epochs=1,

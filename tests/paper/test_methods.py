@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from examples.paper.merges import settings_of
 from examples.paper.methods import DISTILLATION_ROWS, DORA_ROWS, METHODS, Merge, matching, orders_of
 from forge.errors import ForgeError
-from forge.model.merging import check_settings
-from forge.model.search import SearchSettings
+from forge.recipe.catalogue import HELD_OUT, check_combination
+from forge.recipe.settings import SearchSettings
 
 
 def test_names_are_keys_and_titles_are_unique() -> None:
@@ -31,17 +31,16 @@ def test_the_papers_own_settings() -> None:
         assert isinstance(method.how, Merge)
         settings = settings_of(method.how, SearchSettings())
         assert (settings.method, settings.per, settings.objective) == ("shiwa", "contribution", "cross-entropy")
-        search = settings.search
-        assert (search.optimizer, search.evaluations, search.start) == ("Shiwa", 40, 0.5)
-        assert (search.bounds, search.l1) == (1.5, 0.05)
+        assert (settings.optimizer, settings.evaluations, settings.start) == ("Shiwa", 40, 0.5)
+        assert (settings.bounds, settings.l1) == (1.5, 0.05)
 
 
 def test_every_merge_has_a_meaning_for_git_forge() -> None:
     merges = [method.how for method in METHODS.values() if isinstance(method.how, Merge)]
     for how in merges:
         settings = settings_of(how, SearchSettings())
-        check_settings(how.strategy, settings)
-        assert (settings.pull is None) == (how.objective == "held-out")
+        check_combination(how.strategy, how.method, how.per)
+        assert (settings.pull == HELD_OUT) == (how.objective == "held-out")
 
 
 def test_tables_three_and_four_hold_both_strategies() -> None:

@@ -19,7 +19,7 @@ from examples.paper.scenarios import Scenario
 from examples.paper.tables import collect
 from forge.model.base import BaseModel
 from forge.model.scoring import logits
-from forge.model.search import SearchSettings
+from forge.recipe.settings import SearchSettings
 
 TINY = ExperimentSettings(
     epochs=1,

@@ -11,7 +11,7 @@ from examples.paper import unseen
 from examples.paper.experiment import Experiment, ExperimentSettings
 from examples.paper.scenarios import Scenario
 from forge.model.base import BaseModel
-from forge.model.search import SearchSettings
+from forge.recipe.settings import SearchSettings
 
 LUNG = ("benign lung tissues", "lung adenocarcinomas")
 COLON = ("negative colon tumor", "positive colon tumor")

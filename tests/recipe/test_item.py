@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forge.errors import ForgeError
+from forge.recipe import catalogue
 from forge.recipe import item as recipe
 from forge.recipe import item_text as recipe_text
 from forge.recipe.checks import WITHOUT_WIDTH, check_name, check_text
@@ -124,8 +125,9 @@ texts = st.text(
 )
 modules = st.dictionaries(texts, numbers, min_size=1, max_size=3)
 searches = st.builds(
-    Search, st.sampled_from(recipe.METHODS), st.sampled_from(recipe.PER), st.sampled_from(recipe.OBJECTIVES), numbers,
-    texts, st.integers(0, 9), st.integers(0, 99), numbers, numbers, numbers,
+    Search,
+    *(st.sampled_from(sorted(each)) for each in (catalogue.SEARCH_METHODS, catalogue.PER, catalogue.OBJECTIVES)),
+    numbers, texts, st.integers(0, 9), st.integers(0, 99), numbers, numbers, numbers,
     st.dictionaries(names, numbers, max_size=2), st.none() | numbers, numbers,
 )  # fmt: skip
 scores = st.builds(
@@ -140,7 +142,7 @@ consolidations = st.builds(
 @st.composite
 def make_items(draw: st.DrawFn) -> ForgeItem:
     """Any forge item: with coefficients per module where the strategy has them, task-aware or not."""
-    strategy = draw(st.sampled_from(recipe.STRATEGIES))
+    strategy = draw(st.sampled_from(sorted(catalogue.STRATEGIES)))
     coefficients = numbers if strategy == "mixture-output" else numbers | modules
     scored = draw(st.lists(scores, max_size=2, unique_by=lambda score: score.task))
     tasks = draw(st.lists(st.sampled_from([score.task for score in scored]), unique=True)) if scored else []

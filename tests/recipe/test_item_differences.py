@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forge.recipe.catalogue import SEARCH_METHODS
 from forge.recipe.item import Base, Entry, ForgeItem, OwnScore, Search, TaskScore
-from forge.recipe.item_differences import COEFFICIENTS, differences
+from forge.recipe.item_differences import differences
 
 BASE = Base("embedded", "sha256:" + "a" * 64)
 ENTRY = Entry("ada", "1" * 40, "2" * 40, "3" * 40, {"q": 0.5, "v": 1.0}, {"breast": 0.25})
@@ -106,8 +107,8 @@ def test_without_a_search_nothing_may_differ() -> None:
     assert said == "the coefficient of ada in v is 1.001000, not 1.000000"
 
 
-@given(st.sampled_from(sorted(COEFFICIENTS)), st.floats(-2, 2))
+@given(st.sampled_from(sorted(SEARCH_METHODS)), st.floats(-2, 2))
 def test_the_tolerance_is_the_methods(method: str, off: float) -> None:
     made = search(method=method)(ITEM)
     recorded = replace(made, contributions=(replace(ENTRY, coefficient={"q": 0.5, "v": 1.0 + off}),))
-    assert bool(differences(recorded, made)) == (abs(1.0 + off - 1.0) > COEFFICIENTS[method] + 1e-9)
+    assert bool(differences(recorded, made)) == (abs(1.0 + off - 1.0) > SEARCH_METHODS[method].tolerance + 1e-9)

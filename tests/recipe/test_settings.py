@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from forge.errors import ForgeError
-from forge.recipe.item import STRATEGIES, Base
+from forge.recipe.catalogue import STRATEGIES
+from forge.recipe.item import Base
 from forge.recipe.settings import (
     HELD_OUT,
     PAPER,

@@ -11,15 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from forge.model.merge_problem import (
-    Problem,
-    objective_at,
-    solve_gradient_free,
-    solve_per_module,
-    solve_shared,
-)
 from forge.model.objectives import Objective
-from forge.model.search import SearchSettings, search
+from forge.model.searches.by_gradients import solve_per_module, solve_shared
+from forge.model.searches.gradient_free import search
+from forge.model.searches.gradient_free import solve as solve_gradient_free
+from forge.model.searches.problem import Problem, objective_at
+from forge.recipe.settings import SearchSettings
 
 PLAIN = SearchSettings(l1=0.0)
 KEEP = torch.tensor([1.0, 0.0], dtype=torch.float64)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from forge.errors import ForgeError
-from forge.model.gradient_search import minimise
+from forge.model.searches.gradient_descent import minimise
 
 
 class Recorded:

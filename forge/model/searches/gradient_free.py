@@ -1,4 +1,4 @@
-"""Gradient-free search of the scales of a merge (MedForge (2025), section 3.3).
+"""The search "shiwa": the scales of a merge without gradients (MedForge (2025), section 3.3).
 
 The objective is the cross-entropy on the distilled sets, averaged over tasks, plus l1 * mean |scale|.
 nevergrad's Shiwa, which picks COBYLA at this size, is started at `start` within +-`bounds`. Fixed points to
@@ -12,25 +12,16 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from forge.errors import ForgeError
+from forge.model.searches.problem import Advance, Problem, Solution, kept_in_place, unit_sum
+from forge.recipe.settings import SearchSettings
 
 Point = tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """Defaults are the paper's: Shiwa, 40 evaluations from .5 within +-1.5, L1 at .05."""
-
-    optimizer: str = "Shiwa"
-    evaluations: int = 40
-    start: float = 0.5
-    bounds: float = 1.5
-    l1: float = 0.05
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +70,20 @@ def search(
     if best is None or not math.isfinite(best[0]):
         raise ForgeError("the coefficient search found no finite score", hint="run git forge verify")
     return SearchResult(best[1], best[0])
+
+
+def solve(problem: Problem, settings: SearchSettings, advance: Advance) -> Solution:
+    """One scale per unit by nevergrad (`search`), with "keep ours as it is" among the candidates."""
+
+    def loss(point: Sequence[float]) -> float:
+        scales = kept_in_place(problem, torch.tensor(point))[:, None]
+        return problem.objective.value(problem.coefficients(scales)) + unit_sum(problem, scales)
+
+    candidates = [] if problem.keep_ours is None else [tuple(problem.keep_ours.tolist())]
+    with_l1 = replace(settings, l1=0.0) if problem.relative else settings
+    result = search(loss, problem.unit_count, with_l1, candidates=candidates, advance=advance)
+    shared = kept_in_place(problem, torch.tensor(result.point, dtype=torch.float64))
+    return Solution(shared[:, None].expand(-1, problem.columns).clone(), result.objective)
 
 
 def _minimise(function: Callable[[Sequence[float]], float], dimensions: int, settings: SearchSettings) -> None:
