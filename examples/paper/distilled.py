@@ -8,7 +8,7 @@ from pathlib import Path
 from examples.paper.kept import keep
 from examples.paper.scenarios import Participant, images_digest
 from forge.console import progress
-from forge.model.adapters import Adapter, LowRank
+from forge.model.adapters import Adapter, LowRank, adapter_digest
 from forge.model.attention import adaptable_modules
 from forge.model.base import BaseModel
 from forge.model.distillation import (
@@ -21,9 +21,6 @@ from forge.model.distillation import (
     used_settings,
 )
 from forge.model.scoring import TaskImages
-from forge.model.teacher_points import adapter_digest
-
-__all__ = ["adapter_digest", "as_task", "distilled_only", "participant_distilled"]
 
 
 def participant_distilled(

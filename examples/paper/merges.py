@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from examples.paper.distilled import adapter_digest
 from examples.paper.kept import keep
 from examples.paper.methods import Merge
 from examples.paper.scenarios import images_digest
 from forge.console import progress
-from forge.model.adapters import Adapter, plain_delta, read_adapter
+from forge.model.adapters import Adapter, adapter_digest, plain_delta, read_adapter
 from forge.model.base import BaseModel
 from forge.model.composing import Coefficient, Model, Parts, mixed
 from forge.model.consolidating import consolidate

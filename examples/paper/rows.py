@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 from examples.paper.baselines import lorahub, peft_combination, share_of, soup
-from examples.paper.distilled import adapter_digest
 from examples.paper.experiment import Experiment, ExperimentSettings, Row
 from examples.paper.kept import keep
 from examples.paper.merges import consolidated, merge_in_order, merge_inputs
@@ -27,7 +26,7 @@ from examples.paper.methods import (
 )
 from examples.paper.scenarios import Scenario, images_digest
 from forge.console import progress
-from forge.model.adapters import Adapter
+from forge.model.adapters import Adapter, adapter_digest
 from forge.model.composing import BASE_ALONE, Model, Parts, alone
 from forge.model.merging import pooled_tasks
 from forge.model.scoring import TaskImages, evaluate

@@ -18,7 +18,7 @@ from forge.recipe.settings import MOST_STEPS, STEPS
     flag_value=STEPS,
     metavar="[STEPS]",
     help=f"Train a residual on all distilled sets that brings the model nearer to its parts ({STEPS} steps; 0 takes "
-    "it out). It lost on held-out images: an accuracy of .863 against .873 without (examples/paper/results, Table 1).",
+    "it out). It lost on test images: an accuracy of .863 against .873 without (examples/paper/results, Table 1).",
 )
 @click.option("--accept", is_flag=True, help="Let tasks lose more than the gate of forge.toml allows; it is recorded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the new version as JSON.")

@@ -10,11 +10,23 @@ import click
 
 from forge.commands.reading import group_by_option, label_option, picture_options, read_options
 from forge.console import say
+from forge.recipe.catalogue import DISTILLATION_METHODS, default_distillation, distillation_method_named
 
-METHODS = ("dm", "dm-dsa", "dc-dsa", "teacher-points")  # those of forge.model.distill_settings, without torch
+_SMALL, _PAPER = (default_distillation(family).name for family in ("small", "paper"))
+_METHODS = "\n".join(f"  {method.name:<14}  {method.help}" for method in DISTILLATION_METHODS.values())
+_HELP = f"""Distil DATA into contributions/NAME: a few synthetic images per class that teach the task.
+
+\b
+Methods:
+{_METHODS}
+
+The images start from noise. Can be interrupted; the same command continues. The result is judged by a fresh
+adapter that is trained on it alone and scored on the validation split. What is released, and what that noise
+has of DATA, is listed in the card.
+"""
 
 
-@click.command("distill")
+@click.command("distill", help=_HELP)
 @click.argument("name")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="The images that NAME was trained on.")
 @click.option("--labels", multiple=True, metavar="TEXT", help="A label text per class. [default: those of the card]")
@@ -22,8 +34,8 @@ METHODS = ("dm", "dm-dsa", "dc-dsa", "teacher-points")  # those of forge.model.d
 @click.option("--task", metavar="TEXT", help="What the task is called. [default: that of the card]")
 @click.option(
     "--method",
-    type=click.Choice(METHODS),
-    help="See above. [default: teacher-points for small bases such as the embedded one, dm-dsa for others]",
+    type=click.Choice(list(DISTILLATION_METHODS)),
+    help=f"See above. [default: {_SMALL} for small bases such as the embedded one, {_PAPER} for others]",
 )
 @click.option("--ipc", type=click.IntRange(1), help="Synthetic images per class. [default: 20]")
 @click.option("--steps", type=click.IntRange(1))
@@ -60,19 +72,7 @@ def command(
     method: str | None,
     **chosen: Any,
 ) -> None:
-    """Distil DATA into contributions/NAME: a few synthetic images per class that teach the task.
-
-    \b
-    Methods:
-      teacher-points  statistics of several layers, matched on the way from the base to NAME's adapter
-      dm-dsa          distribution matching with siamese augmentation, the paper's Algorithm 1
-      dm              the same without augmentation
-      dc-dsa          gradient matching (dataset condensation) with siamese augmentation
-
-    The images start from noise; only with teacher-points has it the mean and deviation of the colours of DATA.
-    Can be interrupted; the same command continues. The result is judged by a fresh adapter that is trained on
-    it alone and scored on the validation split. What is released is listed in the card.
-    """
+    """As _HELP says."""
     from dataclasses import replace
 
     from forge.console import emit_json, progress
@@ -175,16 +175,6 @@ def command(
 
 def privacy_statement(method: str, written: Mapping[str, Any]) -> dict[str, Any]:
     """[privacy] of the card: what these images release is stated anew, what else was `written` there is kept."""
-    released = "the adapter's weights, the synthetic images, their number per class, "
-    released += "the figures and the names of classes in this card"
-    start = "noise, independent of the private images"
-    if method == "teacher-points":
-        released += ", the mean and deviation of the private training images per colour channel"
-        start = (
-            "noise with the mean and deviation of the private training images per colour channel, "
-            "which are released by it"
-        )
-    guarantee = "none: no differential privacy was applied"
-    return {"released": released, "start": start, "guarantee": guarantee} | {
+    return distillation_method_named(method).privacy | {
         key: value for key, value in written.items() if key not in ("released", "start")
     }

@@ -7,22 +7,26 @@ from pathlib import Path
 import click
 
 from forge.console import say
+from forge.recipe.catalogue import STRATEGIES
+
+_ADAPTERS = "; ".join(f"with {each.title} {each.exported}" for each in STRATEGIES.values() if each.one_model)
+_SEVERAL = " or ".join(each.name for each in STRATEGIES.values() if not each.one_model)
+_HELP = f"""Write the model of REV (HEAD) into the new folder DIR.
+
+peft: one LoRA or DoRA that does what the recipe does; {_ADAPTERS}. open_clip: a plain checkpoint with the recipe
+folded into the weights. A model with the strategy {_SEVERAL} is several models, which neither can hold.
+
+The same commit is the same bytes whenever, wherever and by whomever it is exported.
+"""
 
 
-@click.command("export")
+@click.command("export", help=_HELP)
 @click.argument("arguments", nargs=-1, required=True, metavar="[REV] DIR")
 @click.option("--format", "form", type=click.Choice(["peft", "open_clip"]), required=True)
 @click.option("--task", metavar="TEXT", help="Of a task-aware model: the weights it has for this task.")
 @click.option("--bom", is_flag=True, help="Also write bom.cdx.json: what the model is made of, as CycloneDX ML-BOM.")
 def command(arguments: tuple[str, ...], form: str, task: str | None, bom: bool) -> None:
-    """Write the model of REV (HEAD) into the new folder DIR.
-
-    peft: one LoRA or DoRA that does what the recipe does; with Fusion the fused adapter, with Mixture the exact
-    concatenation of all adapters. open_clip: a plain checkpoint with the recipe folded into the weights. A model
-    with the strategy mixture-output is several models, which neither can hold.
-
-    The same commit is the same bytes whenever, wherever and by whomever it is exported.
-    """
+    """As _HELP says."""
     from forge.git.running import find_repository
     from forge.operations.exporting import export_model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -184,3 +185,13 @@ def plain_delta(adapter: Adapter) -> dict[str, Tensor]:
     """dW of one adapter on its own, per module [out, in]."""
     with torch.no_grad():
         return {name: module.delta() for name, module in adapter.items()}
+
+
+def adapter_digest(adapter: Adapter) -> str:
+    """A name for these very factors, under which results made from them are kept."""
+    digest = hashlib.sha256()
+    for name, module in sorted(adapter.items()):
+        digest.update(f"{name} {module.scaling!r}\n".encode())
+        for part in (module.a, module.b, module.magnitude):
+            digest.update(b"-" if part is None else part.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -2,6 +2,9 @@
 
 Coefficients can only weigh what the contributions learnt. A fresh LoRA on top of the merged weights is trained for a
 few gentle steps, on distilled images alone, towards the targets of the distillation loss (objectives.py).
+
+On test images the result was worse than the merged model: an accuracy of .863 (40 steps) against .873, over three
+seeds (examples/paper/results, Table 1, "Mixture, joint, per module, distillation").
 """
 
 from __future__ import annotations

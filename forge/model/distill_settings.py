@@ -1,28 +1,15 @@
-"""The distillation methods, the settings of each and their defaults.
-
-- "dm": distribution matching (Zhao & Bilen, 2023) under a random LoRA;
-- "dm-dsa": the same under siamese augmentation: MedForge (2025), Algorithm 1;
-- "dc-dsa": gradient matching, also "dataset condensation" (Zhao et al., 2021), with siamese augmentation
-  (Zhao & Bilen, 2021), for the parameters of a random LoRA;
-- "teacher-points": whitened class statistics of several layers, matched at points on the way from the base to
-  the contributor's own adapter.
-"""
+"""The settings of a distillation, whatever the method: distill_methods says which of them a method looks at."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-METHODS = ("dm", "dm-dsa", "dc-dsa", "teacher-points")
-TEACHER_POINTS = "teacher-points"
+from forge.recipe.catalogue import DM_DSA, distillation_method_named
 
 
 @dataclass(frozen=True)
 class DistillSettings:
-    """Settings of a distillation; `default_settings` gives the published ones and ours for small towers.
-
-    Those that a method does not use are left out of `used_settings`.
-    """
+    """Settings of a distillation; the published ones and ours for small towers are with the method."""
 
     steps: int
     real_batch: int  # real images per class and step
@@ -35,7 +22,7 @@ class DistillSettings:
     judge_steps: int = 150  # of the fresh LoRA that judges the result
     judge_points: int = 1  # how many moments of the run are judged, the best is kept; 0: none is
     seed: int = 0
-    method: str = "dm-dsa"
+    method: str = DM_DSA.name
     final_rate: float = 0.0  # of the pixels, where "adam" ends
     adapter_steps: int = 1  # updates of theta_LoRA per step
     points: int = 12  # u * (the adapter's dW) + a random dW, each under one augmentation of its own
@@ -49,59 +36,9 @@ class DistillSettings:
     @property
     def needs_adapter(self) -> bool:
         """Whether the method starts from the contributor's own adapter."""
-        return self.method == TEACHER_POINTS
+        return distillation_method_named(self.method).needs_adapter
 
     @property
     def augments(self) -> bool:
         """Whether the method draws siamese augmentations."""
-        return self.method != "dm"
-
-
-_ALWAYS = ("method", "steps", "optimizer", "pixel_rate", "ipc", "strength", "judge_steps", "judge_points", "seed")
-_RANDOM_ADAPTER = ("real_batch", "redraw", "adapter_rate", "adapter_steps")
-_POINTS = (
-    "final_rate",
-    "points",
-    "reach",
-    "token_depths",
-    "class_depths",
-    "shrinkage",
-    "second_moments",
-    "step_images",
-)
-
-
-def used_settings(settings: DistillSettings) -> dict[str, Any]:
-    """The settings that the method looks at, in a fixed order; the others cannot change the result."""
-    names = _ALWAYS + (_POINTS if settings.needs_adapter else _RANDOM_ADAPTER)
-    found = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name in names}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
-
-
-def default_settings(family: str, method: str | None = None) -> DistillSettings:
-    """The published settings of a method for the family "paper", ours for "small"; the family's own method if None.
-
-    MedForge (2025): 5000 steps, SGD 10 with momentum .5, 256 real images a class. Gradient matching: those of
-    Zhao et al. (2021) for 20 images a class, for as many steps.
-    """
-    small = family == "small"
-    method = method or (TEACHER_POINTS if small else "dm-dsa")
-    judge_steps = 150 if small else 1000
-    if method == TEACHER_POINTS:
-        return DistillSettings(
-            steps=300,
-            real_batch=0,
-            optimizer="adam",
-            pixel_rate=0.1,
-            final_rate=0.005,
-            strength=0.05,
-            judge_steps=judge_steps,
-            method=method,
-        )
-    if method == "dc-dsa":
-        if small:
-            return DistillSettings(60, 24, "adam", 0.1, redraw=4, judge_steps=judge_steps, method=method)
-        return DistillSettings(5000, 256, "sgd", 0.1, redraw=20, adapter_steps=25, judge_steps=1000, method=method)
-    if small:
-        return DistillSettings(100, 48, "adam", 0.1, judge_steps=judge_steps, method=method)
-    return DistillSettings(5000, 256, "sgd", 10.0, judge_steps=judge_steps, method=method)
+        return distillation_method_named(self.method).augments

@@ -1,12 +1,11 @@
 """Distilling a private set into a few synthetic images, by one of several methods, and judging the result.
 
-The methods are described in distill_settings.py; a run is the same whether it is interrupted or not.
+The methods are in distill_methods; a run is the same whether it is interrupted or not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -16,17 +15,15 @@ from forge.errors import ForgeError
 from forge.model.adapters import Adapter, plain_delta, read_adapter
 from forge.model.augmentation import augment, draw
 from forge.model.base import BaseModel
-from forge.model.distill_settings import METHODS, DistillSettings, default_settings, used_settings
-from forge.model.gradient_matching import gradient_matcher
-from forge.model.matching import distribution_matcher
-from forge.model.pixel_steps import Matcher, Progress, generator_of, run_steps
+from forge.model.distill_methods import default_settings, method_of, used_settings
+from forge.model.distill_methods.method import Open
+from forge.model.distill_settings import DistillSettings
+from forge.model.pixel_steps import Progress, run_steps
 from forge.model.scoring import Score, TaskImages, score_tasks
 from forge.model.synthetic import DistilledImages, as_images, quantise, restore
-from forge.model.teacher_points import TeacherPoints, channel_noise
 from forge.model.training import fit_on_images
 
 __all__ = [
-    "METHODS",
     "DistillSettings",
     "DistilledImages",
     "Progress",
@@ -37,7 +34,6 @@ __all__ = [
     "judge",
     "quantise",
     "restore",
-    "start_from_noise",
     "used_settings",
 ]
 
@@ -71,15 +67,16 @@ def distil(
             hint="run git forge train first, or choose another --method",
         )
     targets = torch.arange(classes).repeat_interleave(settings.ipc)
-    state = resume or Progress(0, _start(base, real, settings, len(targets)), {})
+    method = method_of(settings)
+    state = resume or Progress(0, method.start(base, real, len(targets), settings.seed), {})
     best = state.best
-    matching: Callable[[], AbstractContextManager[Matcher]] | None = None
+    open_steps: Open | None = None
     for last in _judging_steps(settings):
         if last <= state.step and best is not None:
             continue
         if last > state.step:
-            matching = matching or _method(base, real, settings, adapter, advance)
-            with matching() as matcher:
+            open_steps = open_steps or method.prepare(base, real, settings, adapter, advance)
+            with open_steps() as matcher:
                 state = replace(
                     run_steps(matcher, settings, state, last, base.device, save, advance),
                     best=best,
@@ -89,11 +86,6 @@ def distil(
         save(state)
     assert best is not None, "a run has at least one moment at which it is judged"
     return best
-
-
-def start_from_noise(base: BaseModel, count: int, seed: int) -> Tensor:
-    """Standard normal noise in the tower's normalised space [count, 3, h, w]: independent of any private image."""
-    return torch.randn(count, 3, *base.image_size, generator=generator_of(seed, -1))
 
 
 def fit_on_distilled(
@@ -124,29 +116,6 @@ def judge(base: BaseModel, images: TaskImages, validation: TaskImages, settings:
     """The score on `validation` of a fresh LoRA trained on `images` alone."""
     adapter = fit_on_distilled(base, images, steps=settings.judge_steps, seed=settings.seed)
     return score_tasks(base, plain_delta(adapter), [validation])[0]
-
-
-def _start(base: BaseModel, real: TaskImages, settings: DistillSettings, count: int) -> Tensor:
-    if settings.needs_adapter:
-        return channel_noise(base, real, count, settings.seed)
-    return start_from_noise(base, count, settings.seed)
-
-
-def _method(
-    base: BaseModel, real: TaskImages, settings: DistillSettings, adapter: Adapter | None, advance: Advance
-) -> Callable[[], AbstractContextManager[Matcher]]:
-    """What opens the method between two moments of judging, for which the tower has to be plain again."""
-    match settings.method:
-        case "dm" | "dm-dsa":
-            return lambda: distribution_matcher(base, real, settings)
-        case "dc-dsa":
-            return lambda: gradient_matcher(base, real, settings)
-        case "teacher-points":
-            assert adapter is not None
-            points = TeacherPoints(base, adapter, real, settings, advance)
-            return lambda: nullcontext(points)
-    known = ", ".join(METHODS)
-    raise ForgeError(f"no distillation method is called {settings.method!r}", hint=f"the methods are {known}")
 
 
 def _judged(

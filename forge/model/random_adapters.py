@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from forge.model.adapters import lora_config
 from forge.model.base import BaseModel
 
+# The settings that a method under a random theta_LoRA looks at beside those of every method.
+USES = ("real_batch", "redraw", "adapter_rate", "adapter_steps")
+
 
 class RandomAdapter:
     """The tower with a LoRA whose A and B are drawn at random, both."""

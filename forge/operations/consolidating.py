@@ -1,4 +1,7 @@
-"""A consolidation of a recipe: a residual adapter trained on all distilled sets; the parts stay what they are."""
+"""A consolidation of a recipe: a residual adapter trained on all distilled sets; the parts stay what they are.
+
+It lost where it was measured: model/consolidating.py.
+"""
 
 from __future__ import annotations
 

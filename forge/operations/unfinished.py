@@ -14,11 +14,10 @@ import torch
 
 from forge.errors import ForgeError
 from forge.git.running import Repository, state_dir
-from forge.model.adapters import Adapter
+from forge.model.adapters import Adapter, adapter_digest
 from forge.model.base import BaseModel
 from forge.model.distillation import DistilledImages, DistillSettings, Progress, used_settings
 from forge.model.scoring import Score
-from forge.model.teacher_points import adapter_digest
 from forge.operations.private_data import PrivateData
 
 SECONDS_BETWEEN_SAVES = 10.0  # the paper's run on ViT-B/16 would write 48 MB at each of 5000 steps otherwise

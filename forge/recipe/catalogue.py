@@ -100,14 +100,14 @@ def by_name(values: Iterable[Value]) -> dict[str, Value]:
 MIXTURE = Strategy(
     "mixture",
     "Mixture",
-    "adds up what the adapters change (MedForge (2025), Eq. 4, at every adapted layer)",
+    "adds up what the adapters change, module by module",
     weighs="what an adapter changes",
     exported="the exact concatenation of all adapters",
 )
 MIXTURE_OUTPUT = Strategy(
     "mixture-output",
     "Mixture at the output",
-    "mixes what whole models say; it is there to compare with the paper's released code",
+    "mixes what whole models say, to compare with the paper's released code",
     weighs="whole outputs",
     per_module=False,
     one_model=False,
@@ -116,7 +116,7 @@ MIXTURE_OUTPUT = Strategy(
 FUSION = Strategy(
     "fusion",
     "Fusion",
-    "adds up the adapters' factors (Eq. 3), which need one rank",
+    "adds up the adapters' factors, which need one rank",
     weighs="an adapter's factors",
     exported="the fused adapter",
 )

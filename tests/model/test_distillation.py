@@ -15,10 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forge.errors import ForgeError
-from forge.model import distillation, matching
+from forge.model import distillation
 from forge.model.adapters import Adapter
 from forge.model.augmentation import IDENTITY
 from forge.model.base import BaseModel
+from forge.model.distill_methods import distribution_matching
+from forge.model.distill_methods.distribution_matching import class_means, matching_loss
+from forge.model.distill_methods.method import start_from_noise
 from forge.model.distillation import (
     DistilledImages,
     DistillSettings,
@@ -28,9 +31,7 @@ from forge.model.distillation import (
     judge,
     quantise,
     restore,
-    start_from_noise,
 )
-from forge.model.matching import class_means, matching_loss
 from forge.model.pixel_steps import pixel_rate
 from forge.model.random_adapters import random_adapter
 from forge.model.scoring import Score, TaskImages
@@ -123,7 +124,7 @@ def test_two_steps_by_hand(
     base: BaseModel, open_clip_model: Any, bright_or_dark: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """theta_LoRA = 0 and no augmentation: SGD with momentum .5 on the distance of open_clip's own embeddings."""
-    monkeypatch.setattr(matching, "draw", lambda generator: IDENTITY)
+    monkeypatch.setattr(distribution_matching, "draw", lambda generator: IDENTITY)
     real = bright_or_dark(8)
     still = replace(LITERAL, steps=2, real_batch=100, strength=0.0, pixel_rate=3.0)
     saved: list[Progress] = []
@@ -154,10 +155,10 @@ def test_matching_without_augmentation_draws_none(
     real = bright_or_dark(8)
     wanted = replace(QUICK, steps=3, method="dm", real_batch=100, judge_points=0)
     with monkeypatch.context() as patch:
-        patch.setattr(matching, "draw", lambda generator: pytest.fail("an augmentation was drawn"))
+        patch.setattr(distribution_matching, "draw", lambda generator: pytest.fail("an augmentation was drawn"))
         plain = distil(base, real, real, wanted)
     with monkeypatch.context() as patch:
-        patch.setattr(matching, "draw", lambda generator: IDENTITY)
+        patch.setattr(distribution_matching, "draw", lambda generator: IDENTITY)
         assert same(distil(base, real, real, replace(wanted, method="dm-dsa")), plain)
     assert not same(distil(base, real, real, replace(wanted, method="dm-dsa")), plain)
 
@@ -173,7 +174,7 @@ def test_a_run_that_is_not_judged(base: BaseModel, bright_or_dark: MakeTask, mon
 
 def test_an_unknown_method(base: BaseModel, bright_or_dark: MakeTask) -> None:
     task = bright_or_dark(8)
-    with pytest.raises(ForgeError, match="no distillation method is called 'dream'") as caught:
+    with pytest.raises(ForgeError, match="unknown distillation method 'dream'") as caught:
         distil(base, task, task, replace(QUICK, method="dream"))
     assert "dc-dsa" in (caught.value.hint or "")
 

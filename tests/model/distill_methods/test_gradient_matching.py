@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from forge.model import gradient_matching
 from forge.model.augmentation import IDENTITY, Augmentation
 from forge.model.base import BaseModel
+from forge.model.distill_methods import gradient_matching
+from forge.model.distill_methods.gradient_matching import gradient_distance, gradient_matcher
 from forge.model.distillation import DistillSettings, distil
-from forge.model.gradient_matching import gradient_distance, gradient_matcher
 from forge.model.pixel_steps import generator_of
 from forge.model.scoring import TaskImages
 

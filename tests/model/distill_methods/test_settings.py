@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from forge.commands import distill
-from forge.model.distill_settings import METHODS, DistillSettings, default_settings, used_settings
+from forge.model.distill_methods import METHODS, default_settings, used_settings
+from forge.model.distill_settings import DistillSettings
 
 
 def test_the_papers_settings() -> None:
@@ -21,10 +21,6 @@ def test_the_papers_settings() -> None:
 
 def test_small_bases_start_from_the_adapter() -> None:
     assert default_settings("small").method == "teacher-points"
-
-
-def test_the_command_offers_every_method() -> None:
-    assert distill.METHODS == METHODS
 
 
 @pytest.mark.parametrize("family", ["small", "paper"])

@@ -7,18 +7,23 @@ the class means of psi; one step on the synthetic pixels, then updates of theta_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from forge.model.adapters import Adapter
 from forge.model.augmentation import IDENTITY, augment, draw
 from forge.model.base import BaseModel
+from forge.model.distill_methods.method import DistillMethod, Open
+from forge.model.distill_methods.real_batches import class_members, pick
 from forge.model.distill_settings import DistillSettings
-from forge.model.random_adapters import RandomAdapter, random_adapter
+from forge.model.random_adapters import USES, RandomAdapter, random_adapter
 from forge.model.scoring import TaskImages
+from forge.recipe.catalogue import DM, DM_DSA
 
 
 def class_means(embedded: Tensor, targets: Tensor, classes: int) -> Tensor:
@@ -57,9 +62,9 @@ class DistributionMatcher:
         self.operation = draw(generator) if self.settings.augments else IDENTITY
         with torch.no_grad():
             embedded = self.network.embed(augment(self.base.prepare(self.real.pixels[batch]), self.operation))
-            wanted = class_means(embedded, self.real.targets[batch], self.classes)
-        found = class_means(self.network.embed(augment(pixels, self.operation)), self.targets, self.classes)
-        loss = matching_loss(wanted, found)
+            real_means = class_means(embedded, self.real.targets[batch], self.classes)
+        means = class_means(self.network.embed(augment(pixels, self.operation)), self.targets, self.classes)
+        loss = matching_loss(real_means, means)
         (gradient,) = torch.autograd.grad(loss, [pixels])
         return float(loss.detach()), gradient
 
@@ -68,14 +73,26 @@ class DistributionMatcher:
             self.network.update(augment(pixels, self.operation), self.targets, self.real.labels)
 
 
-def class_members(real: TaskImages) -> list[Tensor]:
-    """The numbers of each class's images.
+def _prepare(
+    base: BaseModel,
+    real: TaskImages,
+    settings: DistillSettings,
+    adapter: Adapter | None,
+    advance: Callable[[str], None],
+) -> Open:
+    return lambda: distribution_matcher(base, real, settings)
 
-    Real images wait on the CPU until a batch needs them, so the index of a batch lies there too.
-    """
-    return [torch.nonzero(real.targets.cpu() == c).flatten() for c in range(len(real.labels))]
 
-
-def pick(members: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """As many of the members at random, all of them where there are fewer."""
-    return members[torch.randperm(len(members), generator=generator)[:count]]
+# "paper" is MedForge (2025): 5000 steps, SGD 10 with momentum .5, 256 real images a class.
+AUGMENTED = DistillMethod(
+    defaults={
+        "small": DistillSettings(100, 48, "adam", 0.1, judge_steps=150, method=DM_DSA.name),
+        "paper": DistillSettings(5000, 256, "sgd", 10.0, judge_steps=1000, method=DM_DSA.name),
+    },
+    uses=USES,
+    prepare=_prepare,
+)
+PLAIN = replace(
+    AUGMENTED,
+    defaults={family: replace(settings, method=DM.name) for family, settings in AUGMENTED.defaults.items()},
+)

@@ -11,11 +11,10 @@ The images start from noise with the training set's channel statistics, which ar
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,9 +25,11 @@ from forge.model.adapters import PAPER_MODULES, Adapter, plain_delta
 from forge.model.augmentation import Augmentation, augment, draw
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, folded
+from forge.model.distill_methods.method import DistillMethod, Open
 from forge.model.distill_settings import DistillSettings
 from forge.model.pixel_steps import generator_of
 from forge.model.scoring import TaskImages, batch_size
+from forge.recipe.catalogue import DM_DSA, TEACHER_POINTS
 
 NOISE_RANK = 16  # of the random dW of a point, as the adapters have
 
@@ -105,8 +106,8 @@ def feature_extractor(
     trunk = base.tower.trunk
     if base.tower.plugin_modules != PAPER_MODULES:
         raise ForgeError(
-            "teacher-points looks into the blocks of open_clip's own ViTs, and this base's tower is timm's",
-            hint="choose another one: --method dm-dsa",
+            f"{TEACHER_POINTS.name} looks into the blocks of open_clip's own ViTs, and this base's tower is timm's",
+            hint=f"choose another one: --method {DM_DSA.name}",
         )
     blocks = list(trunk.transformer.resblocks)
     of_tokens, of_class = (blocks_at(depths, len(blocks)) for depths in (token_depths, class_depths))
@@ -121,14 +122,14 @@ def feature_extractor(
 
     def extract(images: Tensor) -> list[Tensor]:
         pooled = trunk(images)
-        found = []
+        features = []
         for number in of_tokens:
             tokens = seen[number][:, 1:]
-            found += [tokens.mean(1), tokens.std(1)]
-        found += [seen[number][:, 0] for number in of_class]
+            features += [tokens.mean(1), tokens.std(1)]
+        features += [seen[number][:, 0] for number in of_class]
         seen.clear()
         embedded = F.normalize(base.tower.projection(pooled), dim=-1)
-        return [*found, pooled, embedded, base.logit_scale * embedded @ texts.T]
+        return [*features, pooled, embedded, base.logit_scale * embedded @ texts.T]
 
     handles = [blocks[number].register_forward_hook(hook(number)) for number in {*of_tokens, *of_class}]
     try:
@@ -183,11 +184,11 @@ class TeacherPoints:
             for batch in torch.split(real.pixels, batch_size(real.pixels)):
                 images = augment(self.base.prepare(batch), point.operation)
                 batches.append([feature.cpu() for feature in extract(images)])
-            found = []
+            statistics = []
             for parts in zip(*batches, strict=True):
                 features = torch.cat(parts).to(self.base.device)
-                found.append(whitened_statistics(features, real.targets, self.classes, self.settings.shrinkage))
-        return found
+                statistics.append(whitened_statistics(features, real.targets, self.classes, self.settings.shrinkage))
+        return statistics
 
     def _delta(self, point: Point) -> Delta:
         return {
@@ -239,11 +240,33 @@ def draw_point(base: BaseModel, teacher: Delta, settings: DistillSettings, numbe
     return Point(settings.reach * (number + 0.5) / settings.points, noise, draw(generator))
 
 
-def adapter_digest(adapter: Adapter) -> str:
-    """A name for these very factors, under which results made from them are kept."""
-    known = hashlib.sha256()
-    for name, module in sorted(adapter.items()):
-        known.update(f"{name} {module.scaling!r}\n".encode())
-        for part in (module.a, module.b, module.magnitude):
-            known.update(b"-" if part is None else part.detach().cpu().contiguous().numpy().tobytes())
-    return known.hexdigest()
+def _prepare(
+    base: BaseModel,
+    real: TaskImages,
+    settings: DistillSettings,
+    adapter: Adapter | None,
+    advance: Callable[[str], None],
+) -> Open:
+    assert adapter is not None  # the catalogue says that the method needs it
+    points = TeacherPoints(base, adapter, real, settings, advance)
+    return lambda: nullcontext(points)
+
+
+_SMALL_BASES = DistillSettings(
+    steps=300,
+    real_batch=0,
+    optimizer="adam",
+    pixel_rate=0.1,
+    final_rate=0.005,
+    strength=0.05,
+    judge_steps=150,
+    method=TEACHER_POINTS.name,
+)
+METHOD = DistillMethod(
+    defaults={"small": _SMALL_BASES, "paper": replace(_SMALL_BASES, judge_steps=1000)},
+    uses=(
+        "final_rate", "points", "reach", "token_depths", "class_depths", "shrinkage", "second_moments", "step_images",
+    ),
+    prepare=_prepare,
+    start=channel_noise,
+)  # fmt: skip

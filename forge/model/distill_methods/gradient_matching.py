@@ -8,19 +8,22 @@ theta_LoRA on the synthetic images, under augmentations of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from forge.model.adapters import Adapter
 from forge.model.augmentation import augment, draw
 from forge.model.base import BaseModel
+from forge.model.distill_methods.method import DistillMethod, Open
+from forge.model.distill_methods.real_batches import class_members, pick
 from forge.model.distill_settings import DistillSettings
-from forge.model.matching import class_members, pick
-from forge.model.random_adapters import RandomAdapter, random_adapter
+from forge.model.random_adapters import USES, RandomAdapter, random_adapter
 from forge.model.scoring import TaskImages
+from forge.recipe.catalogue import DC_DSA
 
 # Keeps rows without a gradient from dividing by zero. The authors' code has 1e-6, which would hide a LoRA's gradients:
 # two rows of length .001 have that very product.
@@ -33,9 +36,9 @@ def gradient_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Te
     Both hold one matrix [out, in] per layer, in the same order.
     """
     total = torch.zeros((), device=real[0].device)
-    for wanted, found in zip(real, synthetic, strict=True):
-        lengths = wanted.norm(dim=1) * found.norm(dim=1)
-        total = total + (1 - (wanted * found).sum(1) / (lengths + _SMALL)).sum()
+    for one, other in zip(real, synthetic, strict=True):
+        lengths = one.norm(dim=1) * other.norm(dim=1)
+        total = total + (1 - (one * other).sum(1) / (lengths + _SMALL)).sum()
     return total
 
 
@@ -66,11 +69,11 @@ class GradientMatcher:
             operation = draw(generator)
             own = slice(number * self.settings.ipc, (number + 1) * self.settings.ipc)
             real = augment(self.base.prepare(self.real.pixels[batch]), operation)
-            wanted = self._gradients(real, self.real.targets[batch], again=False)
+            real_gradients = self._gradients(real, self.real.targets[batch], again=False)
             # The fused attention kernels have no second derivative.
             with sdpa_kernel(SDPBackend.MATH):
-                found = self._gradients(augment(pixels[own], operation), self.targets[own], again=True)
-                loss = gradient_distance(wanted, found)
+                gradients = self._gradients(augment(pixels[own], operation), self.targets[own], again=True)
+                loss = gradient_distance(real_gradients, gradients)
                 gradient += torch.autograd.grad(loss, [pixels])[0]
             total += float(loss.detach())
         self.generator = generator
@@ -85,3 +88,26 @@ class GradientMatcher:
         for _ in range(self.settings.adapter_steps):
             images = augment(pixels, draw(self.generator))
             self.network.update(images, self.targets, self.real.labels)
+
+
+def _prepare(
+    base: BaseModel,
+    real: TaskImages,
+    settings: DistillSettings,
+    adapter: Adapter | None,
+    advance: Callable[[str], None],
+) -> Open:
+    return lambda: gradient_matcher(base, real, settings)
+
+
+# "paper" is Zhao et al. (2021) for 20 images a class, for as many steps as MedForge (2025) has.
+METHOD = DistillMethod(
+    defaults={
+        "small": DistillSettings(60, 24, "adam", 0.1, redraw=4, judge_steps=150, method=DC_DSA.name),
+        "paper": DistillSettings(
+            5000, 256, "sgd", 0.1, redraw=20, adapter_steps=25, judge_steps=1000, method=DC_DSA.name
+        ),
+    },
+    uses=USES,
+    prepare=_prepare,
+)

@@ -15,17 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forge.errors import ForgeError
-from forge.model import teacher_points
-from forge.model.adapters import Adapter, plain_delta
+from forge.model.adapters import Adapter, adapter_digest, plain_delta
 from forge.model.base import BaseModel
 from forge.model.composing import folded
-from forge.model.distillation import DistillSettings, Progress, distil
-from forge.model.pixel_steps import generator_of
-from forge.model.scoring import TaskImages
-from forge.model.teacher_points import (
+from forge.model.distill_methods import teacher_points
+from forge.model.distill_methods.teacher_points import (
     Statistics,
     TeacherPoints,
-    adapter_digest,
     blocks_at,
     channel_noise,
     draw_point,
@@ -33,6 +29,10 @@ from forge.model.teacher_points import (
     statistics_loss,
     whitened_statistics,
 )
+from forge.model.distill_settings import DistillSettings
+from forge.model.distillation import Progress, distil
+from forge.model.pixel_steps import generator_of
+from forge.model.scoring import TaskImages
 
 MakeTask = Callable[..., TaskImages]
 POINTS = DistillSettings(
