@@ -30,27 +30,27 @@ def participant_distilled(
 
     A single judgement at the end would change nothing but the score, so it is left out: see `distilled_only`.
     """
-    wanted = replace(settings or default_settings(base.settings_family), seed=participant.seed)
-    if wanted.judge_points == 1:
-        wanted = replace(wanted, judge_points=0)
+    chosen = replace(settings or default_settings(base.settings_family), seed=participant.seed)
+    if chosen.judge_points == 1:
+        chosen = replace(chosen, judge_points=0)
     data = [images_digest(participant.train)]
-    if wanted.judge_points:
+    if chosen.judge_points:
         data.append(images_digest(participant.validation))
-    made_by = adapter_digest(adapter) if wanted.needs_adapter else None
+    teacher = adapter_digest(adapter) if chosen.needs_adapter else None
 
     def make() -> tuple[dict, dict]:  # type: ignore[type-arg]
-        with progress(f"distilling {participant.name}", wanted.steps) as advance:
-            found = distil(
+        with progress(f"distilling {participant.name}", chosen.steps) as advance:
+            distilled = distil(
                 base,
                 participant.train,
                 participant.validation,
-                wanted,
+                chosen,
                 adapter=adapter,
                 advance=lambda note: advance(int(note.startswith("loss")), at=note),
             )
-        return {name: getattr(found, name) for name in ("images", "targets", "offset", "scale")}, {}
+        return {name: getattr(distilled, name) for name in ("images", "targets", "offset", "scale")}, {}
 
-    tensors, _ = keep(folder, "distilled", [base.fingerprint, used_settings(wanted), data, made_by], make)
+    tensors, _ = keep(folder, "distilled", [base.fingerprint, used_settings(chosen), data, teacher], make)
     return DistilledImages(tensors["images"], tensors["targets"], tensors["offset"], tensors["scale"])
 
 
@@ -73,12 +73,12 @@ def distilled_only(
 
     def make() -> tuple[dict, dict]:  # type: ignore[type-arg]
         with progress(f"training on {participant.name}'s distilled images", steps) as advance:
-            found = fit_on_distilled(
+            fitted = fit_on_distilled(
                 base, images, steps=steps, seed=participant.seed, dora=dora, advance=lambda: advance(1)
             )
-        factors = {f"{name}.{part}": getattr(found[name], part) for name in found for part in ("a", "b")}
-        factors |= {f"{name}.magnitude": m.magnitude for name, m in found.items() if m.magnitude is not None}
-        return factors, {"scaling": {name: found[name].scaling for name in found}}
+        factors = {f"{name}.{part}": getattr(fitted[name], part) for name in fitted for part in ("a", "b")}
+        factors |= {f"{name}.magnitude": m.magnitude for name, m in fitted.items() if m.magnitude is not None}
+        return factors, {"scaling": {name: fitted[name].scaling for name in fitted}}
 
     inputs = [base.fingerprint, images_digest(images), steps, participant.seed, *(["dora"] if dora else [])]
     tensors, notes = keep(folder, "distilled-only", inputs, make)

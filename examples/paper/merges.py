@@ -84,10 +84,10 @@ def consolidated(
     ((delta, weight),) = merged.model.shared
     by_name = sorted(contributions, key=lambda each: each.name)
     members = [Member(each.name, each.adapter, 1.0, "ours", each.images) for each in by_name]
-    made = consolidate(base, delta, members, steps=steps, advance=advance)
-    residual = plain_delta(read_adapter(made.config, made.tensors, base.tower, source="the consolidation"))
-    notes = {"consolidation_before": made.objective_before, "consolidation_after": made.objective_after}
-    return ((mixed([delta, residual], [1.0, 1.0]), weight),), notes
+    residual = consolidate(base, delta, members, steps=steps, advance=advance)
+    added = plain_delta(read_adapter(residual.config, residual.tensors, base.tower, source="the consolidation"))
+    notes = {"consolidation_before": residual.objective_before, "consolidation_after": residual.objective_after}
+    return ((mixed([delta, added], [1.0, 1.0]), weight),), notes
 
 
 def merge_inputs(contributions: Sequence[Contribution], merge: Merge, search: SearchSettings) -> list[object]:

@@ -174,13 +174,13 @@ def _model(experiment: Experiment, row: Row, method: Method) -> tuple[Model | Pa
     if isinstance(how, LoraHub):
         tasks = _lorahub_tasks(experiment, row, how)
         with progress("LoRAHub's search", experiment.settings.search.evaluations) as advance:
-            found = lorahub(
+            result = lorahub(
                 base, list(adapters.values()), tasks, experiment.settings.search,
                 advance=lambda best: advance(1, objective=best),
             )  # fmt: skip
-        named = dict(zip(adapters, found.point, strict=True))
+        named = dict(zip(adapters, result.point, strict=True))
         parts = compose(FUSION.name, [(adapters[name], value) for name, value in named.items()])
-        return parts, {"coefficients": named, "objective_after": found.objective}
+        return parts, {"coefficients": named, "objective_after": result.objective}
     return _combined(experiment, list(adapters.values()), how), {}
 
 

@@ -56,7 +56,7 @@ def measure_fallbacks(experiment: Experiment, distillation: str, split: str) -> 
         tuple(merged.notes["labels"][task]): coefficients for task, coefficients in merged.notes["by_task"].items()
     }
     looks = {each.images.labels: each.images.pixels for each in contributions}
-    found = []
+    fallbacks = []
     for images, asked in _asked(getattr(experiment.scenario, split)):
         near = label_similarities(experiment.base, asked.labels, known)
         alike = image_similarities(experiment.base, asked.pixels, looks)
@@ -70,8 +70,8 @@ def measure_fallbacks(experiment: Experiment, distillation: str, split: str) -> 
         for name, coefficients in choices.items():
             parts = compose(how.strategy, [(adapters[each], coefficients[each]) for each in adapters])
             metrics = evaluate(experiment.base, parts, asked)
-            found.append(Fallback(asked.task, name, metrics.accuracy, metrics.auc))
-    return found
+            fallbacks.append(Fallback(asked.task, name, metrics.accuracy, metrics.auc))
+    return fallbacks
 
 
 def image_similarities(base: BaseModel, pixels: Tensor, known: Mapping[Labels, Tensor]) -> dict[Labels, float]:

@@ -53,7 +53,7 @@ def fold_changes(
     """
     item = before
     contradictions: dict[str, Contradiction] = {}
-    found = Folded(before)
+    folded = Folded(before)
     gone = {*changes.removed, *(entry.name for entry in changes.replaced)}
     new = sorted((*changes.new, *changes.replaced), key=lambda entry: entry.name)
     joint = settings.search.order_independent
@@ -64,8 +64,8 @@ def fold_changes(
         ours = tuple(each for each in item.contributions if each.name not in gone)
         removed = tuple(each.name for each in item.contributions if each.name in gone)
         plan = MergePlan(settings.base, settings.strategy, ours, entries, removed)
-        found = fold(repo, plan, item, settings, read, compared_with=before, again=again)
-        item = found.item
-        contradictions |= {each.name: each for each in found.contradictions}
+        folded = fold(repo, plan, item, settings, read, compared_with=before, again=again)
+        item = folded.item
+        contradictions |= {each.name: each for each in folded.contradictions}
         gone, again = set(), False
-    return replace(found, contradictions=tuple(contradictions.values()))
+    return replace(folded, contradictions=tuple(contradictions.values()))

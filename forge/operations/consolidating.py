@@ -43,13 +43,13 @@ def consolidated(
     The residual is added to the model that all tasks share. Both blobs are written to the object store, nothing
     to the work tree. Where no step helps, the model stays as it is, without a consolidation.
     """
-    made = _trained(repo, item, settings, steps, read)
-    if made.objective_after >= made.objective_before:
+    trained = _trained(repo, item, settings, steps, read)
+    if trained.objective_after >= trained.objective_before:
         return without_consolidation(repo, item, settings, read), {}
-    arrays = {name: tensor.numpy() for name, tensor in made.tensors.items()}
+    arrays = {name: tensor.numpy() for name, tensor in trained.tensors.items()}
     contents = {
         "adapter": to_bytes(arrays, {"format": "pt"}, PATHS["adapter"]),
-        "config": json.dumps(made.config, indent=2).encode() + b"\n",
+        "config": json.dumps(trained.config, indent=2).encode() + b"\n",
     }
     ids = {part: hash_object(repo, content, write=True, path=PATHS[part]) for part, content in contents.items()}
     consolidation = Consolidation(
@@ -58,11 +58,12 @@ def consolidated(
         steps=steps,
         learning_rate=LEARNING_RATE,
         seed=settings.search.seed,
-        objective_before=made.objective_before,
-        objective_after=made.objective_after,
+        objective_before=trained.objective_before,
+        objective_after=trained.objective_after,
     )
-    found = replace(item, consolidation=consolidation)
-    return _rescored(repo, found, settings, read), {PATHS[part]: content for part, content in contents.items()}
+    return _rescored(repo, replace(item, consolidation=consolidation), settings, read), {
+        PATHS[part]: content for part, content in contents.items()
+    }
 
 
 def consolidation_differs(
@@ -75,16 +76,19 @@ def consolidation_differs(
         return [f"a consolidation of {said.steps:,} steps is not made again: at most {MOST_STEPS_AGAIN} are"]
     if (said.learning_rate, said.seed) != (LEARNING_RATE, settings.search.seed):
         return ["the consolidation was not trained as git forge trains it"]
-    made = _trained(repo, plain, settings, said.steps, read)
-    if made.objective_after >= made.objective_before:
+    trained = _trained(repo, plain, settings, said.steps, read)
+    if trained.objective_after >= trained.objective_before:
         return ["no consolidation makes this model better"]
 
     from forge.model.adapters import plain_delta, read_adapter
 
     base = load_repository_base(repo, recorded.base)
-    found = load_residual(base, recorded, read)
-    assert found is not None
-    theirs, ours = plain_delta(found), plain_delta(read_adapter(made.config, made.tensors, base.tower, source=FOLDER))
+    residual = load_residual(base, recorded, read)
+    assert residual is not None
+    theirs, ours = (
+        plain_delta(residual),
+        plain_delta(read_adapter(trained.config, trained.tensors, base.tower, source=FOLDER)),
+    )
     if theirs.keys() != ours.keys():
         return ["the consolidation changes other modules than the one that training makes"]
     away = sum(float((theirs[name] - ours[name]).square().sum()) for name in ours)
@@ -124,7 +128,7 @@ def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, 
 
 def _rescored(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> ForgeItem:
     """`item` with the scores that it has now; what it was made from keeps its own."""
-    found = score_item(repo, item, settings, read)
+    judged = score_item(repo, item, settings, read)
     before = {score.task: score for score in item.scores}
     scores = tuple(
         replace(
@@ -132,7 +136,7 @@ def _rescored(repo: Repository, item: ForgeItem, settings: Settings, read: ReadB
             accuracy_before=before[score.task].accuracy_before,
             cross_entropy_before=before[score.task].cross_entropy_before,
         )
-        for score in found.scores
+        for score in judged.scores
     )
     own_before = {score.name: score for score in item.own_scores}
     own = tuple(
@@ -141,7 +145,7 @@ def _rescored(repo: Repository, item: ForgeItem, settings: Settings, read: ReadB
             accuracy_before=own_before[score.name].accuracy_before,
             cross_entropy_before=own_before[score.name].cross_entropy_before,
         )
-        for score in found.own_scores
+        for score in judged.own_scores
         if score.name in own_before
     )
     return replace(item, scores=scores, own_scores=own)

@@ -24,41 +24,45 @@ IMAGES = 1.0  # whose answer may flip
 _OF_A_SEARCH = ("scales", "objective_before", "objective_after")
 
 
-def differences(recorded: ForgeItem, made: ForgeItem) -> list[str]:
+def differences(recorded: ForgeItem, reproduced: ForgeItem) -> list[str]:
     """What a recorded recipe says otherwise than the same recipe made again, one line each; what was accepted apart.
 
-    made: from the same contributions, which are not compared here but by name.
+    reproduced: from the same contributions, which are not compared here but by name.
     """
-    if recorded.base.fingerprint != made.base.fingerprint:
-        return [f"the base is {recorded.base.fingerprint[:19]}, not {made.base.fingerprint[:19]}"]
-    if recorded.strategy != made.strategy:
-        return [f"the strategy is {recorded.strategy}, not {made.strategy}"]
-    if recorded.names != made.names:
-        return [f"the contributions are {', '.join(recorded.names)}, not {', '.join(made.names)}"]
-    return [*_search(recorded.search, made.search), *_coefficients(recorded, made), *_scores(recorded, made)]
+    if recorded.base.fingerprint != reproduced.base.fingerprint:
+        return [f"the base is {recorded.base.fingerprint[:19]}, not {reproduced.base.fingerprint[:19]}"]
+    if recorded.strategy != reproduced.strategy:
+        return [f"the strategy is {recorded.strategy}, not {reproduced.strategy}"]
+    if recorded.names != reproduced.names:
+        return [f"the contributions are {', '.join(recorded.names)}, not {', '.join(reproduced.names)}"]
+    return [
+        *_search(recorded.search, reproduced.search),
+        *_coefficients(recorded, reproduced),
+        *_scores(recorded, reproduced),
+    ]
 
 
-def _search(recorded: Search | None, made: Search | None) -> Iterator[str]:
-    if (recorded is None) != (made is None):
+def _search(recorded: Search | None, reproduced: Search | None) -> Iterator[str]:
+    if (recorded is None) != (reproduced is None):
         yield "it records no search, and there was one" if recorded is None else "it records a search that was none"
         return
-    if recorded is None or made is None:
+    if recorded is None or reproduced is None:
         return
     for each in fields(Search):
-        said, found = getattr(recorded, each.name), getattr(made, each.name)
-        if each.name not in _OF_A_SEARCH and said != found:
-            yield f"the search's {each.name} is {said}, not {found}"
-    if recorded.scales.keys() != made.scales.keys():
-        yield f"the search's scales are {sorted(recorded.scales)}, not {sorted(made.scales)}"
+        said, other = getattr(recorded, each.name), getattr(reproduced, each.name)
+        if each.name not in _OF_A_SEARCH and said != other:
+            yield f"the search's {each.name} is {said}, not {other}"
+    if recorded.scales.keys() != reproduced.scales.keys():
+        yield f"the search's scales are {sorted(recorded.scales)}, not {sorted(reproduced.scales)}"
     for what in ("objective_before", "objective_after"):
-        said, found = getattr(recorded, what), getattr(made, what)
-        if (said is None) != (found is None) or (said is not None and abs(said - found) > OBJECTIVE):
-            yield f"the search's {what} is {_number(said)}, not {_number(found)}"
+        said, other = getattr(recorded, what), getattr(reproduced, what)
+        if (said is None) != (other is None) or (said is not None and abs(said - other) > OBJECTIVE):
+            yield f"the search's {what} is {_number(said)}, not {_number(other)}"
 
 
-def _coefficients(recorded: ForgeItem, made: ForgeItem) -> Iterator[str]:
-    allowed = search_method_named(made.search.method).tolerance if made.search is not None else 0.0
-    for entry, other in zip(recorded.contributions, made.contributions, strict=True):
+def _coefficients(recorded: ForgeItem, reproduced: ForgeItem) -> Iterator[str]:
+    allowed = search_method_named(reproduced.search.method).tolerance if reproduced.search is not None else 0.0
+    for entry, other in zip(recorded.contributions, reproduced.contributions, strict=True):
         yield from _coefficient(f"the coefficient of {entry.name}", entry.coefficient, other.coefficient, allowed)
         if entry.tasks.keys() != other.tasks.keys():
             yield f"{entry.name} has coefficients for other tasks than {', '.join(other.tasks) or 'none'}"
@@ -68,10 +72,10 @@ def _coefficients(recorded: ForgeItem, made: ForgeItem) -> Iterator[str]:
             yield from _coefficient(what, coefficient, other.tasks[task], allowed)
 
 
-def _coefficient(what: str, said: Coefficient, found: Coefficient, allowed: float) -> Iterator[str]:
+def _coefficient(what: str, said: Coefficient, other: Coefficient, allowed: float) -> Iterator[str]:
     """The widest difference. A search may find one number for all modules, or a number for each that are all equal."""
-    modules = sorted({*(said if isinstance(said, Mapping) else ()), *(found if isinstance(found, Mapping) else ())})
-    pairs = [(module, _of(said, module), _of(found, module)) for module in modules or [""]]
+    modules = sorted({*(said if isinstance(said, Mapping) else ()), *(other if isinstance(other, Mapping) else ())})
+    pairs = [(module, _of(said, module), _of(other, module)) for module in modules or [""]]
     worst = max(pairs, key=lambda pair: abs(pair[1] - pair[2]))
     if abs(worst[1] - worst[2]) > allowed + 1e-9:
         in_module = f" in {worst[0]}" if worst[0] else ""
@@ -82,33 +86,33 @@ def _of(coefficient: Coefficient, module: str) -> float:
     return coefficient.get(module, 0.0) if isinstance(coefficient, Mapping) else coefficient
 
 
-def _scores(recorded: ForgeItem, made: ForgeItem) -> Iterator[str]:
-    gradient_free = made.search is not None and search_method_named(made.search.method).gradient_free
+def _scores(recorded: ForgeItem, reproduced: ForgeItem) -> Iterator[str]:
+    gradient_free = reproduced.search is not None and search_method_named(reproduced.search.method).gradient_free
     loss = CROSS_ENTROPY_GRADIENT_FREE if gradient_free else CROSS_ENTROPY
-    if [score.task for score in recorded.scores] != [score.task for score in made.scores]:
-        yield f"the scores are of other tasks than {', '.join(score.task for score in made.scores) or 'none'}"
+    if [score.task for score in recorded.scores] != [score.task for score in reproduced.scores]:
+        yield f"the scores are of other tasks than {', '.join(score.task for score in reproduced.scores) or 'none'}"
         return
-    for score, other in zip(recorded.scores, made.scores, strict=True):
+    for score, other in zip(recorded.scores, reproduced.scores, strict=True):
         if score.labels != other.labels:
             yield f"the labels of task {score.task} are others"
         yield from _score(f"task {score.task}", score, other, loss)
     if recorded.own_scores:  # earlier versions had none
-        for own, again in zip(recorded.own_scores, made.own_scores, strict=True):
+        for own, again in zip(recorded.own_scores, reproduced.own_scores, strict=True):
             yield from _score(f"contribution {own.name}", own, again, loss)
 
 
-def _score(of: str, said: TaskScore | OwnScore, found: TaskScore | OwnScore, loss: float) -> Iterator[str]:
-    if said.images != found.images:
-        yield f"the images of {of} are {said.images}, not {found.images}"
+def _score(of: str, said: TaskScore | OwnScore, again: TaskScore | OwnScore, loss: float) -> Iterator[str]:
+    if said.images != again.images:
+        yield f"the images of {of} are {said.images}, not {again.images}"
         return
-    share = (IMAGES + 1e-6) / max(1, found.images)
+    share = (IMAGES + 1e-6) / max(1, again.images)
     for what, allowed in (
         ("accuracy", share),
         ("cross_entropy", loss),
         ("accuracy_before", share),
         ("cross_entropy_before", loss),
     ):
-        one, other = getattr(said, what), getattr(found, what)
+        one, other = getattr(said, what), getattr(again, what)
         if (one is None) != (other is None) or (one is not None and abs(one - other) > allowed):
             yield f"the {what} of {of} is {_number(one)}, not {_number(other)}"
 
