@@ -33,7 +33,7 @@ def command(message: str | None, steps: int | None, accept: bool, as_json: bool)
     """
     from forge.console import emit_json
     from forge.git.running import find_repository
-    from forge.operations.committing import commit_contributions
+    from forge.operations.commit import commit_contributions
     from forge.repo.leftovers import alone_in_work_tree
 
     repo = find_repository()

@@ -10,7 +10,7 @@ import click
 from forge.commands.reading import label_option, picture_options, read_options
 
 if TYPE_CHECKING:
-    from forge.operations.evaluating import Row
+    from forge.operations.evaluate import Row
 
 
 @click.command("evaluate")
@@ -56,7 +56,7 @@ def command(
         )
     repo = find_repository()
 
-    from forge.operations.evaluating import evaluate_models
+    from forge.operations.evaluate import evaluate_models
 
     asked = revs or (() if alone else ("HEAD",))
     rows = evaluate_models(repo, asked, alone, folders, Given(labels, pairs), read_options(grey, skip_unreadable))

@@ -24,7 +24,7 @@ def command(arguments: tuple[str, ...], form: str, task: str | None, bom: bool) 
     The same commit is the same bytes whenever, wherever and by whomever it is exported.
     """
     from forge.git.running import find_repository
-    from forge.operations.exporting import export_model
+    from forge.operations.export import export_model
 
     if len(arguments) > 2:
         raise click.UsageError("give a REV and a DIR, or a DIR alone")

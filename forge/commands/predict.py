@@ -33,7 +33,7 @@ def command(
     """
     from forge.console import emit_csv, emit_json, print_table
     from forge.git.running import find_repository
-    from forge.operations.predicting import choose_texts, predict
+    from forge.operations.predict import choose_texts, predict
 
     repo = find_repository()
     texts, options = choose_texts(repo, rev, labels, contribution, read_options(grey, skip_unreadable))

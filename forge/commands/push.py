@@ -28,7 +28,7 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
     from forge.git.places import resolve
     from forge.git.pushing import find_push
     from forge.git.running import environment, find_repository
-    from forge.operations.verifying import problems_of
+    from forge.operations.verify import problems_of
     from forge.repo.settings_file import load_settings
 
     repo = find_repository()

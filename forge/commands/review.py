@@ -13,7 +13,7 @@ from forge.console import say
 from forge.errors import ExitCode
 
 if TYPE_CHECKING:
-    from forge.operations.reviewing import Review
+    from forge.operations.review import Review
 
 # Title, headers, rows, and the indices of the columns of numbers.
 Table = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]], tuple[int, ...]]
@@ -75,7 +75,7 @@ def command(
     from forge.data.matching import Given
     from forge.errors import ForgeError
     from forge.git.running import find_repository
-    from forge.operations.reviewing import review
+    from forge.operations.review import review
 
     if (labels or pairs) and len(folders) != 1:
         raise ForgeError("--labels and --label speak of one data set", hint="give them with one --data")

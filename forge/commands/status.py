@@ -141,7 +141,7 @@ def find_status(repo: Repository) -> Status:
     unread = [path for name in here[0] for path in pointers(repo, name)]
     otherwise: tuple[str, ...] = ()
     if head_item is not None and (storage == "lfs" or unread):  # else there is nothing that git-lfs could hold
-        from forge.operations.storing import kept_otherwise
+        from forge.operations.storage import kept_otherwise
 
         otherwise = kept_otherwise(repo, head_item, "HEAD", storage)
     return Status(

@@ -24,7 +24,7 @@ def command(storage: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from forge.console import emit_json
-    from forge.operations.storing import convert, find_stored
+    from forge.operations.storage import convert, find_stored
     from forge.repo.versions import find_model_repository
 
     repo = find_model_repository()

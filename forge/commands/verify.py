@@ -31,7 +31,7 @@ def command(rev: str, scores: bool, since: str | None, as_json: bool) -> int:
     from forge.git.quiet import quiet
     from forge.git.running import find_repository, git_text
     from forge.operations.trusting import trust
-    from forge.operations.verifying import problems_of
+    from forge.operations.verify import problems_of
     from forge.trust import last_good
 
     repo = find_repository()

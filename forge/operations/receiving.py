@@ -28,7 +28,7 @@ from forge.operations.server_settings import (
     read_server_settings,
 )
 from forge.operations.trusting import approval_problems, trust
-from forge.operations.verifying import problems_of
+from forge.operations.verify import problems_of
 from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS

@@ -16,13 +16,13 @@ from forge.data.matching import Given
 from forge.errors import ForgeError
 from forge.git.places import read_file, resolve
 from forge.git.running import Repository, git_succeeds, git_text
-from forge.operations.evaluating import Row, evaluate_models
+from forge.operations.evaluate import Row, evaluate_models
 from forge.operations.reproducing import reproduce
 from forge.operations.review_figures import Figures, find_figures, newcomers_of
 from forge.operations.review_merge import Merged, merge_unseen
 from forge.operations.review_rows import ReviewedContribution, ReviewedScore, contribution_rows, score_rows
 from forge.operations.trusting import Trust, trust
-from forge.operations.verifying import problems_of
+from forge.operations.verify import problems_of
 from forge.recipe import gate
 from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import ForgeItem, OwnScore, Search, TaskScore
