@@ -27,7 +27,7 @@ from forge.model.augmentation import Augmentation, augment, draw
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, folded
 from forge.model.distill_settings import DistillSettings
-from forge.model.pixel_steps import generator_of
+from forge.model.pixel_steps import Advance, generator_of
 from forge.model.scoring import TaskImages, batch_size
 
 NOISE_RANK = 16  # of the random dW of a point, as the adapters have
@@ -166,14 +166,14 @@ class TeacherPoints:
         adapter: Adapter,
         real: TaskImages,
         settings: DistillSettings,
-        advance: Callable[[str], None],
+        advance: Advance,
     ) -> None:
         self.base, self.settings, self.labels, self.classes = base, settings, real.labels, len(real.labels)
         self.teacher: Delta = plain_delta(adapter)
         self.points = [draw_point(base, self.teacher, settings, number) for number in range(settings.points)]
         self.statistics: list[list[Statistics]] = []
         for number, point in enumerate(self.points):
-            advance(f"statistics {number + 1} of {len(self.points)}")
+            advance(0, f"statistics {number + 1} of {len(self.points)}")
             self.statistics.append(self._statistics(point, real))
 
     def _statistics(self, point: Point, real: TaskImages) -> list[Statistics]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from forge.clone.stored import commit, literal, refuse_other_filters, stage
 from forge.errors import ForgeError
@@ -39,6 +39,7 @@ from forge.repo.contributions import (
 )
 from forge.repo.erased import erased_contributions
 from forge.repo.items import read_item, read_settings_of
+from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.settings_file import load_settings
 from forge.repo.storage import is_kept_as, storage_of
 from forge.repo.trailers import trailer_lines
@@ -46,18 +47,19 @@ from forge.repo.tree_checks import tree_problems
 from forge.repo.unsettled import refuse_unfinished
 
 
-class Committed(TypedDict):
+@dataclass(frozen=True)
+class Committed:
     """What `git forge commit` did. without_effect: a line for each contribution that came and changes nothing."""
 
     commit: str
     subject: str
-    trailers: list[str]
+    trailers: tuple[str, ...]
     consolidation_dropped: bool
-    without_effect: list[str]
+    without_effect: tuple[str, ...]
 
 
 def commit_contributions(
-    repo: Repository, message: str | None, steps: int | None = None, *, accept: bool = False
+    repo: Repository, message: str | None = None, steps: int | None = None, *, accept: bool = False
 ) -> Committed:
     """Check, fold, write the forge item and commit. The index and forge item are restored if anything fails.
 
@@ -65,6 +67,11 @@ def commit_contributions(
     and the recipe has none. accept: let tasks lose more than the gate allows. Raises ForgeError for a merge in
     progress, for a contribution that is not whole, where nothing changed, and where the gate stays shut.
     """
+    with alone_in_work_tree(repo, "git forge commit"):
+        return _commit(repo, message, steps, accept)
+
+
+def _commit(repo: Repository, message: str | None, steps: int | None, accept: bool) -> Committed:
     refuse_unfinished(repo, in_a_rebase=True)
     folder = repo.top / CONSOLIDATION
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -133,14 +140,14 @@ def commit_contributions(
         there = [path for path in committed if path in known or (repo.top / path).exists()]
         stage(repo, there, settings.limits.file_bytes)
         _refuse_what_changed_meanwhile(repo, item)
-        made = commit(repo, head, [subject], committed, "git forge commit")
-    return {
-        "commit": made,
-        "subject": subject.splitlines()[0],
-        "trailers": trailers,
-        "consolidation_dropped": before.consolidation is not None and item.consolidation is None,
-        "without_effect": [*idle, *without_effect(item, before)],
-    }
+        commit_id = commit(repo, head, [subject], committed, "git forge commit")
+    return Committed(
+        commit=commit_id,
+        subject=subject.splitlines()[0],
+        trailers=tuple(trailers),
+        consolidation_dropped=before.consolidation is not None and item.consolidation is None,
+        without_effect=(*idle, *without_effect(item, before)),
+    )
 
 
 def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Changes:
@@ -186,10 +193,10 @@ def _consolidate(
     """`item` with the consolidation that is wanted, and the files of a new one by path."""
     if steps == 0:
         return without_consolidation(repo, item, settings, read), {}
-    wanted = steps or settings.consolidate
-    if not wanted or not item.contributions or (steps is None and item.consolidation is not None):
+    count = steps or settings.consolidate
+    if not count or not item.contributions or (steps is None and item.consolidation is not None):
         return item, {}
-    return consolidated(repo, item, settings, wanted, read)
+    return consolidated(repo, item, settings, count, read)
 
 
 def _settings_changed(repo: Repository, before: ForgeItem, settings: Settings) -> bool:
@@ -209,15 +216,15 @@ def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> 
     places = {blob: path for path, blob in _blobs(changes).items()}
 
     def read(ids: Iterable[str]) -> Mapping[str, bytes]:
-        wanted = list(ids)
-        found = dict(stored([blob for blob in wanted if blob not in places]))
-        for blob in wanted:
+        asked = list(ids)
+        contents = dict(stored([blob for blob in asked if blob not in places]))
+        for blob in asked:
             if blob in places:
                 content = read_file(repo, None, places[blob], settings.limits.file_bytes)
                 if content is None:
                     raise ForgeError(f"{places[blob]} was removed meanwhile", hint="run git forge commit again")
-                found[blob] = follow(repo, content, places[blob], settings.limits.file_bytes)
-        return found
+                contents[blob] = follow(repo, content, places[blob], settings.limits.file_bytes)
+        return contents
 
     return read
 

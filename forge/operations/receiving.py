@@ -28,7 +28,7 @@ from forge.operations.server_settings import (
     read_server_settings,
 )
 from forge.operations.trusting import approval_problems, trust
-from forge.operations.verify import problems_of
+from forge.operations.verify import find_problems
 from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
@@ -61,16 +61,20 @@ class Verdict:
     unseen: int = 0
 
 
+class UnseenError(ForgeError):
+    """A file whose object git-lfs keeps elsewhere: no problem of the push, whose server for it is another."""
+
+
 class _PointerReader:
     """Follows pointers of git-lfs to objects that are kept beside the repository, without git-lfs, never elsewhere.
 
-    unseen: what was said of those that are not there; no problem of the push, whose server for them is another.
+    unseen: the files, each with its object, that are not there.
     """
 
     def __init__(self, repo: Repository, limits: ServerLimits) -> None:
         self.limits = limits
         self.objects = repo.common_dir / "lfs" / "objects"
-        self.unseen: set[str] = set()
+        self.unseen: set[tuple[str, str]] = set()
 
     def follow(self, repo: Repository, content: bytes, source: str, limit: int) -> bytes:
         """`content`, or what it points to. Raises ForgeError where that is too large, another file, or not here."""
@@ -81,13 +85,12 @@ class _PointerReader:
             raise ForgeError(_over(source, pointer.size, self.limits))
         file = self.objects / pointer.oid[:2] / pointer.oid[2:4] / pointer.oid
         if pointer.altered or not file.is_file():
-            message = f"{source}: object {pointer.oid} of git-lfs is not on this machine"
-            self.unseen.add(message)
-            raise ForgeError(message)
-        found = file.read_bytes() if file.stat().st_size == pointer.size else b""
-        if hashlib.sha256(found).hexdigest() != pointer.oid:
+            self.unseen.add((source, pointer.oid))
+            raise UnseenError(f"{source}: object {pointer.oid} of git-lfs is not on this machine")
+        kept = file.read_bytes() if file.stat().st_size == pointer.size else b""
+        if hashlib.sha256(kept).hexdigest() != pointer.oid:
             raise ForgeError(f"{source}: what git-lfs keeps as {pointer.oid[:10]} is another file")
-        return found
+        return kept
 
 
 def parse_updates(lines: Iterable[str]) -> list[Update]:
@@ -107,7 +110,7 @@ def check_push(repo: Repository, updates: Sequence[Update]) -> Verdict:
     problems += _too_large(repo, updates, limits)
     if problems:
         return Verdict(tuple(problems))  # nothing of it is read
-    unseen: set[str] = set()
+    unseen: set[tuple[str, str]] = set()
     for update in updates:
         reader = _PointerReader(repo, limits[update.ref])
         commits = _commits_to_check(repo, update.new, settings.all_commits)
@@ -230,8 +233,8 @@ def _version_problems(repo: Repository, commit: str, limits: ServerLimits, reade
         names = {path.split("/")[1] for path in paths if path.count("/") > 1}
         if len(names) > limits.contributions:
             return [f"{len(names):,} contributions, more than {limits.contributions:,} (forge.maxContributions)"]
-        problems = problems_of(repo, commit, scores=False, most=as_limit_settings(limits), follow=reader.follow)
-        problems = [problem for problem in problems if problem not in reader.unseen]
+        found = find_problems(repo, commit, scores=False, most=as_limit_settings(limits), follow=reader.follow)
+        problems = [problem.text for problem in found if not isinstance(problem.error, UnseenError)]
         return problems or _consolidation_problems(repo, commit, reader)
     except ForgeError as error:
         return [error.message]
@@ -239,13 +242,16 @@ def _version_problems(repo: Repository, commit: str, limits: ServerLimits, reade
 
 def _consolidation_problems(repo: Repository, commit: str, reader: _PointerReader) -> list[str]:
     """Whether a consolidation's files are an adapter; that they are those of the forge item is known."""
-    made = read_item(repo, commit).consolidation
-    if made is None:
+    residual = read_item(repo, commit).consolidation
+    if residual is None:
         return []
+    path = CONSOLIDATION_PATHS["adapter"]
     try:
-        config = check_adapter_config(read_blob(repo, made.config, MAX_CONFIG), CONSOLIDATION_PATHS["config"])
-        path = CONSOLIDATION_PATHS["adapter"]
-        check_adapter(reader.follow(repo, read_blob(repo, made.adapter), path, reader.limits.file_size), config, path)
+        config = check_adapter_config(read_blob(repo, residual.config, MAX_CONFIG), CONSOLIDATION_PATHS["config"])
+        adapter = reader.follow(repo, read_blob(repo, residual.adapter), path, reader.limits.file_size)
+        check_adapter(adapter, config, path)
+    except UnseenError:
+        return []
     except ForgeError as error:
-        return [] if error.message in reader.unseen else [error.message]
+        return [error.message]
     return []
