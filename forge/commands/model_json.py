@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from forge.recipe.item import ForgeItem
+if TYPE_CHECKING:
+    from forge.recipe.item import ForgeItem
 
 
 def item_as_json(item: ForgeItem) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def export_model(
     task: of a task-aware model, the one whose weights are written. bill: also write its bill of materials, which
     names `signers` by contribution, those of the commit's own keys if not given. The folder is whole or not there.
     """
+    if form not in (PEFT, OPEN_CLIP):
+        raise ForgeError(f"no form of an export is called {form!r}", hint=f"there are: {PEFT}, {OPEN_CLIP}")
     if folder.exists():
         raise ForgeError(f"{folder} exists already", hint="give the name of a new folder")
     commit = resolve(repo, rev)

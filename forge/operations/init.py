@@ -18,7 +18,7 @@ from forge.recipe.item import Base, empty
 from forge.recipe.item_text import to_json
 from forge.recipe.licences import check_license
 from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
-from forge.recipe.settings import choose_settings, to_toml
+from forge.recipe.settings import PRESETS, choose_settings, to_toml
 from forge.repo.storage import ATTRIBUTES_FILE, MAX_ATTRIBUTES
 
 PATHS = (SETTINGS_FILE, ITEM_FILE, ATTRIBUTES_FILE)
@@ -47,6 +47,8 @@ def init(
     reference: of the base, as forge.model.base.load_base takes it. preset: how coefficients are searched, "best" or
     "paper". license_: an SPDX expression. Raises ForgeError, with everything as it was, where there is a model already.
     """
+    if preset not in PRESETS:
+        raise ForgeError(f"no settings are called {preset!r}", hint=f"there are: {', '.join(PRESETS)}")
     _refuse_what_is_there(repo)
     if license_ is not None:
         check_license(license_, "--license")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from forge.clone import setup as clone_setup
 from forge.git.running import Repository, find_repository, git
 from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.settings_file import not_a_model_repository
@@ -22,3 +23,11 @@ def open_model(folder: Path | None = None) -> Repository:
         if not listed:
             raise not_a_model_repository(str(repo.top))
     return repo
+
+
+def set_up_clone(repo: Repository) -> str | None:
+    """Set up a fresh clone of a model: git never carries filters and drivers over. What to tell the user, if anything.
+
+    Where there is no model, or `git forge uninstall` has taken it out, it stays as it is.
+    """
+    return clone_setup.ensure_installed(repo) if (repo.top / SETTINGS_FILE).is_file() else None
