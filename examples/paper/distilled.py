@@ -16,12 +16,12 @@ from forge.model.distillation import (
     DistillSettings,
     as_images,
     default_settings,
-    distil,
     fit_on_distilled,
     used_settings,
 )
 from forge.model.scoring import TaskImages
 from forge.model.teacher_points import adapter_digest
+from forge.operations.distill import distil_images
 
 __all__ = ["adapter_digest", "as_task", "distilled_only", "participant_distilled"]
 
@@ -42,15 +42,8 @@ def participant_distilled(
     made_by = adapter_digest(adapter) if wanted.needs_adapter else None
 
     def make() -> tuple[dict, dict]:  # type: ignore[type-arg]
-        with progress(f"distilling {participant.name}", wanted.steps) as advance:
-            found = distil(
-                base,
-                participant.train,
-                participant.validation,
-                wanted,
-                adapter=adapter,
-                advance=lambda steps, note: advance(steps, at=note),
-            )
+        images = (participant.train, participant.validation)
+        found = distil_images(base, participant.name, *images, wanted, adapter=adapter)
         return {name: getattr(found, name) for name in ("images", "targets", "offset", "scale")}, {}
 
     tensors, _ = keep(folder, "distilled", [base.fingerprint, used_settings(wanted), data, made_by], make)

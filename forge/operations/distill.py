@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +35,8 @@ from forge.repo.settings_file import load_settings
 if TYPE_CHECKING:
     from forge.model.adapters import Adapter
     from forge.model.base import BaseModel
-    from forge.model.distillation import DistilledImages, DistillSettings
+    from forge.model.distillation import DistilledImages, DistillSettings, Progress
+    from forge.model.scoring import TaskImages
     from forge.operations.unfinished import Unfinished
 
 
@@ -107,7 +108,7 @@ def distill(
         unfinished = Unfinished.of(repo, name, base, private, chosen, adapter)
         if restart:
             unfinished.forget()
-        distilled = _distilled(base, name, private, chosen, adapter, unfinished, report)
+        distilled = _continued(base, name, private, chosen, adapter, unfinished, report)
         assert distilled.score is not None
         accuracy = rounded(distilled.score.accuracy)
         fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
@@ -121,6 +122,35 @@ def distill(
         report(*write_distilled(repo, name, distilled, fresh, chosen.method))
         unfinished.forget()
     return Distilled(name, len(private.train.targets), len(distilled.images), accuracy)
+
+
+def distil_images(
+    base: BaseModel,
+    name: str,
+    images: TaskImages,
+    validation: TaskImages,
+    settings: DistillSettings,
+    *,
+    adapter: Adapter | None = None,
+    resume: Progress | None = None,
+    save: Callable[[Progress], None] = lambda state: None,
+) -> DistilledImages:
+    """forge.model.distillation.distil with its progress on a terminal; `name` is whose images they are."""
+    from forge.model.distillation import distil
+
+    with progress(f"distilling {name}", settings.steps) as advance:
+        if resume is not None:
+            advance(resume.step)
+        return distil(
+            base,
+            images,
+            validation,
+            settings,
+            adapter=adapter,
+            resume=resume,
+            save=save,
+            advance=lambda steps, note: advance(steps, at=note),
+        )
 
 
 def privacy_statement(method: str, written: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +201,7 @@ def _adapter(
     return adapter
 
 
-def _distilled(
+def _continued(
     base: BaseModel,
     name: str,
     private: PrivateData,
@@ -181,24 +211,13 @@ def _distilled(
     report: Report,
 ) -> DistilledImages:
     """Run the method, from where an interrupted run of the same has come to."""
-    from forge.model.distillation import distil
-
     resume = unfinished.read()
     if resume is not None:
         report(f"Continuing an interrupted run at step {resume.step} of {settings.steps}.")
     try:
-        with unfinished.saving() as save, progress(f"distilling {name}", settings.steps) as advance:
-            if resume is not None:
-                advance(resume.step)
-            return distil(
-                base,
-                private.train,
-                private.validation,
-                settings,
-                adapter=adapter,
-                resume=resume,
-                save=save,
-                advance=lambda steps, note: advance(steps, at=note),
+        with unfinished.saving() as save:
+            return distil_images(
+                base, name, private.train, private.validation, settings, adapter=adapter, resume=resume, save=save
             )
     except KeyboardInterrupt:
         if unfinished.path.is_file():

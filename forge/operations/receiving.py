@@ -95,8 +95,8 @@ class _PointerReader:
 
 def parse_updates(lines: Iterable[str]) -> list[Update]:
     """The updates of git's lines "OLD-ID NEW-ID REF"."""
-    found = (line.rstrip("\n").split(" ", 2) for line in lines)
-    return [Update(*words) for words in found if len(words) == 3]
+    split_lines = (line.rstrip("\n").split(" ", 2) for line in lines)
+    return [Update(*words) for words in split_lines if len(words) == 3]
 
 
 def check_push(repo: Repository, updates: Sequence[Update]) -> Verdict:
@@ -114,18 +114,18 @@ def check_push(repo: Repository, updates: Sequence[Update]) -> Verdict:
     for update in updates:
         reader = _PointerReader(repo, limits[update.ref])
         commits = _commits_to_check(repo, update.new, settings.all_commits)
-        found = []
+        own_problems = []
         for commit in commits:
             at = "" if commit == commits[0] else f" ({commit[:10]})"
-            said = _version_problems(repo, commit, limits[update.ref], reader)
-            found += [f"{update.ref}{at}: {problem}" for problem in said]
+            reasons = _version_problems(repo, commit, limits[update.ref], reader)
+            own_problems += [f"{update.ref}{at}: {problem}" for problem in reasons]
         if commits and not update.creates and _is_model(repo, update.old) and not _is_model(repo, commits[0]):
-            found.append(f"{update.ref}: there was a model, and {ITEM_FILE} is gone")
-        if commits and not found:  # else there is nothing to judge
-            said = [*_rights_problems(repo, update, commits[0], settings)]
-            said += _not_reproduced(repo, update, targets[update.ref], commits[0], settings)
-            found = [f"{update.ref}: {problem}" for problem in said]
-        problems += found
+            own_problems.append(f"{update.ref}: there was a model, and {ITEM_FILE} is gone")
+        if commits and not own_problems:  # else there is nothing to judge
+            reasons = [*_rights_problems(repo, update, commits[0], settings)]
+            reasons += _not_reproduced(repo, update, targets[update.ref], commits[0], settings)
+            own_problems = [f"{update.ref}: {problem}" for problem in reasons]
+        problems += own_problems
         unseen |= reader.unseen
     return Verdict(tuple(problems), len(unseen))
 
@@ -133,9 +133,9 @@ def check_push(repo: Repository, updates: Sequence[Update]) -> Verdict:
 def _target(repo: Repository, update: Update) -> str | None:
     """What an update is measured by: the ref as it is, or for a new one the branch that HEAD names."""
     for commit in ([] if update.creates else [update.old]) + ["HEAD"]:
-        found = git_text(repo, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", check=False)
-        if found and _is_model(repo, found):
-            return found
+        target = git_text(repo, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", check=False)
+        if target and _is_model(repo, target):
+            return target
     return None
 
 
@@ -190,17 +190,17 @@ def _too_large(repo: Repository, updates: Sequence[Update], limits: Mapping[str,
     if not updates:
         return []
     most = max(limits.values(), key=lambda each: each.file_size)
-    wanted = "".join(f"{update.new}\n" for update in updates).encode()
-    listed = git(repo, "rev-list", "--objects", "--stdin", "--not", "--all", input=wanted)
+    tips = "".join(f"{update.new}\n" for update in updates).encode()
+    listed = git(repo, "rev-list", "--objects", "--stdin", "--not", "--all", input=tips)
     paths = {name: path for name, _, path in (line.partition(" ") for line in os.fsdecode(listed).splitlines())}
     names = "".join(f"{name}\n" for name in paths).encode()
     answers = git_text(repo, "cat-file", "--batch-check=%(objecttype) %(objectname) %(objectsize)", input=names)
-    found = []
+    problems = []
     for line in answers.splitlines():
         kind, name, size = line.split(" ")
         if kind == "blob" and int(size) > most.file_size:
-            found.append(_over(paths[name] or name, int(size), most))
-    return found
+            problems.append(_over(paths[name] or name, int(size), most))
+    return problems
 
 
 def _over(path: str, size: int, limits: ServerLimits) -> str:

@@ -259,14 +259,14 @@ def _recorded(before: ForgeItem, after: ForgeItem) -> Sequence[OwnScore | TaskSc
             for score, was in pairs
             if was is not None
         ]
-    found = []
+    scores = []
     for score in after.own_scores:
         was = before.own_score(score.name)
         if was is not None:
-            found.append(
+            scores.append(
                 OwnScore(score.name, score.images, score.accuracy, score.cross_entropy, was.accuracy, was.cross_entropy)
             )
-    return found
+    return scores
 
 
 def _consolidation(before: ForgeItem | None, after: ForgeItem) -> str | None:

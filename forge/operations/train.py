@@ -30,6 +30,7 @@ from forge.repo.settings_file import load_settings
 
 if TYPE_CHECKING:
     from forge.model.base import BaseModel
+    from forge.model.scoring import TaskImages
     from forge.model.training import TrainedAdapter, TrainSettings
 
 
@@ -80,7 +81,7 @@ def train(
         report(*private.lines())
         defaults = training.default_settings(base.settings_family)
         chosen = replace(defaults, seed=seed, **_known(settings or {}))
-        trained = _trained(base, name, private, chosen, horizontal_flip)
+        trained = fit_adapter(base, name, private.train, private.validation, chosen, horizontal_flip=horizontal_flip)
         fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
         record = _record(chosen, private, validation, horizontal_flip, options.group_by)
         metrics: dict[str, object] = {
@@ -96,6 +97,30 @@ def train(
     return Trained(name, str(record["adapter"]), len(private.train.targets), metrics, trained.epoch)
 
 
+def fit_adapter(
+    base: BaseModel,
+    name: str,
+    images: TaskImages,
+    validation: TaskImages,
+    settings: TrainSettings,
+    *,
+    horizontal_flip: bool = False,
+) -> TrainedAdapter:
+    """forge.model.training.train_adapter with its progress on a terminal; `name` is whose adapter it is."""
+    from forge.model.training import train_adapter
+
+    steps = settings.epochs * math.ceil(len(images.targets) / settings.batch)
+    with progress(f"training {name}", steps) as advance:
+        return train_adapter(
+            base,
+            images,
+            validation,
+            settings,
+            horizontal_flip=horizontal_flip,
+            advance=lambda note: advance(1, at=note),
+        )
+
+
 def _known(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """`settings`, all of which there are. Raises ForgeError for any other."""
     from forge.model.training import TrainSettings
@@ -104,23 +129,6 @@ def _known(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in settings.keys() - names:
         raise ForgeError(f"there is no setting of training called {name!r}", hint=f"there are: {', '.join(names)}")
     return settings
-
-
-def _trained(
-    base: BaseModel, name: str, private: PrivateData, settings: TrainSettings, horizontal_flip: bool
-) -> TrainedAdapter:
-    from forge.model.training import train_adapter
-
-    steps = settings.epochs * math.ceil(len(private.train.targets) / settings.batch)
-    with progress(f"training {name}", steps) as advance:
-        return train_adapter(
-            base,
-            private.train,
-            private.validation,
-            settings,
-            horizontal_flip=horizontal_flip,
-            advance=lambda note: advance(1, at=note),
-        )
 
 
 def _record(

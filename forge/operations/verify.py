@@ -91,8 +91,8 @@ def problems_of(
     look_back: bool = False,
 ) -> list[str]:
     """What is wrong with the version in `rev`, one line each; empty if nothing is. As find_problems."""
-    found = find_problems(repo, rev, scores=scores, most=most, follow=follow, look_back=look_back)
-    return [problem.text for problem in found]
+    problems = find_problems(repo, rev, scores=scores, most=most, follow=follow, look_back=look_back)
+    return [problem.text for problem in problems]
 
 
 def find_problems(
@@ -196,14 +196,14 @@ def _stricter(one: LimitSettings, other: LimitSettings) -> LimitSettings:
     return LimitSettings(**{each.name: min(getattr(one, each.name), getattr(other, each.name)) for each in fields(one)})
 
 
-def _own_score_problems(item: ForgeItem, found: tuple[OwnScore, ...]) -> list[str]:
+def _own_score_problems(item: ForgeItem, computed: tuple[OwnScore, ...]) -> list[str]:
     if not item.own_scores:
         return []  # made by an earlier version
     return [
         f"the score of contribution {score.name!r} on its own images does not reproduce: recorded accuracy "
         f"{claimed.accuracy:.4f}, cross-entropy {claimed.cross_entropy:.4f}; computed {score.accuracy:.4f}, "
         f"{score.cross_entropy:.4f}"
-        for claimed, score in zip(item.own_scores, found, strict=True)
+        for claimed, score in zip(item.own_scores, computed, strict=True)
         if _differ(claimed, score)
     ]
 
@@ -216,8 +216,8 @@ def _differ(claimed: OwnScore | TaskScore, score: OwnScore | TaskScore) -> bool:
     )
 
 
-def _score_problems(recorded: tuple[TaskScore, ...], found: tuple[TaskScore, ...]) -> list[str]:
-    by_task = {score.task: score for score in found}
+def _score_problems(recorded: tuple[TaskScore, ...], computed: tuple[TaskScore, ...]) -> list[str]:
+    by_task = {score.task: score for score in computed}
     problems = [
         f"the forge item scores a task {score.task!r} that nothing in it has"
         for score in recorded
