@@ -243,7 +243,7 @@ class ModelRepository:
     def evaluate(
         self,
         data: str | Path | Sequence[str | Path],
-        revs: Sequence[str] = (),
+        revs: str | Sequence[str] = (),
         *,
         contributions: Sequence[str] = (),
         labels: Labels = (),
@@ -253,6 +253,7 @@ class ModelRepository:
         from forge.operations.evaluate import evaluate_models
 
         folders = [Path(data)] if isinstance(data, str | Path) else [Path(each) for each in data]
+        revs = (revs,) if isinstance(revs, str) else revs
         given = _given(labels)
         return evaluate_models(
             self.repo, revs, folders, alone=contributions, given=given, options=options, report=self.report
@@ -282,6 +283,8 @@ class ModelRepository:
 
 
 def _given(labels: Labels) -> Given:
+    if isinstance(labels, str):
+        raise ForgeError(f"labels is one text, {labels!r}", hint="give a text for each class, in a list or by class")
     if isinstance(labels, Mapping):
         return Given(pairs=tuple(f"{name}={text}" for name, text in labels.items()))
     return Given(tuple(labels))

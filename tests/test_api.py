@@ -154,6 +154,7 @@ def test_a_contribution_alone(merged: Merged, tmp_path: Path) -> None:  # noqa: 
         ({"task": "breast"}, "knows no task 'breast'"),
         ({"task": "lung", "labels": ["a", "b"]}, "say the same thing"),
         ({"labels": ["the same", "the same"]}, "the same"),
+        ({"labels": "lung"}, "one text"),
         ({"task": "lung", "images": ["no image"]}, "image 0 cannot be read as an image"),
     ],
 )
@@ -192,7 +193,7 @@ def test_the_methods_do_what_the_verbs_do(model: Path, tmp_path: Path, pictures:
     assert set(item(model)["contributions"]) == {"shade"}
     assert repository.verify().problems == ()
 
-    rows = repository.evaluate(pictures, contributions=["shade"], revs=["HEAD"])
+    rows = repository.evaluate(pictures, "HEAD", contributions=["shade"])
     table = json.loads(forge_ok(other, "evaluate", "HEAD", "--data", pictures, "--contribution", "shade", "--json").out)
     assert [{**vars(row), "data": str(row.data), "labels": list(row.labels)} for row in rows] == table
 
@@ -210,6 +211,8 @@ def test_settings_that_there_are_not(model: Path, pictures: Path) -> None:  # no
     assert "epochs" in (caught.value.hint or "")
     with pytest.raises(ForgeError, match="real_batch means nothing to the method teacher-points"):
         repository.distill("shade", pictures, method="teacher-points", real_batch=2)
+    with pytest.raises(ForgeError, match="one text"):
+        repository.train("shade", pictures, labels="dark")
     with pytest.raises(ForgeError, match="no form of an export is called 'onnx'"):
         repository.export(model.parent / "export", "onnx")
     assert not (model / "contributions" / "shade").exists()

@@ -76,6 +76,8 @@ class Predictor(nn.Module):
     def _texts(self, labels: Sequence[str] | None, task: str | None) -> tuple[str, ...]:
         if labels is not None and task is not None:
             raise ForgeError("labels and task say the same thing", hint="give one of them")
+        if isinstance(labels, str):
+            raise ForgeError(f"labels is one text, {labels!r}", hint="give the texts to choose among, in a list")
         if task is not None:
             if task not in self.tasks:
                 known = ", ".join(self.tasks) or "none"
