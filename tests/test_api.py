@@ -121,6 +121,7 @@ def test_a_version_predicts_as_the_command_does(merged: Merged, tmp_path: Path) 
     module = forge.open(top).version().model()
     assert isinstance(module, torch.nn.Module)
     assert not any(parameter.requires_grad for parameter in module.parameters())
+    assert not any(part.training for part in module.train().modules())
     assert module.tasks == {name: LABELS[name] for name in ("colon", "lung")}
     texts = ("a dark picture", "a bright picture")
     choices: list[tuple[dict[str, Any], list[str]]] = [

@@ -36,6 +36,7 @@ class Predictor(nn.Module):
     ) -> None:
         """options_for: how pictures of a task with these labels are read, such as the grey range of its cards."""
         super().__init__()
+        self.training = False
         self.tower = base.tower
         self.base, self.model, self.tasks, self.options_for = base, model, dict(tasks), options_for
 
@@ -46,6 +47,10 @@ class Predictor(nn.Module):
             return next(iter(self.tasks.values()))
         known = ", ".join(self.tasks) or "no task yet"
         raise ForgeError(f"which labels? This version knows {known}", hint="give labels=[...], or task=...")
+
+    def train(self, mode: bool = True) -> Predictor:
+        """Nothing: the base is frozen, and other models share it."""
+        return self
 
     def forward(self, pixels: Tensor, labels: Sequence[str]) -> Tensor:
         """What softmax turns into probabilities [n, classes], without gradients.
