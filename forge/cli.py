@@ -167,18 +167,16 @@ def _no_verb(args: Sequence[str]) -> ForgeError:
 
 
 def _set_up_clone() -> None:
-    """A fresh clone has no filters and drivers: git never carries them over. Set them up and say so."""
-    from forge.clone import setup as clone_setup
-    from forge.git.running import find_repository
+    """A fresh clone has no filters and drivers: set them up and say so."""
+    from forge.operations.opening import open_repository, set_up_clone
 
     try:
-        repo = find_repository()
+        repo = open_repository()
     except ForgeError:
         return  # the verb itself says what it needs
-    if (repo.top / "forge.toml").is_file():
-        message = clone_setup.ensure_installed(repo)
-        if message:
-            say(*message.splitlines(), err=True)
+    message = set_up_clone(repo)
+    if message:
+        say(*message.splitlines(), err=True)
 
 
 def _report(message: str, hint: str | None = None) -> None:

@@ -26,6 +26,22 @@ class Advance(Protocol):
     def __call__(self, steps: int = 1, **fields: object) -> None: ...
 
 
+class Report(Protocol):
+    """Takes lines that a person may want to read while an operation is at work; nothing depends on them."""
+
+    def __call__(self, *lines: str) -> None: ...
+
+
+def silent(*lines: str) -> None:
+    """A Report that nobody reads."""
+
+
+def note(*lines: str) -> None:
+    """A Report on standard error: what a verb says beside its result."""
+    if lines:
+        say(*lines, err=True)
+
+
 def say(*lines: str, err: bool = False) -> None:
     """Lines on standard output, or with `err` on standard error; none at all is an empty line.
 
@@ -38,7 +54,7 @@ def say(*lines: str, err: bool = False) -> None:
 def progress(label: str, total: int | None = None) -> Iterator[Advance]:
     """A progress bar on standard error for the time of the block; nothing where that is not a terminal."""
     if not sys.stderr.isatty():
-        yield _silent
+        yield _no_bar
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -124,5 +140,5 @@ def _figures(fields: dict[str, object]) -> str:
     return "  ".join(f"{name} {value}" for name, value in zip(fields, shown, strict=True))
 
 
-def _silent(steps: int = 1, **fields: object) -> None:
+def _no_bar(steps: int = 1, **fields: object) -> None:
     pass

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from examples.paper.kept import keep
 from examples.paper.scenarios import Participant, images_digest
-from forge.console import progress
 from forge.model.adapters import Adapter, read_adapter
 from forge.model.base import BaseModel
-from forge.model.training import TrainSettings, default_settings, train_adapter
+from forge.model.training import TrainSettings, default_settings
+from forge.operations.train import fit_adapter
 
 
 def participant_adapter(
@@ -22,16 +22,8 @@ def participant_adapter(
     data += ["horizontal flip"] * participant.horizontal_flip
 
     def make() -> tuple[dict, dict]:  # type: ignore[type-arg]
-        steps = wanted.epochs * -(-len(participant.train.targets) // wanted.batch)
-        with progress(f"training {participant.name}", steps) as advance:
-            trained = train_adapter(
-                base,
-                participant.train,
-                participant.validation,
-                wanted,
-                horizontal_flip=participant.horizontal_flip,
-                advance=lambda note: advance(1, at=note),
-            )
+        images, flip = (participant.train, participant.validation), participant.horizontal_flip
+        trained = fit_adapter(base, participant.name, *images, wanted, horizontal_flip=flip)
         return trained.tensors, {"config": trained.config, "validation": asdict(trained.validation)}
 
     tensors, notes = keep(folder, "adapter", [base.fingerprint, asdict(wanted), data], make)

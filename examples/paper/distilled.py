@@ -16,11 +16,11 @@ from forge.model.distillation import (
     DistillSettings,
     as_images,
     default_settings,
-    distil,
     fit_on_distilled,
     used_settings,
 )
 from forge.model.scoring import TaskImages
+from forge.operations.distill import distil_images
 
 
 def participant_distilled(
@@ -39,15 +39,8 @@ def participant_distilled(
     teacher = adapter_digest(adapter) if chosen.needs_adapter else None
 
     def make() -> tuple[dict, dict]:  # type: ignore[type-arg]
-        with progress(f"distilling {participant.name}", chosen.steps) as advance:
-            distilled = distil(
-                base,
-                participant.train,
-                participant.validation,
-                chosen,
-                adapter=adapter,
-                advance=lambda note: advance(int(note.startswith("loss")), at=note),
-            )
+        images = (participant.train, participant.validation)
+        distilled = distil_images(base, participant.name, *images, chosen, adapter=adapter)
         return {name: getattr(distilled, name) for name in ("images", "targets", "offset", "scale")}, {}
 
     tensors, _ = keep(folder, "distilled", [base.fingerprint, used_settings(chosen), data, teacher], make)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from forge.console import say
+from forge.console import note, say
 
 
 @click.command("approve")
@@ -14,25 +14,19 @@ def command(rev: str) -> None:
 
     git signs as it signs commits (gpg.format ssh, user.signingKey).
     """
-    from forge.git.places import resolve
-    from forge.git.quiet import quiet
-    from forge.git.running import find_repository, git_text
-    from forge.operations.trusting import approve_as
-    from forge.trust.approvals import NOTES_REF
+    from forge.operations.approve import approve
+    from forge.operations.opening import open_repository
 
-    repo = find_repository()
-    commit = resolve(repo, rev)
-    principal = approve_as(repo, commit)
-    name = git_text(repo, *quiet("show"), "-s", "--format=%h %s", commit)
-    if principal:
-        say(f"Approved as {principal}: {name}")
+    approved = approve(open_repository(), rev)
+    if approved.principal:
+        say(f"Approved as {approved.principal}: {approved.title}")
     else:
-        say(f"Approved: {name}")
-        say("warning: your key is none of .forge/allowed_signers there, so this counts for nobody yet", err=True)
-    remote = NOTES_REF.replace("refs/notes/", "refs/notes/origin/")
+        say(f"Approved: {approved.title}")
+        note("warning: your key is none of .forge/allowed_signers there, so this counts for nobody yet")
+    remote = approved.notes.replace("refs/notes/", "refs/notes/origin/")
     say(
         "To hand it on, after taking in what others have approved:",
-        f"    git fetch origin +{NOTES_REF}:{remote}",
-        f"    git notes --ref={NOTES_REF} merge {remote}",
-        f"    git push origin {NOTES_REF}",
+        f"    git fetch origin +{approved.notes}:{remote}",
+        f"    git notes --ref={approved.notes} merge {remote}",
+        f"    git push origin {approved.notes}",
     )

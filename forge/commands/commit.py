@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from forge.console import say
+from forge.console import emit_json, note, say
 from forge.recipe.settings import MOST_STEPS, STEPS
 
 
@@ -31,21 +31,18 @@ def command(message: str | None, steps: int | None, accept: bool, as_json: bool)
 
     A consolidation belongs to one set of contributions: where they change, it is dropped.
     """
-    from forge.console import emit_json
-    from forge.git.running import find_repository
-    from forge.operations.committing import commit_contributions
-    from forge.repo.leftovers import alone_in_work_tree
+    from dataclasses import asdict
 
-    repo = find_repository()
-    with alone_in_work_tree(repo, "git forge commit"):
-        done = commit_contributions(repo, message, steps, accept=accept)
-    if done["consolidation_dropped"] and steps is None:
-        say("the consolidation was made of other contributions and is dropped", err=True)
-    for line in done["without_effect"]:
-        say(f"warning: {line}", err=True)
+    from forge.operations.commit import commit_contributions
+    from forge.operations.opening import open_repository
+
+    done = commit_contributions(open_repository(), message, steps, accept=accept)
+    if done.consolidation_dropped and steps is None:
+        note("the consolidation was made of other contributions and is dropped")
+    note(*(f"warning: {line}" for line in done.without_effect))
     if as_json:
-        emit_json(done)
+        emit_json(asdict(done))
         return
-    say(f"[{done['commit'][:10]}] {done['subject']}")
-    for line in done["trailers"]:
+    say(f"[{done.commit[:10]}] {done.subject}")
+    for line in done.trailers:
         say(f"  {line}")

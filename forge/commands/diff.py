@@ -10,7 +10,7 @@ from forge.console import say
 from forge.errors import ExitCode
 
 if TYPE_CHECKING:
-    from forge.recipe.item import ForgeItem
+    from forge.operations.diff import Difference
 
 
 @click.command("diff")
@@ -25,35 +25,27 @@ def command(a: str, b: str | None, as_json: bool, exit_code: bool) -> int:
     as A B.
     """
     from forge import console
-    from forge.repo.items import read_item
-    from forge.repo.versions import changes, find_model_repository
+    from forge.operations.diff import diff
+    from forge.operations.opening import open_model
 
-    repo = find_model_repository()
+    repo = open_model()
     if b is None and ".." in a and "..." not in a:
         a, _, b = a.partition("..")
         a, b = a or "HEAD", b or "HEAD"
-    before, after = read_item(repo, a), read_item(repo, b)
-    differs = before != after
+    difference = diff(repo, a, b)
     if as_json:
-        console.emit_json(
-            {
-                "before": {"rev": a, "strategy": before.strategy, "base": vars(before.base)},
-                "after": {"rev": b, "strategy": after.strategy, "base": vars(after.base)},
-                "differs": differs,
-                "contributions": [vars(change) for change in changes(before, after)],
-                "scores": _scores(before, after),
-            }
-        )
-    elif differs:
-        _print(before, after, a, b or "work tree")
-    return ExitCode.NEGATIVE if exit_code and differs else ExitCode.OK
+        console.emit_json(_as_json(difference, a, b))
+    elif difference.differs:
+        _print(difference, a, b or "work tree")
+    return ExitCode.NEGATIVE if exit_code and difference.differs else ExitCode.OK
 
 
-def _print(before: ForgeItem, after: ForgeItem, a: str, b: str) -> None:
+def _print(difference: Difference, a: str, b: str) -> None:
     from forge import console
+    from forge.commands.tables import BeforeAfter, ScoreRow, score_table
     from forge.recipe.wording import coefficient_words, strategy_words
-    from forge.repo.versions import changes
 
+    before, after = difference.before, difference.after
     model = [
         (what, old, new)
         for what, old, new in (
@@ -68,33 +60,31 @@ def _print(before: ForgeItem, after: ForgeItem, a: str, b: str) -> None:
         say()
     rows = [
         (change.name, change.kind, coefficient_words(change.before), coefficient_words(change.after))
-        for change in changes(before, after)
+        for change in difference.changes
     ]
     if rows:
         console.print_table(("Contribution", "Change", a, b), rows, right=(2, 3))
-    scores = _scores(before, after)
-    if scores:
+    if difference.scores:
         say()
-        figures = [
-            (
-                score["task"],
-                _figure(score["accuracy_before"], 3),
-                _figure(score["accuracy_after"], 3),
-                _figure(score["cross_entropy_before"], 3),
-                _figure(score["cross_entropy_after"], 3),
+        scores = [
+            ScoreRow(
+                task,
+                BeforeAfter(old.accuracy if old else None, new.accuracy if new else None),
+                BeforeAfter(old.cross_entropy if old else None, new.cross_entropy if new else None),
             )
-            for score in scores
+            for task, old, new in difference.scores
         ]
-        headers = ("Task", f"Accuracy {a}", b, f"Cross-entropy {a}", b)
-        console.print_table(headers, figures, right=(1, 2, 3, 4))
+        headers, cells, right = score_table("Task", a, b, scores)
+        console.print_table(headers, cells, right=right)
 
 
-def _scores(before: ForgeItem, after: ForgeItem) -> list[dict[str, Any]]:
-    """Each task's scores as either model recorded them when it was made, on the distilled images."""
-    rows = []
-    for task in sorted({score.task for item in (before, after) for score in item.scores}):
-        old, new = before.score(task), after.score(task)
-        rows.append(
+def _as_json(difference: Difference, a: str, b: str | None) -> dict[str, Any]:
+    return {
+        "before": {"rev": a, "strategy": difference.before.strategy, "base": vars(difference.before.base)},
+        "after": {"rev": b, "strategy": difference.after.strategy, "base": vars(difference.after.base)},
+        "differs": difference.differs,
+        "contributions": [vars(change) for change in difference.changes],
+        "scores": [
             {
                 "task": task,
                 "accuracy_before": old and old.accuracy,
@@ -102,9 +92,6 @@ def _scores(before: ForgeItem, after: ForgeItem) -> list[dict[str, Any]]:
                 "cross_entropy_before": old and old.cross_entropy,
                 "cross_entropy_after": new and new.cross_entropy,
             }
-        )
-    return rows
-
-
-def _figure(value: float | None, decimals: int) -> str:
-    return "-" if value is None else f"{value:.{decimals}f}"
+            for task, old, new in difference.scores
+        ],
+    }

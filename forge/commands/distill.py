@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from forge.commands.reading import group_by_option, label_option, picture_options, read_options
-from forge.console import say
-from forge.recipe.catalogue import DISTILLATION_METHODS, default_distillation, distillation_method_named
+from forge.commands.reading import given_labels, group_by_option, label_option, picture_options, read_options
+from forge.console import emit_json, note, say
+from forge.recipe.catalogue import DISTILLATION_METHODS, default_distillation
 
 _SMALL, _PAPER = (default_distillation(family).name for family in ("small", "paper"))
 _METHODS = "\n".join(f"  {method.name:<14}  {method.help}" for method in DISTILLATION_METHODS.values())
@@ -73,108 +72,31 @@ def command(
     **chosen: Any,
 ) -> None:
     """As _HELP says."""
-    from dataclasses import replace
+    from forge.operations.distill import UnusedSettingError, distill
+    from forge.operations.opening import open_repository
 
-    from forge.console import emit_json, progress
-    from forge.data.matching import Given
-    from forge.errors import ForgeError
-    from forge.git.running import find_repository
-    from forge.operations.bases import load_repository_base
-    from forge.operations.contributing import (
-        card_for,
-        check_same_task,
-        existing_card,
-        rounded,
-        warn_of_replacing,
-        write_distilled,
-    )
-    from forge.operations.own_adapter import own_adapter, own_adapter_id
-    from forge.operations.private_data import list_private_data, read_listed
-    from forge.recipe.card import validation_split
-    from forge.repo.contributions import DISTILLED_FILE, path_of
-    from forge.repo.locks import contribution_lock, only_one, unfinished_lock
-    from forge.repo.made_with import KEY
-    from forge.repo.settings_file import load_settings
-
-    repo = find_repository()
-    settings = load_settings(repo.top)
-    for file in (contribution_lock(repo, name), unfinished_lock(repo, name)):
-        click.get_current_context().with_resource(only_one(file, f"git forge distill {name}"))
-    card = existing_card(repo, name)
-    options = read_options(grey, skip_unreadable, group_by, card)
-    listed = list_private_data(data, Given(labels, pairs), card, options)  # before anything heavy is loaded
-    check_same_task(repo, name, card, listed.labelling)
-    for line in warn_of_replacing(repo, name, DISTILLED_FILE):
-        say(line, err=True)
-
-    from forge.model import distillation
-    from forge.operations.unfinished import Unfinished
-
-    trained_share, trained_seed = validation_split(card)
-    validation = validation or trained_share
-    seed = trained_seed if seed is None else seed
-    base = load_repository_base(repo, settings.base)
-    defaults = distillation.default_settings(base.settings_family, method)
-    chosen = {key: value for key, value in chosen.items() if value is not None}
-    for key in chosen.keys() - distillation.used_settings(defaults).keys():
-        option = "--" + key.replace("_", "-")
-        raise click.UsageError(f"{option} means nothing to the method {defaults.method}")
-    adapter = own_adapter(repo, name, base, settings.limits) if defaults.needs_adapter else None
-    if defaults.needs_adapter and adapter is None:
-        raise ForgeError(
-            f"the method {defaults.method} starts from the adapter, but {path_of(name)} has none",
-            hint=f"run git forge train {name} --data {data} first, or choose another --method",
-        )
-    made_with = {KEY: own_adapter_id(repo, name, settings.limits)} if adapter is not None else {}
-    private = read_listed(base, listed, task or (card.task if card else name), validation, seed)
-    say(*private.lines(), err=True)
-    fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
-    wanted = replace(defaults, seed=seed, **chosen)
-    unfinished = Unfinished.of(repo, name, base, private, wanted, adapter)
-    if restart:
-        unfinished.forget()
-    resume = unfinished.read()
-    if resume is not None:
-        say(f"Continuing an interrupted run at step {resume.step} of {wanted.steps}.", err=True)
     try:
-        with unfinished.saving() as save, progress(f"distilling {name}", wanted.steps) as advance:
-            if resume is not None:
-                advance(resume.step)
-            distilled = distillation.distil(
-                base,
-                private.train,
-                private.validation,
-                wanted,
-                adapter=adapter,
-                resume=resume,
-                save=save,
-                advance=lambda note: advance(int(note.startswith("loss")), at=note),
-            )
-    except KeyboardInterrupt:
-        if unfinished.path.is_file():
-            say("The run so far is kept: the same command continues it.", err=True)
-        raise
-    assert distilled.score is not None
-    figures = {
-        "distilled_images": len(distilled.images),
-        "distilled_validation_accuracy": rounded(distilled.score.accuracy),
-    }
-    record = {**distillation.used_settings(wanted), "validation_share": validation, **made_with}
-    privacy = privacy_statement(wanted.method, fresh.privacy)
-    fresh = replace(fresh, distillation=record, metrics={**fresh.metrics, **figures}, privacy=privacy)
-    for line in write_distilled(repo, name, distilled, fresh, wanted.method):
-        say(line, err=True)
-    unfinished.forget()
+        distilled = distill(
+            open_repository(),
+            name,
+            data,
+            given=given_labels(labels, pairs),
+            task=task,
+            method=method,
+            validation=validation,
+            options=read_options(grey, skip_unreadable, group_by),
+            seed=seed,
+            settings={key: value for key, value in chosen.items() if value is not None},
+            restart=restart,
+            report=note,
+        )
+    except UnusedSettingError as error:
+        option = "--" + error.setting.replace("_", "-")
+        raise click.UsageError(f"{option} means nothing to the method {error.method}") from None
     if as_json:
-        emit_json({"contribution": name, **figures})
+        figures = {"distilled_images": distilled.distilled_images, "distilled_validation_accuracy": distilled.accuracy}
+        emit_json({"contribution": distilled.contribution, **figures})
         return
-    say(f"Distilled {len(private.train.targets)} images into {len(distilled.images)} in {path_of(name)}:")
-    say(f"  a fresh adapter trained on them alone reaches {rounded(distilled.score.accuracy)} validation accuracy")
+    say(f"Distilled {distilled.images} images into {distilled.distilled_images} in contributions/{name}:")
+    say(f"  a fresh adapter trained on them alone reaches {distilled.accuracy} validation accuracy")
     say("Next: git forge commit")
-
-
-def privacy_statement(method: str, written: Mapping[str, Any]) -> dict[str, Any]:
-    """[privacy] of the card: what these images release is stated anew, what else was `written` there is kept."""
-    return distillation_method_named(method).privacy | {
-        key: value for key, value in written.items() if key not in ("released", "start")
-    }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from forge.commands.reading import label_option, picture_options, read_options
+from forge.commands.reading import given_labels, label_option, picture_options, read_options
+from forge.console import emit_json, note, print_table
 
 if TYPE_CHECKING:
-    from forge.operations.evaluating import Row
+    from forge.operations.evaluate import Row
 
 
 @click.command("evaluate")
@@ -45,35 +47,41 @@ def command(
     task by the names of its classes: those of the labels, or those of the images that a contribution was trained on.
     Where they are neither, say which label each is with --label.
     """
-    from forge.console import emit_json, print_table
-    from forge.data.matching import Given
-    from forge.errors import ForgeError
-    from forge.git.running import find_repository
+    from forge.operations.evaluate import evaluate_models
+    from forge.operations.opening import open_repository
 
-    if (labels or pairs) and len(folders) > 1:
-        raise ForgeError(
-            "--labels and --label speak of one data set, but there are several --data", hint="evaluate one by one"
-        )
-    repo = find_repository()
-
-    from forge.operations.evaluating import evaluate_models
-
-    asked = revs or (() if alone else ("HEAD",))
-    rows = evaluate_models(repo, asked, alone, folders, Given(labels, pairs), read_options(grey, skip_unreadable))
+    rows = evaluate_models(
+        open_repository(),
+        revs,
+        folders,
+        alone=alone,
+        given=given_labels(labels, pairs),
+        options=read_options(grey, skip_unreadable),
+        report=note,
+    )
     if as_json:
-        emit_json([{**row, "data": str(row["data"])} for row in rows])
-        return
-    names = [_short(path) for path in folders]
+        emit_json([row_as_json(row) for row in rows])
+    else:
+        _print(rows, folders)
+
+
+def row_as_json(row: Row) -> dict[str, Any]:
+    """A row as --json has it."""
+    return {**vars(row), "data": str(row.data)}
+
+
+def _print(rows: Sequence[Row], folders: Sequence[Path]) -> None:
+    from forge.commands.tables import accuracy_and_area
+
     table: dict[str, list[str]] = {}
     for row in rows:
-        cells = table.setdefault(row["model"], [""] * len(folders))  # empty where a data set fits no task
-        auc = "-" if row["auc"] is None else f"{row['auc']:.3f}"
-        cells[folders.index(row["data"])] = f"{row['accuracy']:.3f} / {auc}"
-    headers = ["ACC / AUC", *names]
+        cells = table.setdefault(row.model, [""] * len(folders))  # empty where a data set fits no task
+        cells[folders.index(row.data)] = accuracy_and_area(row.accuracy, row.auc)
+    headers = ["ACC / AUC", *map(_short, folders)]
     if len(folders) > 1:
         headers.append("average")
         for model, cells in table.items():
-            cells.append(_average([row for row in rows if row["model"] == model]))
+            cells.append(_average([row for row in rows if row.model == model]))
     print_table(headers, [[model, *cells] for model, cells in table.items()], right=set(range(1, len(headers))))
 
 
@@ -82,7 +90,10 @@ def _short(path: Path) -> str:
     return path.parent.name if path.name in ("test", "val", "train") and path.parent.name else path.name
 
 
-def _average(rows: list[Row]) -> str:
-    accuracy = sum(row["accuracy"] for row in rows) / len(rows)
-    areas = [row["auc"] for row in rows if row["auc"] is not None]
-    return f"{accuracy:.3f} / " + (f"{sum(areas) / len(areas):.3f}" if len(areas) == len(rows) else "-")
+def _average(rows: Sequence[Row]) -> str:
+    from forge.commands.tables import accuracy_and_area
+
+    areas = [row.auc for row in rows if row.auc is not None]
+    return accuracy_and_area(
+        sum(row.accuracy for row in rows) / len(rows), sum(areas) / len(areas) if len(areas) == len(rows) else None
+    )

@@ -27,14 +27,14 @@ The same commit is the same bytes whenever, wherever and by whomever it is expor
 @click.option("--bom", is_flag=True, help="Also write bom.cdx.json: what the model is made of, as CycloneDX ML-BOM.")
 def command(arguments: tuple[str, ...], form: str, task: str | None, bom: bool) -> None:
     """As _HELP says."""
-    from forge.git.running import find_repository
-    from forge.operations.exporting import export_model
+    from forge.operations.export import export_model
+    from forge.operations.opening import open_repository
 
     if len(arguments) > 2:
         raise click.UsageError("give a REV and a DIR, or a DIR alone")
     rev, target = ("HEAD", arguments[0]) if len(arguments) == 1 else arguments
     folder = Path(target)
-    done = export_model(find_repository(), rev, folder, form, task=task, bill=bom)
+    done = export_model(open_repository(), rev, folder, form, task=task, bill=bom)
     place = f"local-dir:{folder}"
     if done.adapter is not None:
         kind, rank = done.adapter

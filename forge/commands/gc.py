@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from forge.console import say
+from forge.console import emit_json, print_table, say
+
+if TYPE_CHECKING:
+    from forge.operations.gc import Kept
 
 
 @click.command("gc")
@@ -22,23 +27,22 @@ def command(dry_run: bool, expire: str | None, as_json: bool) -> None:
     import time
     from dataclasses import asdict
 
-    from forge.clone.kept_files import collect, find_kept
-    from forge.console import emit_json, print_table
-    from forge.git.running import find_repository
+    from forge.operations.gc import gc
+    from forge.operations.opening import open_repository
 
-    repo = find_repository()
-    found = find_kept(repo, expire)
-    gone = {file.path for file in ([] if dry_run else collect(repo, found))}
+    kept = gc(open_repository(), expire=expire, dry_run=dry_run)
     if as_json:
-        emit_json([asdict(file) | {"removed": file.path in gone} for file in found])
+        emit_json([asdict(each.file) | {"removed": each.removed} for each in kept])
         return
-    if not found:
+    if not kept:
         say("nothing is kept")
         return
     now = time.time()
-    rows = []
-    for file in found:
-        state = "removed" if file.path in gone else "in use" if file.in_use else "stale" if file.stale else "kept"
-        days = max(0, int(now - file.changed) // 86400)
-        rows.append((file.path, file.what, f"{file.bytes:,}", f"{days} days" if days != 1 else "1 day", state))
-    print_table(("File", "What", "Bytes", "Age", "State"), rows, right=(2, 3))
+    print_table(("File", "What", "Bytes", "Age", "State"), [_row(each, now) for each in kept], right=(2, 3))
+
+
+def _row(kept: Kept, now: float) -> tuple[str, ...]:
+    file = kept.file
+    state = "removed" if kept.removed else "in use" if file.in_use else "stale" if file.stale else "kept"
+    days = max(0, int(now - file.changed) // 86400)
+    return (file.path, file.what, f"{file.bytes:,}", f"{days} days" if days != 1 else "1 day", state)

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from forge.console import say
-from forge.errors import ForgeError
-
-if TYPE_CHECKING:
-    from forge.git.running import Repository
-
-FORGE_ITEM = "forge-item.json"
-MOST_SHOWN = 20  # problems of one push
+from forge.console import note
 
 
 @click.command("hook", context_settings={"ignore_unknown_options": True})
@@ -24,94 +14,6 @@ MOST_SHOWN = 20  # problems of one push
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(name: str, args: tuple[str, ...]) -> None:
     """Do what git's hook NAME asks for; ARGS are those that git gave to the hook."""
-    from forge.git.running import find_repository
+    from forge.operations.hook import run_hook
 
-    if name == "prepare-commit-msg" and args:
-        prepare_commit_msg(find_repository(), Path(args[0]), args[1] if len(args) > 1 else None)
-    elif name == "applypatch-msg" and args:
-        from forge.repo.trailers import take_trailers_out
-
-        take_trailers_out(Path(args[0]))
-    elif name == "pre-push":
-        repo, refs = find_repository(), sys.stdin.readlines()
-        pre_push(repo, refs)
-        push_to_lfs(repo, args, refs)
-    elif name == "pre-receive":
-        pre_receive(sys.stdin)
-    # Any other: a hook of a later version, or nothing to do.
-
-
-def prepare_commit_msg(repo: Repository, message_file: Path, source: str | None) -> None:
-    """Put the trailers into the message. Never stops a commit: a version without trailers is still whole."""
-    from forge.repo.trailers import write_trailers
-
-    try:
-        write_trailers(repo, message_file, source)
-    except ForgeError as error:
-        say(f"warning: no trailers in the commit message: {error.message}", err=True)
-
-
-def pre_push(repo: Repository, refs: Iterable[str]) -> None:
-    """Refuse a push in which a tip's forge item is damaged or disagrees with its tree.
-
-    refs: git's lines "LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID".
-    """
-    from forge.git.places import pushed_commits
-
-    problems = [f"{ref}: {problem}" for ref, tip in pushed_commits(repo, refs) for problem in _problems(repo, tip)]
-    if problems:
-        raise ForgeError(
-            "the push was refused:\n  " + "\n  ".join(problems),
-            hint="git forge refold, then git commit, makes the forge item anew (see git forge status); "
-            "git push --no-verify pushes all the same",
-        )
-
-
-def pre_receive(lines: Iterable[str]) -> None:
-    """Refuse a push to this repository whose forge item does not verify, or that is over its limits.
-
-    lines: git's "OLD-ID NEW-ID REF".
-    """
-    import os
-
-    # Paths of the quarantine may be relative to the git folder, where git starts the hook; we start git elsewhere.
-    for variable in ("GIT_OBJECT_DIRECTORY", "GIT_QUARANTINE_PATH"):
-        if variable in os.environ:
-            os.environ[variable] = str(Path(os.environ[variable]).absolute())
-
-    from forge.git.running import find_repository
-    from forge.operations.receiving import check_push, parse_updates
-
-    verdict = check_push(find_repository(), parse_updates(lines))
-    if verdict.problems:
-        shown = list(verdict.problems[:MOST_SHOWN])
-        more = len(verdict.problems) - len(shown)
-        raise ForgeError(
-            "the push was refused:\n  " + "\n  ".join([*shown, *([f"and {more} more"] if more else [])]),
-            hint="in your clone git forge verify --no-scores (with --since, of signatures too) says the same, "
-            "and git forge status what to do",
-        )
-    if verdict.unseen:
-        where = "files in git-lfs that are not on this machine"
-        say(f"{where}: {verdict.unseen}; only their size was checked", err=True)
-
-
-def push_to_lfs(repo: Repository, remote: Sequence[str], refs: Sequence[str]) -> None:
-    """See that the server has what the pushed commits keep in git-lfs, and refuse the push if it has not.
-
-    remote: what git gives to the hook, its name and its URL.
-    """
-    from forge.git.lfs import push_objects
-
-    if len(remote) == 2:
-        push_objects(repo, remote[0], remote[1], refs)
-
-
-def _problems(repo: Repository, tip: str) -> list[str]:
-    from forge.git.running import read_path
-
-    if read_path(repo, tip, FORGE_ITEM) is None:
-        return []  # a branch, tag or note that is no model
-    from forge.repo.erased import explained_disagreements
-
-    return explained_disagreements(repo, tip)  # reads the forge item, digest included
+    run_hook(name, args, sys.stdin, note)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from forge.console import say
@@ -48,73 +46,16 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
     The base is the frozen CLIP model that all contributions share; its fingerprint goes into forge.toml, and so
     do the settings, where they can be changed at any time.
     """
-    from forge.clone import setup as clone_setup
-    from forge.clone.stored import commit, stage
-    from forge.errors import ForgeError
-    from forge.git.files import write_whole
-    from forge.git.running import find_repository, git, git_succeeds, git_text
-    from forge.operations.bases import allow_base, forbid_base
-    from forge.recipe.item import FILE_NAME as ITEM_FILE
-    from forge.recipe.item import Base, empty
-    from forge.recipe.item_text import to_json
-    from forge.recipe.licences import check_license
-    from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
-    from forge.recipe.settings import choose_settings, to_toml
-    from forge.repo.storage import MAX_ATTRIBUTES
+    from forge.operations.init import init
+    from forge.operations.opening import open_repository
 
-    repo = find_repository()
-    if git_text(repo, "rev-parse", "--is-bare-repository") == "true":
-        raise ForgeError(f"{repo.top} is a bare repository", hint="run git forge init in a clone, then push")
-    for name in (SETTINGS_FILE, ITEM_FILE):
-        if os.path.lexists(repo.top / name):
-            raise ForgeError(
-                f"{name} is there already: this is a model repository", hint="see it with git forge status"
-            )
-    attributes = ".gitattributes"
-    if git_text(repo, "status", "--porcelain", "--", attributes):
-        raise ForgeError(f"{attributes} has changes that are not committed", hint=f"commit {attributes} first")
-    if license_ is not None:
-        check_license(license_, "--license")
-    git(repo, "var", "GIT_COMMITTER_IDENT")  # no name and address: say so before anything is written
-
-    from forge.model.base import load_base
-    from forge.model.base_places import portable_name
-
-    base = load_base(reference)
-    allowed = allow_base(repo, reference)
-    reference = portable_name(reference)
-    identity = Base(reference, base.fingerprint)
-    settings = choose_settings(identity, preset, strategy, task_aware, license_)
-    head = git_text(repo, "rev-parse", "--verify", "--quiet", "HEAD", check=False) or None
-    had_attributes = os.path.lexists(repo.top / attributes)
-    was_set_up = clone_setup.is_installed(repo)
-    paths = [SETTINGS_FILE, ITEM_FILE, attributes]
-    try:
-        write_whole(repo.top / SETTINGS_FILE, to_toml(settings).encode())
-        write_whole(repo.top / ITEM_FILE, to_json(empty(identity, strategy)).encode())
-        clone_setup.add_attributes(repo)
-        clone_setup.install(repo)
-        stage(repo, paths, MAX_ATTRIBUTES)
-        commit(repo, head, [f"Start a model on {reference}"], paths, "git forge init")
-    except BaseException:
-        if git_succeeds(repo, "rev-parse", "--verify", "--quiet", "HEAD"):
-            git(repo, "reset", "--quiet", "--", *paths, check=False)
-        else:
-            git(repo, "rm", "--quiet", "--cached", "--force", "--ignore-unmatch", "--", *paths, check=False)
-        (repo.top / SETTINGS_FILE).unlink(missing_ok=True)
-        (repo.top / ITEM_FILE).unlink(missing_ok=True)
-        if had_attributes:
-            git(repo, "checkout", "--quiet", "--", attributes, check=False)
-        else:
-            (repo.top / attributes).unlink(missing_ok=True)
-        if not was_set_up:
-            clone_setup.uninstall(repo)
-        if allowed is not None:
-            forbid_base(repo, allowed)
-        raise
-    told = f"strategy {strategy}{', task-aware' if task_aware else ''}, {preset} settings"
-    say(f"Started a model on {reference} ({base.fingerprint[:19]}…), {told}.")
-    say(f"The base: {base.description}.")
-    if allowed is not None:
-        say(f"This clone finds the base at {allowed}; others say where they keep it: git config forge.base <PLACE>")
+    repo = open_repository()
+    started = init(repo, reference, strategy=strategy, preset=preset, task_aware=task_aware, license_=license_)
+    base = started.base
+    chosen = f"strategy {strategy}{', task-aware' if task_aware else ''}, {preset} settings"
+    say(f"Started a model on {base.reference} ({base.fingerprint[:19]}…), {chosen}.")
+    say(f"The base: {started.description}.")
+    if started.place is not None:
+        others = "others say where they keep it: git config forge.base <PLACE>"
+        say(f"This clone finds the base at {started.place}; {others}")
     say("Next: git switch -c my-hospital, then git forge train NAME --data FOLDER")

@@ -9,7 +9,7 @@ import click
 from forge.console import say
 
 if TYPE_CHECKING:
-    from forge.git.running import Repository
+    from forge.operations.install import Installed
 
 
 @click.command("install")
@@ -33,43 +33,42 @@ def command(scope: str, force: bool) -> None:
     forge.reproduce true has every forge item made again. Where they are not set, receive.fsckObjects,
     receive.denyNonFastForwards and receive.denyDeletes are set to true.
     """
-    from forge.clone import server as server_setup
-    from forge.clone import setup as clone_setup
-    from forge.git.running import find_repository
-    from forge.operations.server_settings import read_server_settings
+    from forge.operations.install import install, install_for_user
+    from forge.operations.opening import open_repository
 
     if scope == "global":
-        clone_setup.install(None, "global", force)
+        install_for_user(force)
         say("git forge is set up in your git settings.")
         return
-    repo = find_repository()
+    installed = install(open_repository(), "server" if scope == "server" else "local", force)
     if scope == "server":
-        chained = clone_setup.install_server(repo)
-        say(f"Every push to {repo.top} is checked from now on.")
-        for each in server_setup.set_rules(repo):
-            said = f"is {each.value}: {each.meaning}." if each.ours else f"was set before and stays: {each.value}"
-            say(f"{each.key} {said}")
-        protected = ", ".join(ref.removeprefix("refs/heads/") for ref in read_server_settings(repo).protected)
-        say(f"Protected, where the model asks for rights: {protected or 'nothing'} (git config forge.protected).")
+        _say_rules(installed)
     else:
-        chained = clone_setup.install(repo, "local", force)
-        say(f"git forge is set up in {repo.top}.")
-    for name in chained:
+        say(f"git forge is set up in {installed.top}.")
+    for name in installed.chained:
         say(f"The {name} hook that was there runs as well.")
-    _say_what_is_special(repo, scope)
+    _say_what_is_special(installed)
 
 
-def _say_what_is_special(repo: Repository, scope: str) -> None:
+def _say_rules(installed: Installed) -> None:
+    """What holds for pushes to a server."""
+    say(f"Every push to {installed.top} is checked from now on.")
+    for rule in installed.rules:
+        state = f"is {rule.value}: {rule.meaning}." if rule.ours else f"was set before and stays: {rule.value}"
+        say(f"{rule.key} {state}")
+    protected = ", ".join(ref.removeprefix("refs/heads/") for ref in installed.protected)
+    say(f"Protected, where the model asks for rights: {protected or 'nothing'} (git config forge.protected).")
+
+
+def _say_what_is_special(installed: Installed) -> None:
     """Where the hooks are not this clone's own to write."""
-    from forge.clone import hooks as hook_files
-
-    if hook_files.hooks_folder(repo) is None:
+    if installed.hooks_off:
         say("core.hooksPath turns hooks off here, so nothing of git forge runs at a commit or a push.")
         return
-    shared = hook_files.hooks_folder_of_all(repo)
-    if shared is not None:
+    if installed.shared_hooks is not None:
+        shared = installed.shared_hooks
         say(f"The hooks are in {shared}, which core.hooksPath names for all your repositories; where there is")
         say("no model they do nothing.")
-    for place in hook_files.hooks_by_hand(repo) if scope == "local" else []:
+    for place in installed.by_hand:
         say(f"{place.hook} is under version control and was left as it is; add this line to it:")
         say(f"    {place.call()}")

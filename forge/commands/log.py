@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from forge.errors import ForgeError
-
 if TYPE_CHECKING:
-    from forge.repo.versions import Change, Version
+    from forge.operations.log import Logged
+    from forge.repo.versions import Change
 
 
 class Counting(click.Command):
@@ -37,30 +36,33 @@ def command(rev: str, count: int | None, all_parents: bool, as_json: bool) -> No
     coefficient, with ~ the mean of one per adapted module. Accuracy is on the distilled images, averaged over tasks.
     """
     from forge import console
-    from forge.repo.versions import find_model_repository, versions
+    from forge.operations.log import log, no_version
+    from forge.operations.opening import open_model
 
-    repo = find_model_repository()
-    unlimited = count is None or count < 0
-    found = versions(repo, rev, count=None if unlimited else count, all_parents=all_parents)
+    logged = log(open_model(), rev, count=count, all_parents=all_parents)
     if as_json:
-        console.emit_json([_as_json(version) for version in found])
+        console.emit_json([_as_json(each) for each in logged])
         return
-    if not found and count != 0:
-        raise ForgeError(f"no version of a model in {rev}", hint="make the first one with `git forge init`")
-    if found:
+    if not logged and count != 0:
+        raise no_version(rev)
+    if logged:
         console.print_table(
-            ("Version", "Date", "Author", "Model", "Accuracy", "Subject"), [_row(version) for version in found]
+            ("Version", "Date", "Author", "Model", "Accuracy", "Subject"), [_row(each) for each in logged]
         )
 
 
-def _row(version: Version) -> tuple[str, ...]:
-    from forge.repo.versions import changes
+def _row(logged: Logged) -> tuple[str, ...]:
+    from forge.commands.tables import figure
 
+    version = logged.version
     date = version.date[:16].replace("T", " ")
-    model = " ".join(_word(change) for change in changes(version.previous, version.item))
+    model = " ".join(_word(change) for change in logged.changes)
     if version.problem:
         model = f"({version.problem})"
-    return (version.short, date, version.author, model or "-", _accuracy(version), version.subject)
+    accuracy = figure(logged.accuracy)
+    if logged.accuracy_before is not None and logged.accuracy is not None:
+        accuracy = f"{figure(logged.accuracy_before)} -> {accuracy}"
+    return (version.short, date, version.author, model or "-", accuracy, version.subject)
 
 
 def _word(change: Change) -> str:
@@ -73,35 +75,18 @@ def _word(change: Change) -> str:
     return f"{mark}{change.name} {short_coefficient(change.after)}"
 
 
-def _accuracy(version: Version) -> str:
-    before, after = _accuracies(version)
-    if after is None:
-        return "-"
-    return f"{after:.3f}" if before is None else f"{before:.3f} -> {after:.3f}"
+def _as_json(logged: Logged) -> dict[str, Any]:
+    from forge.commands.model_json import item_as_json
 
-
-def _accuracies(version: Version) -> tuple[float | None, float | None]:
-    """(before, after); nothing of before where the commit has made no other model: that would look like its doing."""
-    from forge.repo.versions import is_same_model, mean_accuracy
-
-    if version.item is None:
-        return None, None
-    before, after = mean_accuracy(version.item)
-    return None if is_same_model(version.previous, version.item) else before, after
-
-
-def _as_json(version: Version) -> dict[str, Any]:
-    from forge.repo.versions import changes, item_as_json
-
-    before, after = _accuracies(version)
+    version = logged.version
     return {
         "commit": version.commit,
         "date": version.date,
         "author": version.author,
         "subject": version.subject,
         "problem": version.problem,
-        "changes": [vars(change) for change in changes(version.previous, version.item)],
-        "accuracy_before": before,
-        "accuracy": after,
+        "changes": [vars(change) for change in logged.changes],
+        "accuracy_before": logged.accuracy_before,
+        "accuracy": logged.accuracy,
         "model": item_as_json(version.item) if version.item else None,
     }

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from forge.commands.reading import picture_options, read_options
+from forge.console import emit_csv, emit_json, note, print_table
+
+if TYPE_CHECKING:
+    from forge.operations.predict import Predicted
 
 
 @click.command("predict")
@@ -31,23 +36,24 @@ def command(
 
     An image may be a folder, which stands for all below it, or a .csv or .tsv with a column path.
     """
-    from forge.console import emit_csv, emit_json, print_table
-    from forge.git.running import find_repository
-    from forge.operations.predicting import choose_texts, predict
+    from forge.operations.opening import open_repository
+    from forge.operations.predict import predict
 
-    repo = find_repository()
-    texts, options = choose_texts(repo, rev, labels, contribution, read_options(grey, skip_unreadable))
-    found = predict(repo, rev, images, texts, options)
+    options = read_options(grey, skip_unreadable)
+    predicted = predict(
+        open_repository(), rev, images, labels=labels, contribution=contribution, options=options, report=note
+    )
     if style == "csv":
-
-        def rows() -> Iterator[list[object]]:
-            yield ["image", *texts]
-            for path, row in found:
-                yield [path, *(f"{value:.6f}" for value in row)]
-
-        emit_csv(rows())
+        emit_csv(_csv(predicted))
     elif style == "json":
-        emit_json([{"image": str(path), "probabilities": dict(zip(texts, row, strict=True))} for path, row in found])
+        pairs = ((path, dict(zip(predicted.labels, row, strict=True))) for path, row in predicted.rows)
+        emit_json([{"image": str(path), "probabilities": probabilities} for path, probabilities in pairs])
     else:
-        table = [[str(path), *(f"{value:.3f}" for value in row)] for path, row in found]
-        print_table(["image", *texts], table, right=set(range(1, len(texts) + 1)))
+        table = [[str(path), *(f"{value:.3f}" for value in row)] for path, row in predicted.rows]
+        print_table(["image", *predicted.labels], table, right=set(range(1, len(predicted.labels) + 1)))
+
+
+def _csv(predicted: Predicted) -> Iterator[list[object]]:
+    yield ["image", *predicted.labels]
+    for path, row in predicted.rows:
+        yield [path, *(f"{value:.6f}" for value in row)]

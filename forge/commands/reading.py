@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from forge.data.listing import ReadOptions
-    from forge.recipe.card import Card
+    from forge.data.matching import Given
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,15 +42,15 @@ def picture_options(function: F) -> F:
     return grey(skip(function))
 
 
-def read_options(
-    grey: tuple[float, float] | None, skip_unreadable: bool, group_by: str | None = None, card: Card | None = None
-) -> ReadOptions:
-    """The options as given; what is not is taken from the card."""
-    from forge.data.listing import ReadOptions, patient_finder
-    from forge.data.pixels import check_grey
-    from forge.recipe.card import grey_range, patient_pattern
+def read_options(grey: tuple[float, float] | None, skip_unreadable: bool, group_by: str | None = None) -> ReadOptions:
+    """The options as given; what is not, the operation takes from the card."""
+    from forge.data.listing import ReadOptions
 
-    group_by = group_by or patient_pattern(card)
-    if group_by is not None:
-        patient_finder(group_by)
-    return ReadOptions(skip_unreadable, check_grey(grey) if grey else grey_range(card), None, group_by)
+    return ReadOptions(skip_unreadable, grey, None, group_by)
+
+
+def given_labels(labels: tuple[str, ...], pairs: tuple[str, ...]) -> Given:
+    """--labels and --label as given."""
+    from forge.data.matching import Given
+
+    return Given(labels, pairs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from forge.console import say
+from forge.commands.settled import print_settled
 
 
 @click.command("refold")
@@ -16,16 +16,7 @@ def command(accept: bool) -> None:
     of a merge, else from the last version that was whole. While a merge or another operation stands still, use
     git forge resolve.
     """
-    from forge.git.running import find_repository
-    from forge.operations.settling import refold
-    from forge.repo.leftovers import alone_in_work_tree
+    from forge.operations.opening import open_repository
+    from forge.operations.refold import refold
 
-    repo = find_repository()
-    with alone_in_work_tree(repo, "git forge refold"):
-        done = refold(repo, accept=accept)
-    say("The forge item is staged.")
-    for line in done.trailers:
-        say(f"  {line}")
-    for line in done.without_effect:
-        say(f"warning: {line}", err=True)
-    say(f"Next: {done.next}")
+    print_settled(refold(open_repository(), accept=accept))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from forge.console import say
+from forge.commands.settled import print_settled
 from forge.recipe.catalogue import STRATEGIES
 
 
@@ -24,16 +24,7 @@ def command(side: str | None, strategy: str | None, accept: bool) -> None:
     Coefficients that either side has found count as in a merge. In a rebase, "ours" is what is built upon and
     "theirs" your own commit, as everywhere in git. Where more has to be decided, nothing is changed.
     """
-    from forge.git.running import find_repository
-    from forge.operations.settling import resolve_conflict
-    from forge.repo.leftovers import alone_in_work_tree
+    from forge.operations.opening import open_repository
+    from forge.operations.resolve import resolve_conflict
 
-    repo = find_repository()
-    with alone_in_work_tree(repo, "git forge resolve"):
-        done = resolve_conflict(repo, side=side, strategy=strategy, accept=accept)
-    say("The forge item is staged.")
-    for line in done.trailers:
-        say(f"  {line}")
-    for line in done.without_effect:
-        say(f"warning: {line}", err=True)
-    say(f"Next: {done.next}")
+    print_settled(resolve_conflict(open_repository(), side=side, strategy=strategy, accept=accept))

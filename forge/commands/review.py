@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from forge.commands.reading import label_option, picture_options, read_options
-from forge.console import say
+from forge.commands.reading import given_labels, label_option, picture_options, read_options
+from forge.console import emit_json, note, print_table, say
 from forge.errors import ExitCode
 
 if TYPE_CHECKING:
-    from forge.operations.reviewing import Review
+    from forge.operations.review import Review
 
 # Title, headers, rows, and the indices of the columns of numbers.
 Table = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]], tuple[int, ...]]
@@ -68,56 +68,57 @@ def command(
     are those of BASE. Three things are told apart: whether everything is consistent, whether the forge items come out
     again when they are made here (reproduced), and who signed. Exits with 1 if anything is against the merge.
     """
+    from forge.operations.opening import open_repository
+    from forge.operations.review import review
+
+    reviewed = review(
+        open_repository(),
+        base,
+        head,
+        scores=scores,
+        data=folders,
+        labels=given_labels(labels, pairs),
+        options=read_options(grey, skip_unreadable),
+        report=note,
+    )
+    if style == "json":
+        emit_json(_as_json(reviewed))
+    elif style == "markdown":
+        say(*_markdown(reviewed, base, head))
+    else:
+        _print(reviewed, base, head)
+    return ExitCode.OK if reviewed.ok else ExitCode.NEGATIVE
+
+
+def _as_json(review: Review) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from forge.console import emit_json
-    from forge.data.listing import list_images
-    from forge.data.matching import Given
-    from forge.errors import ForgeError
-    from forge.git.running import find_repository
-    from forge.operations.reviewing import review
-
-    if (labels or pairs) and len(folders) != 1:
-        raise ForgeError("--labels and --label speak of one data set", hint="give them with one --data")
-    repo, options = find_repository(), read_options(grey, skip_unreadable)
-    for folder in folders:
-        list_images(folder, "test", options)  # a slip is found before the merge
-    found = review(repo, base, head, scores=scores, data=folders, labels=Given(labels, pairs), options=options)
-    if style == "json":
-        data = [{**row, "data": str(row["data"])} for row in found.data]
-        emit_json({"ok": found.ok, **asdict(found), "data": data})
-    elif style == "markdown":
-        say(*_markdown(found, base, head))
-    else:
-        _print(found, base, head)
-    return ExitCode.OK if found.ok else ExitCode.NEGATIVE
+    return {"ok": review.ok, **asdict(review), "data": [{**asdict(row), "data": str(row.data)} for row in review.data]}
 
 
-def _print(found: Review, base: str, head: str) -> None:
-    from forge.console import print_table
-
-    say(_title(found, base, head), _HOW[found.how], *_model_lines(found))
-    if found.how != "up to date":
-        say("", *_status_lines(found))
-    for title, headers, rows, right in _tables(found):
+def _print(review: Review, base: str, head: str) -> None:
+    say(_title(review, base, head), _HOW[review.how], *_model_lines(review))
+    if review.how != "up to date":
+        say("", *_status_lines(review))
+    for title, headers, rows, right in _tables(review):
         say()
         print_table(headers, rows, right=right, title=title or None)
-    for title, lines in _lists(found):
+    for title, lines in _lists(review):
         say("", f"{title}:", *(f"  {line}" for line in lines))
-    if found.ok and found.how != "up to date":
-        say("", f"git merge {found.head}")
+    if review.ok and review.how != "up to date":
+        say("", f"git merge {review.head}")
 
 
-def _markdown(found: Review, base: str, head: str) -> Iterator[str]:
+def _markdown(review: Review, base: str, head: str) -> Iterator[str]:
     """Names, labels and messages come from the branch, so all of them stand in code spans, where nothing acts."""
     yield MARKER
-    yield f"### {_title(found, _code(base), _code(head))}"
+    yield f"### {_title(review, _code(base), _code(head))}"
     yield ""
-    yield " ".join(f"{line[0].upper()}{line[1:]}." for line in (_HOW[found.how], *_model_lines(found, _code)))
-    if found.how != "up to date":
+    yield " ".join(f"{line[0].upper()}{line[1:]}." for line in (_HOW[review.how], *_model_lines(review, _code)))
+    if review.how != "up to date":
         yield ""
-        yield from (f"- {line}" for line in _status_lines(found, _code))
-    for title, headers, rows, right in _tables(found):
+        yield from (f"- {line}" for line in _status_lines(review, _code))
+    for title, headers, rows, right in _tables(review):
         if title:
             yield ""
             yield f"**{title}**"
@@ -126,48 +127,48 @@ def _markdown(found: Review, base: str, head: str) -> Iterator[str]:
         yield _row(["---:" if index in right else "---" for index in range(len(headers))])
         for first, *rest in rows:
             yield _row([_code(first), *(cell if index in right else _code(cell) for index, cell in enumerate(rest, 1))])
-    for title, lines in _lists(found):
+    for title, lines in _lists(review):
         yield ""
         yield f"**{title}:**"
         yield ""
         yield from (f"- {_code(line)}" for line in lines)
     yield ""
-    if found.computed:
+    if review.computed:
         yield "Accuracy and cross-entropy are on the distilled images, computed here."
     else:
         yield "Accuracy and cross-entropy are on the distilled images, as the forge items record them."
-    if found.ok and found.how != "up to date":
+    if review.ok and review.how != "up to date":
         yield ""
-        yield f"`git merge {found.head}`"
+        yield f"`git merge {review.head}`"
 
 
-def _title(found: Review, base: str, head: str) -> str:
-    if found.how == "up to date":
+def _title(review: Review, base: str, head: str) -> str:
+    if review.how == "up to date":
         return f"git forge: {head} is in {base} already"
     # "verified" means all that the repository asks for; a look with --no-scores is less.
-    good = "verified" if found.reproduced != "not checked" else "consistent, not made again"
-    return f"git forge: {head} into {base}: {good if found.ok else 'not ready'}"
+    good = "verified" if review.reproduced != "not checked" else "consistent, not made again"
+    return f"git forge: {head} into {base}: {good if review.ok else 'not ready'}"
 
 
-def _model_lines(found: Review, shown: Shown = str) -> Iterator[str]:
-    if found.strategy_before not in (None, found.strategy):
-        yield f"strategy {found.strategy_before} -> {found.strategy}"
-    if found.search is not None:
-        before = found.search.objective_before
+def _model_lines(review: Review, shown: Shown = str) -> Iterator[str]:
+    if review.strategy_before not in (None, review.strategy):
+        yield f"strategy {review.strategy_before} -> {review.strategy}"
+    if review.search is not None:
+        before = review.search.objective_before
         reached = "" if before is None else f"{before:.4f} -> "
-        yield f"the search's objective ({found.search.objective}) {reached}{found.search.objective_after:.4f}"
-    if found.consolidation is not None:
-        yield f"consolidation {found.consolidation}"
-    if found.accepted:
-        names = ", ".join(shown(name) for name in found.accepted)
+        yield f"the search's objective ({review.search.objective}) {reached}{review.search.objective_after:.4f}"
+    if review.consolidation is not None:
+        yield f"consolidation {review.consolidation}"
+    if review.accepted:
+        names = ", ".join(shown(name) for name in review.accepted)
         yield f"the branch says that somebody has accepted what the gate stopped, which counts for nothing: {names}"
 
 
-def _status_lines(found: Review, shown: Shown = str) -> Iterator[str]:
+def _status_lines(review: Review, shown: Shown = str) -> Iterator[str]:
     """Three things, apart; and the full ids of what they are about."""
-    yield f"consistent: {'yes' if found.consistent else 'no'}"
-    yield f"reproduced: {_MADE[found.reproduced]}"
-    judged = found.signatures
+    yield f"consistent: {'yes' if review.consistent else 'no'}"
+    yield f"reproduced: {_MADE[review.reproduced]}"
+    judged = review.signatures
     if not judged.required:
         yield "signatures: not required"
     else:
@@ -175,25 +176,26 @@ def _status_lines(found: Review, shown: Shown = str) -> Iterator[str]:
         yield f"signed by: {', '.join(map(shown, people)) or 'nobody'}"
         behind = ", ".join(map(shown, judged.approved_by)) or "nobody"
         yield f"maintainers behind it: {behind} ({judged.threshold} are asked for on a protected branch)"
-    yield f"target {found.base}"
-    yield f"branch {found.head}"
+    yield f"target {review.base}"
+    yield f"branch {review.head}"
 
 
-def _lists(found: Review) -> Iterator[tuple[str, Sequence[str]]]:
+def _lists(review: Review) -> Iterator[tuple[str, Sequence[str]]]:
     for title, lines in (
-        ("Also changes", found.also),
-        ("Not to be merged as it is", found.problems),
-        ("What to do", found.advice),
+        ("Also changes", review.also),
+        ("Not to be merged as it is", review.problems),
+        ("What to do", review.advice),
     ):
         if lines:
             yield title, lines
 
 
-def _tables(found: Review) -> Iterator[Table]:
+def _tables(review: Review) -> Iterator[Table]:
     """What changed of the contributions, of the tasks and of each contribution's own images; nothing for a conflict."""
+    from forge.commands.tables import BeforeAfter, ScoreRow, score_table
     from forge.recipe.wording import coefficient_words
 
-    if found.contributions:
+    if review.contributions:
         rows = [
             (
                 each.name,
@@ -204,70 +206,65 @@ def _tables(found: Review) -> Iterator[Table]:
                 each.change + (f" ({', '.join(each.parts)})" if each.parts and each.change != "added" else ""),
                 ", ".join(each.by) or "-",
             )
-            for each in found.contributions
+            for each in review.contributions
         ]
         yield "", ("Contribution", "Coefficient", "After", "Size", "Images", "Change", "By"), rows, (1, 2, 3, 4)
-    if found.scores:
-        figures = [
-            (
+    if review.scores:
+        scores = [
+            ScoreRow(
                 each.task,
-                _figure(each.accuracy_before),
-                _figure(each.accuracy),
-                _figure(each.cross_entropy_before),
-                _figure(each.cross_entropy),
-                "-" if each.images is None else str(each.images),
+                BeforeAfter(each.accuracy_before, each.accuracy),
+                BeforeAfter(each.cross_entropy_before, each.cross_entropy),
+                each.images,
             )
-            for each in found.scores
+            for each in review.scores
         ]
-        yield "", ("Task", "Accuracy", "After", "Cross-entropy", "After", "Images"), figures, (1, 2, 3, 4, 5)
-    if found.own_scores:
-        yield _own_table(found)
-    if found.data:
-        yield _data_table(found)
+        yield ("", *score_table("Task", "", "After", scores, images="last"))
+    if review.own_scores:
+        yield _own_table(review)
+    if review.data:
+        yield _data_table(review)
 
 
-def _own_table(found: Review) -> Table:
+def _own_table(review: Review) -> Table:
     """Accuracy on every contribution's own images: of the target, of the merged model, of each newcomer by itself."""
-    newcomers = sorted(found.alone)
+    from forge.commands.tables import figure
+
+    newcomers = sorted(review.alone)
     rows = [
         (
             score.name,
             str(score.images),
-            _figure(score.accuracy_before),
-            _figure(score.accuracy),
-            *(_figure(found.alone[name].get(score.name)) for name in newcomers),
+            figure(score.accuracy_before),
+            figure(score.accuracy),
+            *(figure(review.alone[name].get(score.name)) for name in newcomers),
         )
-        for score in found.own_scores
+        for score in review.own_scores
     ]
-    there = {score.name for score in found.own_scores}
+    there = {score.name for score in review.own_scores}
     rows += [
         (
             f"{score.name} ({'as it was' if score.name in there else 'taken out'})",
             str(score.images),
-            _figure(score.accuracy_before),
-            _figure(score.accuracy),
+            figure(score.accuracy_before),
+            figure(score.accuracy),
             *("-" for _ in newcomers),
         )
-        for score in found.gone
+        for score in review.gone
     ]
     headers = ("Whose images", "Images", "Target", "Merged", *(f"{name} alone" for name in newcomers))
     return "Accuracy on each contribution's own distilled images", headers, rows, tuple(range(1, len(headers)))
 
 
-def _data_table(found: Review) -> Table:
+def _data_table(review: Review) -> Table:
+    from forge.commands.tables import accuracy_and_area
+
     rows = []
-    for folder in dict.fromkeys(row["data"] for row in found.data):
-        pair = {row["rev"]: row for row in found.data if row["data"] == folder}
-        cells = [
-            f"{row['accuracy']:.3f} / " + ("-" if row["auc"] is None else f"{row['auc']:.3f}")
-            for row in (pair[found.base], pair[str(found.merged)])
-        ]
-        rows.append((str(folder), str(pair[found.base]["images"]), *cells))
+    for folder in dict.fromkeys(row.data for row in review.data):
+        by_rev = {row.rev: row for row in review.data if row.data == folder}
+        pair = (by_rev[review.base], by_rev[str(review.merged)])
+        rows.append((str(folder), str(pair[0].images), *(accuracy_and_area(row.accuracy, row.auc) for row in pair)))
     return "ACC / AUC on your own images", ("Data", "Images", "Target", "Merged"), rows, (1, 2, 3)
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _row(cells: Sequence[str]) -> str:

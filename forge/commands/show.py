@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from forge.console import say
 
 if TYPE_CHECKING:
+    from forge.operations.show import Shown
     from forge.recipe.item import ForgeItem, OwnScore, TaskScore
     from forge.repo.contribution_details import Details
 
@@ -18,46 +20,47 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def command(rev: str, as_json: bool) -> None:
     """Show one version of the model: contributions, coefficients, search and scores."""
-    from dataclasses import asdict
-
     from forge import console
+    from forge.operations.opening import open_model
+    from forge.operations.show import show
     from forge.recipe.wording import strategy_words
-    from forge.repo.contribution_details import find_details
-    from forge.repo.erased import explained_disagreements
-    from forge.repo.versions import find_model_repository, find_version, is_same_model, item_as_json
 
-    repo = find_model_repository()
-    version = find_version(repo, rev)
-    assert version.item is not None
-    item = version.item
-    details = find_details(repo, version.commit, item.names)
-    problems = explained_disagreements(repo, version.commit)
+    shown = show(open_model(), rev)
     if as_json:
-        model = item_as_json(item)
-        for contribution in model["contributions"]:
-            contribution |= asdict(details[contribution["name"]])
-        head = {"commit": version.commit, "date": version.date, "author": version.author}
-        console.emit_json({**head, "subject": version.subject, **model, "disagreements": problems})
+        console.emit_json(_as_json(shown))
         return
+    version, item = shown.version, shown.item
     _print_lines(
         f"Version   {version.short}  {version.subject}",
         f"          {version.date[:16].replace('T', ' ')}  {version.author}",
         f"Base      {item.base.reference}  {item.base.fingerprint}",
         f"Strategy  {strategy_words(item)}",
     )
-    _print_contributions(item, details)
+    _print_contributions(item, shown.details)
     _print_coefficients(item)
     _print_search(item)
-    _print_scores(item, is_same_model(version.previous, item))
-    if problems:
-        _print_lines("", "The forge item and the tree disagree:", *(f"  {problem}" for problem in problems))
+    _print_scores(item, shown.unchanged)
+    if shown.disagreements:
+        _print_lines("", "The forge item and the tree disagree:", *(f"  {problem}" for problem in shown.disagreements))
+
+
+def _as_json(shown: Shown) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from forge.commands.model_json import item_as_json
+
+    version, model = shown.version, item_as_json(shown.item)
+    for contribution in model["contributions"]:
+        contribution |= asdict(shown.details[contribution["name"]])
+    head = {"commit": version.commit, "date": version.date, "author": version.author}
+    return {**head, "subject": version.subject, **model, "disagreements": list(shown.disagreements)}
 
 
 def _print_lines(*lines: str) -> None:
     say(*(line.rstrip() for line in lines))
 
 
-def _print_contributions(item: ForgeItem, details: dict[str, Details]) -> None:
+def _print_contributions(item: ForgeItem, details: Mapping[str, Details]) -> None:
     from forge import console
     from forge.recipe.wording import coefficient_words
 
@@ -104,11 +107,11 @@ def _print_search(item: ForgeItem) -> None:
         say()
         console.print_table(("Search", "Value"), search_rows(item.search))
     if item.consolidation is not None:
-        made = item.consolidation
+        residual = item.consolidation
         rows = [
-            ("adapter", made.adapter[:10]),
-            ("steps", f"{made.steps} at a learning rate of {made.learning_rate:g}, seed {made.seed}"),
-            ("objective", f"{made.objective_before:.6f} -> {made.objective_after:.6f}"),
+            ("adapter", residual.adapter[:10]),
+            ("steps", f"{residual.steps} at a learning rate of {residual.learning_rate:g}, seed {residual.seed}"),
+            ("objective", f"{residual.objective_before:.6f} -> {residual.objective_after:.6f}"),
         ]
         say()
         console.print_table(("Consolidation", "Value"), rows)
@@ -116,33 +119,36 @@ def _print_search(item: ForgeItem) -> None:
 
 def _print_scores(item: ForgeItem, unchanged: bool) -> None:
     """unchanged: the commit made nothing of its own of this model; what an earlier one was made from is no matter."""
-    from forge import console
-
     if not item.scores:
         return
-    headers = ("Images", "Accuracy before", "after", "Cross-entropy before", "after")
-    rows = [(score.task, *_figures(score, unchanged)) for score in item.scores]
-    say()
-    console.print_table(("Task", *headers), rows, right=(1, 2, 3, 4, 5), title="Scores on the distilled images")
+    _print_score_table(
+        "Task", [(score.task, score) for score in item.scores], unchanged, "Scores on the distilled images"
+    )
     if len(item.own_scores) > len(item.scores):  # else every task is one contribution's
-        own = [(score.name, *_figures(score, unchanged)) for score in item.own_scores]
-        say()
-        console.print_table(
-            ("Contribution", *headers), own, right=(1, 2, 3, 4, 5), title="On each contribution's own distilled images"
-        )
+        own = [(score.name, score) for score in item.own_scores]
+        _print_score_table("Contribution", own, unchanged, "On each contribution's own distilled images")
     if item.accepted:
         say(f"Accepted by a person, though the gate stopped it: {', '.join(item.accepted)}")
 
 
-def _figures(score: TaskScore | OwnScore, unchanged: bool) -> tuple[object, ...]:
-    before, loss_before = (None, None) if unchanged else (score.accuracy_before, score.cross_entropy_before)
-    return (
-        score.images,
-        "-" if before is None else f"{before:.3f}",
-        f"{score.accuracy:.3f}",
-        "-" if loss_before is None else f"{loss_before:.3f}",
-        f"{score.cross_entropy:.3f}",
-    )
+def _print_score_table(
+    what: str, scores: Sequence[tuple[str, TaskScore | OwnScore]], unchanged: bool, title: str
+) -> None:
+    from forge import console
+    from forge.commands.tables import BeforeAfter, ScoreRow, score_table
+
+    rows = [
+        ScoreRow(
+            name,
+            BeforeAfter(None if unchanged else score.accuracy_before, score.accuracy),
+            BeforeAfter(None if unchanged else score.cross_entropy_before, score.cross_entropy),
+            score.images,
+        )
+        for name, score in scores
+    ]
+    headers, cells, right = score_table(what, "before", "after", rows, images="first")
+    say()
+    console.print_table(headers, cells, right=right, title=title)
 
 
 def _size(count: int | None) -> str:

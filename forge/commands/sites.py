@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from forge.console import say
+from forge.console import emit_json, print_table, say
 
 if TYPE_CHECKING:
     from forge.operations.trusting import TrustFiles
@@ -23,30 +24,26 @@ _NEWCOMERS = {
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def command(rev: str, as_json: bool) -> None:
     """Show who may change what in REV (HEAD): what .forge/sites.toml and .forge/allowed_signers say there."""
-    from forge.console import emit_json
-    from forge.git.places import resolve
-    from forge.git.running import find_repository
-    from forge.operations.trusting import read_trust_files
+    from forge.operations.opening import open_repository
+    from forge.operations.sites import sites
 
-    repo = find_repository()
-    commit = resolve(repo, rev)
-    files = read_trust_files(repo, commit)
+    found = sites(open_repository(), rev)
+    files = found.files
     if as_json:
-        emit_json({"rev": rev, "commit": commit, "required": files is not None, **(_as_json(files) if files else {})})
+        head = {"rev": rev, "commit": found.commit, "required": files is not None}
+        emit_json({**head, **(_as_json(files) if files else {})})
     elif files is None:
         say(f"There is no .forge/ in {rev}: nothing is asked for, and anybody may change everything.")
     else:
-        _print(files)
+        _print(files, found.without_key)
 
 
-def _print(files: TrustFiles) -> None:
-    from forge.console import print_table
-
-    found = files.rights
-    rows = [(f"contributions/{name}", ", ".join(owners)) for name, owners in found.sites.items()]
-    print_table(("What", "Who"), [*rows, ("everything else", ", ".join(found.maintainers))])
-    say("", f"newcomers = {found.newcomers}: {_NEWCOMERS[found.newcomers]}")
-    say(f"threshold = {found.threshold}: how many maintainers stand behind what a protected branch is set to", "")
+def _print(files: TrustFiles, without_key: Sequence[str]) -> None:
+    rights = files.rights
+    rows = [(f"contributions/{name}", ", ".join(owners)) for name, owners in rights.sites.items()]
+    print_table(("What", "Who"), [*rows, ("everything else", ", ".join(rights.maintainers))])
+    say("", f"newcomers = {rights.newcomers}: {_NEWCOMERS[rights.newcomers]}")
+    say(f"threshold = {rights.threshold}: how many maintainers stand behind what a protected branch is set to", "")
     keys = [
         (
             ", ".join(key.principals),
@@ -58,18 +55,16 @@ def _print(files: TrustFiles) -> None:
         for key in files.keys
     ]
     print_table(("Principal", "Key", "Kind", "Valid after", "Valid before"), keys)
-    known = {principal for key in files.keys for principal in key.principals}
-    unknown = sorted({*found.maintainers, *(each for owners in found.sites.values() for each in owners)} - known)
-    if unknown and not any(key.authority for key in files.keys):
-        say("", f"Without a key: {', '.join(unknown)}")
+    if without_key:
+        say("", f"Without a key: {', '.join(without_key)}")
 
 
 def _as_json(files: TrustFiles) -> dict[str, Any]:
-    found = files.rights
+    rights = files.rights
     return {
-        "maintainers": list(found.maintainers),
-        "threshold": found.threshold,
-        "newcomers": found.newcomers,
-        "sites": {name: list(owners) for name, owners in found.sites.items()},
+        "maintainers": list(rights.maintainers),
+        "threshold": rights.threshold,
+        "newcomers": rights.newcomers,
+        "sites": {name: list(owners) for name, owners in rights.sites.items()},
         "keys": [{**vars(key), "principals": list(key.principals)} for key in files.keys],
     }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from forge.console import say
+from forge.console import emit_json, note, say
 
 if TYPE_CHECKING:
     from forge.repo.storage import Storage
@@ -23,23 +23,22 @@ def command(storage: str | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from forge.console import emit_json
-    from forge.operations.storing import convert, find_stored
-    from forge.repo.versions import find_model_repository
+    from forge.operations.opening import open_model
+    from forge.operations.storage import convert, find_stored
 
-    repo = find_model_repository()
+    repo = open_model()
     if storage is not None:
         moved = convert(repo, cast("Storage", storage))  # one of them: click saw to that
-        say(f"{moved} files moved" if moved else "nothing to move", err=True)
-    found = find_stored(repo)
+        note(f"{moved} files moved" if moved else "nothing to move")
+    stored = find_stored(repo)
     if as_json:
-        emit_json(asdict(found))
+        emit_json(asdict(stored))
         return
-    say(found.storage)
-    told = (
-        (found.otherwise, f"not kept there (run: git forge storage {found.storage})"),
-        (found.absent, "not here (run: git lfs pull)"),
+    say(stored.storage)
+    remarks = (
+        (stored.otherwise, f"not kept there (run: git forge storage {stored.storage})"),
+        (stored.absent, "not here (run: git lfs pull)"),
     )
-    for paths, what in told:
+    for paths, remark in remarks:
         for path in paths:
-            say(f"  {path}: {what}")
+            say(f"  {path}: {remark}")

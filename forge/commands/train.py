@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from forge.commands.reading import group_by_option, label_option, picture_options, read_options
-from forge.console import say
+from forge.commands.reading import given_labels, group_by_option, label_option, picture_options, read_options
+from forge.console import emit_json, note, say
 
 
 @click.command("train")
@@ -73,78 +73,28 @@ def command(
     for small bases such as the embedded one. The data never leave this machine. Classes are matched by name with
     those of an earlier training and of --test.
     """
-    import math
-    from dataclasses import asdict, replace
+    from forge.operations.opening import open_repository
+    from forge.operations.train import train
 
-    from forge.console import emit_json, progress
-    from forge.data.matching import Given
-    from forge.git.running import find_repository
-    from forge.operations.bases import load_repository_base
-    from forge.operations.contributing import (
-        card_for,
-        existing_card,
-        rounded,
-        warn_of_replacing,
-        write_adapter,
-        write_card,
+    trained = train(
+        open_repository(),
+        name,
+        data,
+        given=given_labels(labels, pairs),
+        task=task,
+        test=test,
+        validation=validation,
+        options=read_options(grey, skip_unreadable, group_by),
+        horizontal_flip=horizontal_flip,
+        seed=seed,
+        settings={key: value for key, value in chosen.items() if value is not None},
+        report=note,
     )
-    from forge.operations.private_data import list_private_data, read_listed
-    from forge.repo.contributions import ADAPTER_FILE, path_of
-    from forge.repo.locks import contribution_lock, only_one
-    from forge.repo.settings_file import load_settings
-
-    repo = find_repository()
-    settings = load_settings(repo.top)
-    click.get_current_context().with_resource(only_one(contribution_lock(repo, name), f"git forge train {name}"))
-    card = existing_card(repo, name)
-    options = read_options(grey, skip_unreadable, group_by, card)
-    listed = list_private_data(data, Given(labels, pairs), card, options, test)  # before anything heavy is loaded
-    for line in warn_of_replacing(repo, name, ADAPTER_FILE):
-        say(line, err=True)
-
-    from forge.model import scoring, training
-
-    base = load_repository_base(repo, settings.base)
-    private = read_listed(base, listed, task or (card.task if card else name), validation, seed)
-    say(*private.lines(), err=True)
-    fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
-    defaults = training.default_settings(base.settings_family)
-    wanted = replace(defaults, seed=seed, **{key: value for key, value in chosen.items() if value is not None})
-    steps = wanted.epochs * math.ceil(len(private.train.targets) / wanted.batch)
-    with progress(f"training {name}", steps) as advance:
-        trained = training.train_adapter(
-            base,
-            private.train,
-            private.validation,
-            wanted,
-            horizontal_flip=horizontal_flip,
-            advance=lambda note: advance(1, at=note),
-        )
-    metrics: dict[str, object] = {
-        "validation_accuracy": rounded(trained.validation.accuracy),
-        "validation_images": len(private.validation.targets),
-    }
-    kind = "DoRA" if wanted.dora else "LoRA"
-    record: dict[str, object] = {"adapter": kind, **asdict(wanted)}
-    del record["dora"]
-    record |= {"horizontal_flip": horizontal_flip, "validation_share": validation, "images": len(private.train.targets)}
-    record |= {"group_by": options.group_by} if options.group_by is not None else {}
-    kept = {key: value for key, value in fresh.metrics.items() if key.startswith("distilled_")}
-    fresh = replace(fresh, training={**record, "best_epoch": trained.epoch}, metrics={**metrics, **kept})
-    for line in write_adapter(repo, name, trained.tensors, trained.config, fresh):
-        say(line, err=True)
-    if private.test is not None:  # measured when the adapter is safe
-        from forge.model.adapters import plain_delta, read_adapter
-
-        adapter = read_adapter(trained.config, trained.tensors, base.tower, source=path_of(name))
-        measured = scoring.evaluate(base, plain_delta(adapter), private.test)
-        metrics |= {"test_accuracy": rounded(measured.accuracy), "test_images": measured.images}
-        if measured.auc is not None:
-            metrics["test_auc"] = rounded(measured.auc)
-        write_card(repo, name, replace(fresh, metrics={**metrics, **kept}))
     if as_json:
-        emit_json({"contribution": name, "adapter": kind, **metrics, "best_epoch": trained.epoch})
+        named = {"contribution": trained.contribution, "adapter": trained.adapter}
+        emit_json({**named, **trained.metrics, "best_epoch": trained.best_epoch})
         return
-    say(f"Trained {path_of(name)}, a {kind}, on {len(private.train.targets)} images, best epoch {trained.epoch}:")
-    say("  " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in metrics.items()))
+    made = f"contributions/{name}, a {trained.adapter}, on {trained.images} images"
+    say(f"Trained {made}, best epoch {trained.best_epoch}:")
+    say("  " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in trained.metrics.items()))
     say(f"Next: git forge distill {name} --data {data}")

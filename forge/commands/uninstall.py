@@ -15,20 +15,16 @@ def command(scope: str) -> None:
 
     A clone remembers it: no other command sets it up again, but for `git forge install`.
     """
-    from forge.clone import hooks as hook_files
-    from forge.clone import setup as clone_setup
-    from forge.git.running import find_repository
+    from forge.operations.opening import open_repository
+    from forge.operations.uninstall import uninstall, uninstall_for_user
 
     if scope == "global":
-        clone_setup.uninstall(None, "global")
+        uninstall_for_user()
         say("git forge is out of your git settings.")
         return
-    repo = find_repository()
-    shared = hook_files.hooks_folder_of_all(repo)
-    if repo.top != repo.git_dir:  # a server is set up by hand only
-        clone_setup.leave_out(repo)
-    clone_setup.uninstall(repo, "local")
+    repo = open_repository()
+    shared_hooks = uninstall(repo)
     say(f"git forge is out of the settings and hooks of {repo.top}.")
-    if shared is not None:
-        say(f"The hooks were in {shared}, for all your repositories (core.hooksPath): the next git forge command")
+    if shared_hooks is not None:
+        say(f"The hooks were in {shared_hooks}, for all your repositories (core.hooksPath): the next git forge command")
         say("in another clone of a model puts them there again.")

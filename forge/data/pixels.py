@@ -50,6 +50,30 @@ def read_picture(path: Path, grey: Grey | None = None, change: Callable[[Any], A
         ) from error
 
 
+def picture_of(image: Any, grey: Grey | None = None) -> Picture:
+    """A PIL image of any mode as read_picture has one from a file; what is read already has lost how it was stored."""
+    import numpy as np
+    from PIL import ImageOps
+
+    raw = _raw_mode(image)
+    white_is_zero = image.format == "TIFF" and image.tag_v2.get(262) == 0
+    image.load()
+    picture = ImageOps.exif_transpose(image)
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and image.format in ("PNG", "PPM")):
+        return _from_grey(picture, grey or FULL, white_is_zero, 4 if raw == "I;12" else 0)
+    if picture.mode in ("I", "F"):
+        if grey is None:
+            raise ValueError("32-bit pixels, whose range is unknown; say it with --grey LOW HIGH")
+        return _from_grey(picture, grey, white_is_zero)
+    colours = picture.convert("RGB")
+    if "16" not in raw:
+        return Picture(colours)
+    if grey is not None and grey != FULL:
+        raise ValueError("16-bit colours, which --grey cannot scale; convert it to 8 bits")
+    levels = np.asarray(colours)
+    return Picture(colours, (int(levels.min()) * 257.0, int(levels.max()) * 257.0))  # by its upper byte
+
+
 def is_dicom(path: Path) -> bool:
     """Whether a file is one by its name or its first bytes."""
     suffix = path.suffix.lower()
@@ -83,8 +107,7 @@ def check_grey(grey: Grey) -> Grey:
 
 
 def _read_image(path: Path, grey: Grey | None) -> Picture:
-    import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     Image.init()  # JPEG's plugin opens MPO; AVIF is in newer builds alone
     formats = [name for name in FORMATS if name in Image.OPEN]
@@ -93,23 +116,7 @@ def _read_image(path: Path, grey: Grey | None) -> Picture:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=formats) as opened:
             _check_pages(opened)
-            raw = _raw_mode(opened)
-            white_is_zero = opened.format == "TIFF" and opened.tag_v2.get(262) == 0  # type: ignore[attr-defined]
-            opened.load()
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I;16") or (picture.mode == "I" and opened.format in ("PNG", "PPM")):
-                return _from_grey(picture, grey or FULL, white_is_zero, 4 if raw == "I;12" else 0)
-            if picture.mode in ("I", "F"):
-                if grey is None:
-                    raise ValueError("32-bit pixels, whose range is unknown; say it with --grey LOW HIGH")
-                return _from_grey(picture, grey, white_is_zero)
-            colours = picture.convert("RGB")
-            if "16" not in raw:
-                return Picture(colours)
-            if grey is not None and grey != FULL:
-                raise ValueError("16-bit colours, which --grey cannot scale; convert it to 8 bits")
-            levels = np.asarray(colours)
-            return Picture(colours, (int(levels.min()) * 257.0, int(levels.max()) * 257.0))  # by its upper byte
+            return picture_of(opened, grey)
 
 
 def _from_grey(picture: Any, grey: Grey, white_is_zero: bool, shift: int = 0) -> Picture:

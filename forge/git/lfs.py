@@ -99,27 +99,31 @@ def ensure_set_up(repo: Repository) -> str | None:
 
     A branch alone does not decide that: the remote's own main branch, as it was fetched, must keep payloads there too.
     """
-    if _is_set_up(repo):
-        return None if is_available(repo) else f"warning: git-lfs is not on this machine: {INSTALL}"
-    if not _main_branch_uses_it(repo):
+    if not _is_set_up(repo) and not _main_branch_uses_it(repo):
         return (
             "warning: this branch keeps its payloads in git-lfs, which this clone does not use, nor does the main "
             "branch of its remote; if it is to: git lfs install --local"
         )
-    return set_up(repo)
+    try:
+        done = set_up(repo)
+    except ForgeError as error:
+        return f"warning: {error.message}"
+    return "git-lfs was not set up in this clone yet; it is now. Get the files with: git lfs pull" if done else None
 
 
-def set_up(repo: Repository) -> str | None:
-    """Set git-lfs up in this clone's own settings; what to tell the user, None where it was so already."""
+def set_up(repo: Repository) -> bool:
+    """Set git-lfs up in this clone's own settings; whether that was to be done. Raises ForgeError where it fails."""
     if _is_set_up(repo):
-        return None if is_available(repo) else f"warning: git-lfs is not on this machine: {INSTALL}"
+        if not is_available(repo):
+            raise ForgeError(f"git-lfs is not on this machine: {INSTALL}")
+        return False
     if not is_available(repo):
-        return f"warning: this model keeps its payloads in git-lfs, which is not on this machine: {INSTALL}"
+        raise ForgeError(f"this model keeps its payloads in git-lfs, which is not on this machine: {INSTALL}")
     try:
         git(repo, "lfs", "install", "--local", "--skip-repo")  # the settings alone; hooks are chained by ours
     except ForgeError as error:
-        return f"warning: git-lfs could not be set up in this clone: {error.message}"
-    return "git-lfs was not set up in this clone yet; it is now. Get the files with: git lfs pull"
+        raise ForgeError(f"git-lfs could not be set up in this clone: {error.message}") from error
+    return True
 
 
 def read_payloads(repo: Repository, blobs: Iterable[str], limit: int = BLOB_LIMIT) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from forge.model.base import BaseModel
 from forge.model.distill_methods import default_settings, method_of, used_settings
 from forge.model.distill_methods.method import Open
 from forge.model.distill_settings import DistillSettings
-from forge.model.pixel_steps import Progress, run_steps
+from forge.model.pixel_steps import Advance, Progress, run_steps, unwatched
 from forge.model.scoring import Score, TaskImages, score_tasks
 from forge.model.synthetic import DistilledImages, as_images, quantise, restore
 from forge.model.training import fit_on_images
@@ -37,8 +37,6 @@ __all__ = [
     "used_settings",
 ]
 
-Advance = Callable[[str], None]
-
 
 def distil(
     base: BaseModel,
@@ -49,14 +47,14 @@ def distil(
     adapter: Adapter | None = None,
     resume: Progress | None = None,
     save: Callable[[Progress], None] = lambda progress: None,
-    advance: Advance = lambda note: None,
+    advance: Advance = unwatched,
 ) -> DistilledImages:
     """Distil `real` into settings.ipc images a class, judged on `validation`.
 
     `adapter` is the contributor's own, for the methods that need one. `save` is given the run's state wherever it
     can be continued from; passing the last one as `resume` continues to the same result as an uninterrupted
-    run. `advance` is called with "loss ..." after every step and with other notes where something else takes
-    time. Raises ForgeError where a class has no image, the adapter is missing or the loss is no longer finite.
+    run. `advance` is told of every step with its loss, and of no step where something else takes time. Raises
+    ForgeError where a class has no image, the adapter is missing or the loss is no longer finite.
     """
     classes = len(real.labels)
     if any(int((real.targets == c).sum()) == 0 for c in range(classes)):
@@ -130,7 +128,7 @@ def _judged(
     stored = quantise(base, pixels, targets)
     if settings.judge_points == 0:
         return stored
-    advance("judging")
+    advance(0, "judging")
     return replace(stored, score=judge(base, as_images(base, stored, real), validation, settings))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from forge.data.archive import Archive, read_arrays
 from forge.data.listing import Listing, ReadOptions, list_images
-from forge.data.pixels import FULL, Grey, read_picture
+from forge.data.pixels import FULL, Grey, Picture, picture_of, read_picture
 from forge.data.reasons import Reason
 from forge.errors import ForgeError
 from forge.model.base import BaseModel
@@ -136,7 +136,7 @@ class Reader:
     ) -> None:
         resize = _resizer(base)
         self.options = options
-        self.change = lambda picture: _checked_size(resize, crop(picture), base)
+        self.change: Callable[[Any], Any] = lambda picture: _checked_size(resize, crop(picture), base)
         self.left_out: Counter[Reason] = Counter()
         self.pictures = self.dark = 0
         self.values: Grey | None = None
@@ -150,12 +150,25 @@ class Reader:
                 raise
             self.left_out[Reason("cannot be read")] += 1
             return None
+        self._see(found)
+        return _to_tensor(found.image)
+
+    def image(self, image: Any, source: str) -> Tensor:
+        """A PIL image as uint8 [3, h, w]. Raises ForgeError naming `source` for one that is none."""
+        try:
+            found = picture_of(image, self.options.grey)
+            resized = self.change(found.image)
+        except Exception as error:  # with broken images the libraries raise anything
+            raise ForgeError(f"{source} cannot be read as an image: {error}", hint="give PIL images in RGB") from error
+        self._see(found)
+        return _to_tensor(resized)
+
+    def _see(self, found: Picture) -> None:
         if found.values is not None:
             self.pictures += 1
             self.dark += found.values[1] < 2**15
             low, high = self.values or found.values
             self.values = (min(low, found.values[0]), max(high, found.values[1]))
-        return _to_tensor(found.image)
 
     def each(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Tensor]]:
         """Those that can be read. Raises ForgeError at the end where their range is not known after all."""

@@ -25,6 +25,16 @@ class Progress:
     best: DistilledImages | None = None
 
 
+class Advance(Protocol):
+    """Told how many steps more of a run are done, and what it is at in words; none where something else takes time."""
+
+    def __call__(self, steps: int, note: str, /) -> None: ...
+
+
+def unwatched(steps: int, note: str) -> None:
+    """An Advance that nobody looks at."""
+
+
 class Matcher(Protocol):
     """What a method does in a step."""
 
@@ -45,7 +55,7 @@ def run_steps(
     last: int,
     device: torch.device,
     save: Callable[[Progress], None],
-    advance: Callable[[str], None],
+    advance: Advance,
 ) -> Progress:
     """Run the steps from state.step up to `last`; `save` is given the state wherever it can be continued from.
 
@@ -68,7 +78,7 @@ def run_steps(
         optimizer.step()
         if (step + 1) % settings.redraw != 0:  # a network that is drawn anew next would forget its update at once
             matcher.follow(pixels.detach())
-        advance(f"loss {loss:.3f}")
+        advance(1, f"loss {loss:.3f}")
     return Progress(last, pixels.detach().clone(), _moments(optimizer, pixels), state.best)
 
 

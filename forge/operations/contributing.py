@@ -62,10 +62,10 @@ class Labelling:
     def of(self, source: str, classes: Sequence[str], given: Given) -> Mapping[str, str]:
         """The label of each class of another data set of this task, matched by name; it may lack classes."""
         known = KnownTask(self.labels, self.classes)
-        found = by_name(classes, known, given_for(Given(pairs=given.pairs), classes, source, tuple(self.of_class)))
-        if not fits(found, classes):
+        labels = by_name(classes, known, given_for(Given(pairs=given.pairs), classes, source, tuple(self.of_class)))
+        if not fits(labels, classes):
             raise differ(source, classes, [known], "the task has the labels")
-        return found
+        return labels
 
 
 def choose_labels(given: Given, card: Card | None, classes: Sequence[str], source: str) -> Labelling:
@@ -73,18 +73,18 @@ def choose_labels(given: Given, card: Card | None, classes: Sequence[str], sourc
 
     Raises ForgeError where the card is of other classes, and for texts that a model cannot tell apart.
     """
-    said = given_for(given, classes, source)
-    if len(said) < len(classes) and card is not None:
+    given_texts = given_for(given, classes, source)
+    if len(given_texts) < len(classes) and card is not None:
         known = KnownTask(card.labels, card.classes)
-        found = by_name(classes, known, said)
-        if not fits(found, classes) or len(found) < len(card.labels):
+        of_class = by_name(classes, known, given_texts)
+        if not fits(of_class, classes) or len(of_class) < len(card.labels):
             raise differ(source, classes, [known], "the card of this contribution has the labels")
         labels = card.labels
     else:
-        found = {name: said.get(name, unicodedata.normalize("NFC", name)) for name in classes}
-        labels = tuple(found[name] for name in classes)
+        of_class = {name: given_texts.get(name, unicodedata.normalize("NFC", name)) for name in classes}
+        labels = tuple(of_class[name] for name in classes)
     check_texts(labels, classes, source)
-    return Labelling(check_labels(labels, "--labels" if given.labels else "the labels"), found)
+    return Labelling(check_labels(labels, "--labels" if given.labels else "the labels"), of_class)
 
 
 def check_same_task(repo: Repository, name: str, card: Card | None, labelling: Labelling) -> None:
@@ -111,11 +111,11 @@ def write_adapter(
         CARD_FILE: _rewritten_card(repo, name, card),
     }
     with alone_in_work_tree(repo, "git forge train", wait=True):
-        told = _kept_aside(repo, path_of(name, ADAPTER_FILE), files[ADAPTER_FILE])
+        remarks = _kept_aside(repo, path_of(name, ADAPTER_FILE), files[ADAPTER_FILE])
         write_files(folder, files)
     if (folder / DISTILLED_FILE).exists() and made_with_another(card, files[ADAPTER_FILE], path_of(name, ADAPTER_FILE)):
-        told.append(f"warning: {path_of(name, DISTILLED_FILE)} was made with another adapter: distil again")
-    return told + [
+        remarks.append(f"warning: {path_of(name, DISTILLED_FILE)} was made with another adapter: distil again")
+    return remarks + [
         f"warning: {problem}, which git forge commit refuses" for problem in doubled_in_work_tree(repo, name)
     ]
 
@@ -140,9 +140,9 @@ def write_distilled(repo: Repository, name: str, distilled: DistilledImages, car
         CARD_FILE: _rewritten_card(repo, name, card),
     }
     with alone_in_work_tree(repo, "git forge distill", wait=True):
-        told = _kept_aside(repo, path_of(name, DISTILLED_FILE), files[DISTILLED_FILE])
+        remarks = _kept_aside(repo, path_of(name, DISTILLED_FILE), files[DISTILLED_FILE])
         write_files(contribution_folder(repo, name), files)
-    return told + [
+    return remarks + [
         f"warning: {problem}, which git forge commit refuses" for problem in doubled_in_work_tree(repo, name)
     ]
 
@@ -161,7 +161,7 @@ def doubled_in_work_tree(repo: Repository, name: str, coming: Mapping[str, bytes
     problems = []
     for file, what in ((ADAPTER_FILE, "adapter"), (DISTILLED_FILE, "distilled dataset")):
         own = blobs.get(name, {}).get(file)
-        same = sorted(other for other, found in blobs.items() if own is not None and found.get(file) == own)
+        same = sorted(other for other, files in blobs.items() if own is not None and files.get(file) == own)
         if len(same) > 1:
             problems.append(under_several_names(what, same))
     return problems

@@ -99,10 +99,10 @@ def read_listed(base: BaseModel, listed: PrivateListing, task: str, share: float
     test, held_out = None, listed.test
     if held_out is not None:
         label = f"reading {held_out.source}"
-        found = read_listing(held_out, base, options, lambda items, total: track(items, total, label))
-        named = listed.labelling.of(found.source, found.classes, listed.given)
-        test = with_labels(found, base, task, labels, named)
-        others.append(summarised(found, found.classes, named, {}))
+        images = read_listing(held_out, base, options, lambda items, total: track(items, total, label))
+        named = listed.labelling.of(images.source, images.classes, listed.given)
+        test = with_labels(images, base, task, labels, named)
+        others.append(summarised(images, images.classes, named, {}))
     split = "own" if listed.validation is not None else "image" if whole.patients is None else "patient"
     summary = summarised(whole, listed.labelling.classes, of_class, cut, split)
     return PrivateData(

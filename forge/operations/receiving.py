@@ -28,7 +28,7 @@ from forge.operations.server_settings import (
     read_server_settings,
 )
 from forge.operations.trusting import approval_problems, trust
-from forge.operations.verifying import problems_of
+from forge.operations.verify import find_problems
 from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
@@ -61,16 +61,20 @@ class Verdict:
     unseen: int = 0
 
 
+class UnseenError(ForgeError):
+    """A file whose object git-lfs keeps elsewhere: no problem of the push, whose server for it is another."""
+
+
 class _PointerReader:
     """Follows pointers of git-lfs to objects that are kept beside the repository, without git-lfs, never elsewhere.
 
-    unseen: what was said of those that are not there; no problem of the push, whose server for them is another.
+    unseen: the files, each with its object, that are not there.
     """
 
     def __init__(self, repo: Repository, limits: ServerLimits) -> None:
         self.limits = limits
         self.objects = repo.common_dir / "lfs" / "objects"
-        self.unseen: set[str] = set()
+        self.unseen: set[tuple[str, str]] = set()
 
     def follow(self, repo: Repository, content: bytes, source: str, limit: int) -> bytes:
         """`content`, or what it points to. Raises ForgeError where that is too large, another file, or not here."""
@@ -81,19 +85,18 @@ class _PointerReader:
             raise ForgeError(_over(source, pointer.size, self.limits))
         file = self.objects / pointer.oid[:2] / pointer.oid[2:4] / pointer.oid
         if pointer.altered or not file.is_file():
-            message = f"{source}: object {pointer.oid} of git-lfs is not on this machine"
-            self.unseen.add(message)
-            raise ForgeError(message)
-        found = file.read_bytes() if file.stat().st_size == pointer.size else b""
-        if hashlib.sha256(found).hexdigest() != pointer.oid:
+            self.unseen.add((source, pointer.oid))
+            raise UnseenError(f"{source}: object {pointer.oid} of git-lfs is not on this machine")
+        kept = file.read_bytes() if file.stat().st_size == pointer.size else b""
+        if hashlib.sha256(kept).hexdigest() != pointer.oid:
             raise ForgeError(f"{source}: what git-lfs keeps as {pointer.oid[:10]} is another file")
-        return found
+        return kept
 
 
 def parse_updates(lines: Iterable[str]) -> list[Update]:
     """The updates of git's lines "OLD-ID NEW-ID REF"."""
-    found = (line.rstrip("\n").split(" ", 2) for line in lines)
-    return [Update(*words) for words in found if len(words) == 3]
+    split_lines = (line.rstrip("\n").split(" ", 2) for line in lines)
+    return [Update(*words) for words in split_lines if len(words) == 3]
 
 
 def check_push(repo: Repository, updates: Sequence[Update]) -> Verdict:
@@ -107,22 +110,22 @@ def check_push(repo: Repository, updates: Sequence[Update]) -> Verdict:
     problems += _too_large(repo, updates, limits)
     if problems:
         return Verdict(tuple(problems))  # nothing of it is read
-    unseen: set[str] = set()
+    unseen: set[tuple[str, str]] = set()
     for update in updates:
         reader = _PointerReader(repo, limits[update.ref])
         commits = _commits_to_check(repo, update.new, settings.all_commits)
-        found = []
+        own_problems = []
         for commit in commits:
             at = "" if commit == commits[0] else f" ({commit[:10]})"
-            said = _version_problems(repo, commit, limits[update.ref], reader)
-            found += [f"{update.ref}{at}: {problem}" for problem in said]
+            reasons = _version_problems(repo, commit, limits[update.ref], reader)
+            own_problems += [f"{update.ref}{at}: {problem}" for problem in reasons]
         if commits and not update.creates and _is_model(repo, update.old) and not _is_model(repo, commits[0]):
-            found.append(f"{update.ref}: there was a model, and {ITEM_FILE} is gone")
-        if commits and not found:  # else there is nothing to judge
-            said = [*_rights_problems(repo, update, commits[0], settings)]
-            said += _not_reproduced(repo, update, targets[update.ref], commits[0], settings)
-            found = [f"{update.ref}: {problem}" for problem in said]
-        problems += found
+            own_problems.append(f"{update.ref}: there was a model, and {ITEM_FILE} is gone")
+        if commits and not own_problems:  # else there is nothing to judge
+            reasons = [*_rights_problems(repo, update, commits[0], settings)]
+            reasons += _not_reproduced(repo, update, targets[update.ref], commits[0], settings)
+            own_problems = [f"{update.ref}: {problem}" for problem in reasons]
+        problems += own_problems
         unseen |= reader.unseen
     return Verdict(tuple(problems), len(unseen))
 
@@ -130,9 +133,9 @@ def check_push(repo: Repository, updates: Sequence[Update]) -> Verdict:
 def _target(repo: Repository, update: Update) -> str | None:
     """What an update is measured by: the ref as it is, or for a new one the branch that HEAD names."""
     for commit in ([] if update.creates else [update.old]) + ["HEAD"]:
-        found = git_text(repo, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", check=False)
-        if found and _is_model(repo, found):
-            return found
+        target = git_text(repo, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", check=False)
+        if target and _is_model(repo, target):
+            return target
     return None
 
 
@@ -187,17 +190,17 @@ def _too_large(repo: Repository, updates: Sequence[Update], limits: Mapping[str,
     if not updates:
         return []
     most = max(limits.values(), key=lambda each: each.file_size)
-    wanted = "".join(f"{update.new}\n" for update in updates).encode()
-    listed = git(repo, "rev-list", "--objects", "--stdin", "--not", "--all", input=wanted)
+    tips = "".join(f"{update.new}\n" for update in updates).encode()
+    listed = git(repo, "rev-list", "--objects", "--stdin", "--not", "--all", input=tips)
     paths = {name: path for name, _, path in (line.partition(" ") for line in os.fsdecode(listed).splitlines())}
     names = "".join(f"{name}\n" for name in paths).encode()
     answers = git_text(repo, "cat-file", "--batch-check=%(objecttype) %(objectname) %(objectsize)", input=names)
-    found = []
+    problems = []
     for line in answers.splitlines():
         kind, name, size = line.split(" ")
         if kind == "blob" and int(size) > most.file_size:
-            found.append(_over(paths[name] or name, int(size), most))
-    return found
+            problems.append(_over(paths[name] or name, int(size), most))
+    return problems
 
 
 def _over(path: str, size: int, limits: ServerLimits) -> str:
@@ -230,8 +233,8 @@ def _version_problems(repo: Repository, commit: str, limits: ServerLimits, reade
         names = {path.split("/")[1] for path in paths if path.count("/") > 1}
         if len(names) > limits.contributions:
             return [f"{len(names):,} contributions, more than {limits.contributions:,} (forge.maxContributions)"]
-        problems = problems_of(repo, commit, scores=False, most=as_limit_settings(limits), follow=reader.follow)
-        problems = [problem for problem in problems if problem not in reader.unseen]
+        found = find_problems(repo, commit, scores=False, most=as_limit_settings(limits), follow=reader.follow)
+        problems = [problem.text for problem in found if not isinstance(problem.error, UnseenError)]
         return problems or _consolidation_problems(repo, commit, reader)
     except ForgeError as error:
         return [error.message]
@@ -239,13 +242,16 @@ def _version_problems(repo: Repository, commit: str, limits: ServerLimits, reade
 
 def _consolidation_problems(repo: Repository, commit: str, reader: _PointerReader) -> list[str]:
     """Whether a consolidation's files are an adapter; that they are those of the forge item is known."""
-    made = read_item(repo, commit).consolidation
-    if made is None:
+    residual = read_item(repo, commit).consolidation
+    if residual is None:
         return []
+    path = CONSOLIDATION_PATHS["adapter"]
     try:
-        config = check_adapter_config(read_blob(repo, made.config, MAX_CONFIG), CONSOLIDATION_PATHS["config"])
-        path = CONSOLIDATION_PATHS["adapter"]
-        check_adapter(reader.follow(repo, read_blob(repo, made.adapter), path, reader.limits.file_size), config, path)
+        config = check_adapter_config(read_blob(repo, residual.config, MAX_CONFIG), CONSOLIDATION_PATHS["config"])
+        adapter = reader.follow(repo, read_blob(repo, residual.adapter), path, reader.limits.file_size)
+        check_adapter(adapter, config, path)
+    except UnseenError:
+        return []
     except ForgeError as error:
-        return [] if error.message in reader.unseen else [error.message]
+        return [error.message]
     return []

@@ -217,16 +217,16 @@ def _items_of(repo: Repository, target: str | None) -> set[str]:
     if target is None:
         return set()
     listed = git_text(repo, "rev-list", "--objects", target, "--", ITEM_FILE)
-    found = (line.partition(" ") for line in listed.splitlines())
-    return {blob for blob, _, path in found if path == ITEM_FILE}
+    pairs = (line.partition(" ") for line in listed.splitlines())
+    return {blob for blob, _, path in pairs if path == ITEM_FILE}
 
 
 def _item_ids(repo: Repository, commits: Iterable[str]) -> dict[str, str]:
     """The blob of the forge item of each commit that has one."""
-    wanted = list(dict.fromkeys(commits))
-    if not wanted:
+    asked = list(dict.fromkeys(commits))
+    if not asked:
         return {}
-    question = "".join(f"{commit}:{ITEM_FILE}\n" for commit in wanted).encode()
+    question = "".join(f"{commit}:{ITEM_FILE}\n" for commit in asked).encode()
     answers = git_text(repo, "cat-file", "--batch-check=%(objectname) %(objecttype)", input=question).splitlines()
-    pairs = zip(wanted, (answer.split() for answer in answers), strict=True)
+    pairs = zip(asked, (answer.split() for answer in answers), strict=True)
     return {commit: words[0] for commit, words in pairs if words[1:] == ["blob"]}

@@ -47,8 +47,8 @@ def merge_unseen(repo: Repository, ours: str, theirs: str) -> Merged:
             return _conflict(work, done.stdout, done.stderr)
         tree = git_text(work, "write-tree")
         commit = ("-c", "commit.gpgSign=false", "commit-tree", "-m", "Merge, for a review")
-        made = run_git(work, *commit, "-p", ours, "-p", theirs, tree, variables=variables)
-        return Merged(made.stdout.decode().strip())
+        merged = run_git(work, *commit, "-p", ours, "-p", theirs, tree, variables=variables)
+        return Merged(merged.stdout.decode().strip())
 
 
 def _conflict(work: Repository, output: bytes, errors: bytes) -> Merged:

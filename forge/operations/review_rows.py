@@ -84,7 +84,7 @@ def _changers(repo: Repository, ours: str, theirs: str, judged: Trust) -> dict[s
         repo, *quiet("log"), "--reverse", "--format=%x01%H%x02%an", "--name-only", "-z", f"{ours}..{theirs}",
         "--", f":(top,literal){FOLDER}",
     )  # fmt: skip
-    found: dict[str, dict[str, None]] = {}
+    changers: dict[str, dict[str, None]] = {}
     who = ""
     for field in listing.decode("utf-8", "replace").split("\0"):
         if field.startswith("\x01"):
@@ -93,27 +93,27 @@ def _changers(repo: Repository, ours: str, theirs: str, judged: Trust) -> dict[s
             continue
         name, inside, _ = field.lstrip("\n").removeprefix(f"{FOLDER}/").partition("/")
         if inside:
-            found.setdefault(name, {})[who] = None
-    return {name: tuple(people) for name, people in found.items()}
+            changers.setdefault(name, {})[who] = None
+    return {name: tuple(people) for name, people in changers.items()}
 
 
 def _sizes(repo: Repository, commit: str) -> dict[str, int]:
     """The bytes of every contribution's files; of those in git-lfs what their pointers say."""
     listed = os.fsdecode(git(repo, "ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", FOLDER)).split("\0")
-    found: dict[str, list[tuple[str, int]]] = {}
+    blobs_by_name: dict[str, list[tuple[str, int]]] = {}
     for line in listed:
         head, _, path = line.partition("\t")
         words = head.split()
         if len(words) == 4 and words[3].isdigit() and path.count("/") > 1:
-            found.setdefault(path.split("/")[1], []).append((words[2], int(words[3])))
-    small = [blob for blobs in found.values() for blob, size in blobs if size <= lfs.MOST]
+            blobs_by_name.setdefault(path.split("/")[1], []).append((words[2], int(words[3])))
+    small = [blob for blobs in blobs_by_name.values() for blob, size in blobs if size <= lfs.MOST]
     pointers = {blob: lfs.parse_pointer(content) for blob, content in read_blobs(repo, small).items()}
 
     def size_of(blob: str, size: int) -> int:
         pointer = pointers.get(blob)
         return pointer.size if pointer else size
 
-    return {name: sum(size_of(*each) for each in blobs) for name, blobs in found.items()}
+    return {name: sum(size_of(*each) for each in blobs) for name, blobs in blobs_by_name.items()}
 
 
 def score_rows(before: ForgeItem | None, after: ForgeItem, figures: Figures | None) -> tuple[ReviewedScore, ...]:

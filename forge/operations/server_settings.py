@@ -55,7 +55,7 @@ def read_server_settings(repo: Repository) -> ServerSettings:
     )
 
 
-def limits_for(repo: Repository, found: ServerSettings, target: str | None) -> ServerLimits:
+def limits_for(repo: Repository, settings: ServerSettings, target: str | None) -> ServerLimits:
     """The limits for what is pushed onto a commit: the operator's, else those of the model that is there already."""
     own = _DEFAULTS
     if target is not None:
@@ -64,10 +64,10 @@ def limits_for(repo: Repository, found: ServerSettings, target: str | None) -> S
         except ForgeError:
             own = _DEFAULTS
     return ServerLimits(
-        file_size=own.file_bytes if found.file_size is None else found.file_size,
-        contributions=own.contributions if found.contributions is None else found.contributions,
-        files=found.files,
-        images=own.distilled_images if found.images is None else found.images,
+        file_size=own.file_bytes if settings.file_size is None else settings.file_size,
+        contributions=own.contributions if settings.contributions is None else settings.contributions,
+        files=settings.files,
+        images=own.distilled_images if settings.images is None else settings.images,
     )
 
 

@@ -189,7 +189,7 @@ def _chosen_sides(
 
 def _side_that_changed(repo: Repository, name: str, unmerged: Unmerged, sides: Sides) -> str | None:
     """The side whose version of a contribution a merge takes, None where a person has to say."""
-    mine, other = sides.ours.entry(name), sides.others[0].entry(name) if sides.others else None
+    ours, theirs = sides.ours.entry(name), sides.others[0].entry(name) if sides.others else None
     before = sides.ancestor.entry(name) if sides.ancestor else None
     inside = [stages for path, stages in unmerged.items() if path.startswith(f"{path_of(name)}/")]
     # What a side has not may stand there all the same: another contribution of that side, which git takes for this one
@@ -197,14 +197,14 @@ def _side_that_changed(repo: Repository, name: str, unmerged: Unmerged, sides: S
     both = all(_has(repo, name, sides, stage) for stage in (OURS, THEIRS))
     if both and any(OURS in stages and THEIRS in stages for stages in inside):
         return None  # both hold something else there, if only another card
-    if mine is None and other is None:
+    if ours is None and theirs is None:
         return "ours"  # removed by both
     if sides.merged is not None:  # the merge driver has decided
         taken = sides.merged.entry(name)
-        return "ours" if same_contribution(taken, mine) else "theirs" if same_contribution(taken, other) else None
-    if before is not None or (mine is not None and other is not None):
+        return "ours" if same_contribution(taken, ours) else "theirs" if same_contribution(taken, theirs) else None
+    if before is not None or (ours is not None and theirs is not None):
         return None  # removed by one side, and changed by the other
-    return "theirs" if mine is None else "ours"  # added by one side
+    return "theirs" if ours is None else "ours"  # added by one side
 
 
 def _has(repo: Repository, name: str, sides: Sides, stage: int) -> bool:

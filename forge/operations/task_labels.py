@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from forge.data.listing import ReadOptions
@@ -48,11 +49,11 @@ def known_tasks(item: ForgeItem) -> Mapping[str, tuple[str, ...]]:
 def tasks_of(repo: Repository, place: Place, item: ForgeItem, only: str | None = None) -> list[VersionTask]:
     """The tasks of a version, or of one contribution in it, with their classes where cards name them."""
     names = item.names if only is None else (entry_named(item, only).name,)
-    cards = [(name, _card(repo, place, name)) for name in names]
-    found = [VersionTask(KnownTask(card.labels, card.classes), name, grey_range(card)) for name, card in cards if card]
-    told = {same_labels(task.known.labels) for task in found}
+    cards = cards_of(repo, place, names)
+    tasks = [VersionTask(KnownTask(card.labels, card.classes), name, grey_range(card)) for name, card in cards.items()]
+    named = {same_labels(task.known.labels) for task in tasks}
     scored = [] if only is not None else known_tasks(item).values()
-    return found + [VersionTask(KnownTask(labels)) for labels in scored if same_labels(labels) not in told]
+    return tasks + [VersionTask(KnownTask(labels)) for labels in scored if same_labels(labels) not in named]
 
 
 def ask(groups: Sequence[Sequence[VersionTask]], classes: Sequence[str], given: Given, source: str) -> Asked | None:
@@ -120,10 +121,13 @@ def _fitting(tasks: Sequence[VersionTask], classes: Sequence[str], said: Mapping
     return full or list(ways.values())
 
 
-def _card(repo: Repository, place: Place, name: str) -> Card | None:
-    path = path_of(name, CARD_FILE)
-    try:
-        text = read_file(repo, place, path)
-        return None if text is None else read_card(text, path)
-    except ForgeError:  # the forge item says the labels as well
-        return None
+def cards_of(repo: Repository, place: Place, names: Iterable[str]) -> dict[str, Card]:
+    """The cards of contributions by name, those that can be read: the forge item says the labels as well."""
+    cards = {}
+    for name in names:
+        path = path_of(name, CARD_FILE)
+        with suppress(ForgeError):
+            text = read_file(repo, place, path)
+            if text is not None:
+                cards[name] = read_card(text, path)
+    return cards

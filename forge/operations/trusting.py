@@ -82,9 +82,9 @@ def approval_problems(repo: Repository, target: str, commit: str) -> tuple[str, 
     behind = _standing_behind(repo, files, theirs)
     if len(behind) >= files.rights.threshold:
         return ()
-    found = f": {', '.join(behind)}" if behind else ""
+    names = f": {', '.join(behind)}" if behind else ""
     return (
-        f"{theirs[:_SHORT]} has {len(behind)} of {files.rights.threshold} maintainers behind it{found}; "
+        f"{theirs[:_SHORT]} has {len(behind)} of {files.rights.threshold} maintainers behind it{names}; "
         f"each signs it or runs: git forge approve {theirs[:_SHORT]}",
     )
 
@@ -102,11 +102,11 @@ def approve_as(repo: Repository, commit: str) -> str | None:
 def contribution_signers(repo: Repository, rev: str, names: Iterable[str]) -> dict[str, str | None]:
     """Who signed the last change of each contribution up to `rev`, by the keys of `rev` itself; None for nobody."""
     commit = resolve(repo, rev)
-    wanted = list(names)
+    asked = list(names)
     files = read_trust_files(repo, commit)
     if files is None:
-        return dict.fromkeys(wanted)
-    last = {name: _last_change(repo, commit, name) for name in wanted}
+        return dict.fromkeys(asked)
+    last = {name: _last_change(repo, commit, name) for name in asked}
     signed = signatures(repo, filter(None, last.values()), files.allowed)
     return {name: signed[change].signer if change else None for name, change in last.items()}
 
@@ -122,16 +122,16 @@ def read_trust_files(repo: Repository, commit: str) -> TrustFiles | None:
     for path in (SITES_FILE, SIGNERS_FILE):
         if any(other.startswith(f"{path}/") for other in listed):
             raise ForgeError(f"{described(commit[:_SHORT], path)} is a folder", hint=_mend())
-    found = {path: listed[path] for path in (SITES_FILE, SIGNERS_FILE) if path in listed}
-    if not found:
+    files = {path: listed[path] for path in (SITES_FILE, SIGNERS_FILE) if path in listed}
+    if not files:
         return None
     for path in (SITES_FILE, SIGNERS_FILE):
         where = described(commit[:_SHORT], path)
-        if path not in found:
+        if path not in files:
             raise ForgeError(f"{where} is missing, and the other file of {FOLDER}/ is there", hint=_mend())
-        if found[path].mode not in _PLAIN_MODES:
+        if files[path].mode not in _PLAIN_MODES:
             raise ForgeError(f"{where} is not a plain file", hint=_mend())
-    sites, signers = str(found[SITES_FILE].blob), str(found[SIGNERS_FILE].blob)
+    sites, signers = str(files[SITES_FILE].blob), str(files[SIGNERS_FILE].blob)
     contents = read_blobs(repo, (sites, signers), MAX_BYTES)
     allowed = contents[signers]
     return TrustFiles(

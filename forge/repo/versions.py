@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 from forge.errors import ForgeError
 from forge.git.places import described, resolve
 from forge.git.quiet import quiet
-from forge.git.running import Repository, find_repository, git, read_blobs
+from forge.git.running import Repository, git, read_blobs
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import FILE_NAME, ForgeItem, identity
 from forge.recipe.item_text import MAX_BYTES, from_json
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
 from forge.repo.items import find_item
-from forge.repo.settings_file import not_a_model_repository
 
 Kind = Literal["added", "removed", "replaced", "rescaled", "kept"]
 
@@ -60,16 +58,6 @@ class Change:
     after: Coefficient | None
     tasks_before: Mapping[str, Coefficient] = field(default_factory=dict)
     tasks_after: Mapping[str, Coefficient] = field(default_factory=dict)
-
-
-def find_model_repository() -> Repository:
-    """The repository of the current folder, if it holds a model: forge.toml in the work tree or in HEAD."""
-    repo = find_repository()
-    if not (repo.top / SETTINGS_FILE).is_file():
-        listed = git(repo, "ls-tree", "--full-tree", "HEAD", "--", SETTINGS_FILE, check=False)
-        if not listed:
-            raise not_a_model_repository(str(repo.top))
-    return repo
 
 
 def versions(
@@ -163,31 +151,6 @@ def mean_accuracy(item: ForgeItem) -> tuple[float | None, float | None]:
     before = [score.accuracy_before for score in item.scores if score.accuracy_before is not None]
     after = [score.accuracy for score in item.scores]
     return (sum(before) / len(before) if before else None, sum(after) / len(after) if after else None)
-
-
-def item_as_json(item: ForgeItem) -> dict[str, Any]:
-    """What the verbs' --json prints of a model; figures as in the forge item."""
-    search = item.search
-    return {
-        "strategy": item.strategy,
-        "base": {"reference": item.base.reference, "fingerprint": item.base.fingerprint},
-        "contributions": [
-            {
-                "name": entry.name,
-                "coefficient": entry.coefficient,
-                "tasks": entry.tasks,
-                "adapter": entry.adapter,
-                "config": entry.config,
-                "distilled": entry.distilled,
-            }
-            for entry in item.contributions
-        ],
-        "search": None if search is None else {**vars(search), "scales": dict(search.scales)},
-        "scores": [{**vars(score), "labels": list(score.labels)} for score in item.scores],
-        "own_scores": [dict(vars(score)) for score in item.own_scores],
-        "consolidation": None if item.consolidation is None else vars(item.consolidation),
-        "accepted": list(item.accepted),
-    }
 
 
 @dataclass(frozen=True)

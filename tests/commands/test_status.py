@@ -10,7 +10,7 @@ import pytest
 from sample_models import BASE, SampleModel
 
 from forge.cli import run
-from forge.commands.status import find_status
+from forge.operations.status import find_status
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from story.snapshots import snapshot
 
 from forge.errors import ForgeError
 from forge.git.running import find_repository
-from forge.operations.verifying import problems_of
+from forge.operations.verify import problems_of
 
 NOBODY = 65534
 SMALL = 8 << 20  # bytes of the disk that fills up

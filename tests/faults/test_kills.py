@@ -24,7 +24,7 @@ from story.hospitals import ITEM, copy_repository, forge_ok, git, git_ok
 
 from forge.git.files import UNFINISHED
 from forge.git.running import find_repository
-from forge.operations.verifying import problems_of
+from forge.operations.verify import problems_of
 from forge.repo.leftovers import ENOUGH, KEPT_FOLDER, MERGE_FILE, tidy
 
 KILLS = int(os.environ.get("FORGE_TEST_KILLS", "2"))

@@ -19,7 +19,7 @@ from story.snapshots import assert_refused, snapshot
 
 from forge.errors import ForgeError
 from forge.git.running import find_repository
-from forge.operations import committing
+from forge.operations import commit as commit_operation
 from forge.operations.contributing import write_adapter
 from forge.recipe.card import Card
 from forge.recipe.item import Base
@@ -163,14 +163,14 @@ def test_a_contribution_is_not_written_while_a_commit_is_at_work(model: Path, tm
 
 def changing_meanwhile(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
     """Something happens while `git forge commit` searches."""
-    search = committing.fold_changes
+    search = commit_operation.fold_changes
 
     def found(*args: Any, **options: Any) -> Any:
         result = search(*args, **options)
         change()
         return result
 
-    monkeypatch.setattr(committing, "fold_changes", found)
+    monkeypatch.setattr(commit_operation, "fold_changes", found)
 
 
 @pytest.mark.parametrize("what", ["changed", "come", "gone"])

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from forge.clone.filter_process import LARGEST_PACKET, serve
+from forge.commands.model_json import item_as_json
 from forge.errors import ForgeError
 from forge.formats import payloads
 from forge.formats import safetensors as safetensors_format
@@ -29,7 +30,7 @@ from forge.recipe.item_text import from_json, to_json
 from forge.recipe.settings import LimitSettings, Settings, read_settings
 from forge.repo.contributions import FILES, path_of
 from forge.repo.trailers import trailer_lines
-from forge.repo.versions import changes, item_as_json
+from forge.repo.versions import changes
 
 SOURCE = "this file"
 LABELS = ("benign tissue", "bösartiger Tumor")

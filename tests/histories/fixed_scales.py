@@ -70,8 +70,10 @@ def serve(folder: str) -> None:
 
     sys.executable = f"{folder}/python"
     with fixed_scales():
-        for verb in ("cli", "commands.filter_process", "commands.hook", "commands.merge_driver", "commands.verify"):
-            __import__(f"forge.{verb}")
+        __import__("forge.cli")
+        for verb in ("filter_process", "hook", "merge_driver", "verify"):
+            __import__(f"forge.commands.{verb}")
+            __import__(f"forge.operations.{verb}")
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
         light, heavy = listener(f"{folder}/light"), listener(f"{folder}/heavy")
         os.write(1, READY)

@@ -80,6 +80,7 @@ def serve(folder: str, base: str) -> None:
     sys.executable = f"{folder}/python"  # git forge lies beside its Python: what forge.clone.setup goes by
     _import_packages("repo")
     _import_modules("forge.cli", "forge.commands.filter_process", "forge.commands.hook", "forge.commands.textconv")
+    _import_modules("forge.operations.filter_process", "forge.operations.hook", "forge.operations.opening")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     light, heavy = listener(f"{folder}/light"), listener(f"{folder}/heavy")
     if os.fork():

@@ -23,7 +23,7 @@ from histories.oracle import (
 from histories.people import Person, Snapshot
 
 from forge.git.running import find_repository
-from forge.operations.verifying import problems_of
+from forge.operations.verify import problems_of
 
 DONE, STOPPED, REFUSED = "done", "stopped", "refused"
 

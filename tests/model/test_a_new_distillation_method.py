@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from forge.commands.distill import privacy_statement
 from forge.errors import ForgeError
 from forge.model import distill_methods
 from forge.model.adapters import Adapter
@@ -19,7 +18,9 @@ from forge.model.distill_methods import default_settings, method_of, used_settin
 from forge.model.distill_methods.method import DistillMethod, Open
 from forge.model.distill_settings import DistillSettings
 from forge.model.distillation import Progress, as_images, distil
+from forge.model.pixel_steps import Advance
 from forge.model.scoring import TaskImages
+from forge.operations.distill import privacy_statement
 from forge.recipe import catalogue
 
 # What a new file in forge/model/distill_methods and a new line of the catalogue would hold: pixels go to the means.
@@ -50,7 +51,7 @@ def prepare(
     real: TaskImages,
     settings: DistillSettings,
     adapter: Adapter | None,
-    advance: Callable[[str], None],
+    advance: Advance,
 ) -> Open:
     return lambda: nullcontext(ToTheMeans(real, settings))
 
@@ -73,14 +74,17 @@ def means(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_it_distils(means: str, base: BaseModel, bright_or_dark: Callable[..., TaskImages], untouched: None) -> None:
     real, validation = bright_or_dark(12), bright_or_dark(6, 1)
-    notes: list[str] = []
+    told: list[tuple[int, str]] = []
     saved: list[Progress] = []
     settings = default_settings("small", means)
-    distilled = distil(base, real, validation, settings, save=saved.append, advance=notes.append)
+    distilled = distil(
+        base, real, validation, settings, save=saved.append, advance=lambda steps, note: told.append((steps, note))
+    )
     expected = torch.stack([real.pixels[real.targets == c].mean(0) for c in (0, 0, 1, 1)])
     assert (as_images(base, distilled, real).pixels - expected).abs().max() < 0.05  # a byte a pixel
     assert distilled.score is not None
-    assert len(notes) == settings.steps + 1
+    assert sum(steps for steps, _ in told) == settings.steps
+    assert told[-1] == (0, "judging")
     assert saved[-1].step == settings.steps
 
 

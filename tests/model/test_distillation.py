@@ -188,11 +188,11 @@ def test_the_adam_rate_follows_a_cosine() -> None:
 
 
 def test_what_is_distilled_teaches_the_task(base: BaseModel, bright_or_dark: MakeTask) -> None:
-    notes: list[str] = []
+    told: list[tuple[int, str]] = []
     wanted = replace(QUICK, steps=20, redraw=5, judge_steps=15)
-    found = distil(base, bright_or_dark(24), bright_or_dark(30, 1), wanted, advance=notes.append)
-    assert notes[-1] == "judging"
-    losses = [float(note.removeprefix("loss ")) for note in notes[:-1]]
+    found = distil(base, bright_or_dark(24), bright_or_dark(30, 1), wanted, advance=lambda *each: told.append(each))
+    assert told[-1] == (0, "judging")
+    losses = [float(note.removeprefix("loss ")) for steps, note in told if steps == 1]
     assert len(losses) == 20
     assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
     assert found.score is not None
@@ -251,7 +251,7 @@ def test_a_run_cut_short_anywhere_goes_on_from_its_last_state(
     saved: list[Progress] = []
     notes: list[str] = []
 
-    def advance(note: str) -> None:
+    def advance(steps: int, note: str) -> None:
         notes.append(note)
         if len(notes) == stop:
             raise KeyboardInterrupt

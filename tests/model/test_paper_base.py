@@ -84,7 +84,7 @@ def test_a_tiny_distillation_and_the_models_scored_on_it(
     paper = distill_defaults("paper")
     tiny = DistillSettings(**{**paper.__dict__, "steps": 1, "ipc": 1, "judge_steps": 1})
     notes: list[str] = []
-    distilled = distil(paper_base, colon, colon, tiny, advance=notes.append)
+    distilled = distil(paper_base, colon, colon, tiny, advance=lambda steps, note: notes.append(note))
     assert [note.split()[0] for note in notes] == ["loss", "judging"]
     assert distilled.images.shape == (2, 3, 224, 224)
     assert distilled.targets.tolist() == [0, 1]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from operations.settled_models import SettledModel, assert_whole, go_on, ok, run
 
-from forge.commands.status import find_status
+from forge.operations.status import find_status
 
 Stop = Callable[[SettledModel], object]
 

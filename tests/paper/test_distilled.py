@@ -50,7 +50,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(module, name, call)
 
-    counted("distil")
+    counted("distil_images")
     counted("fit_on_distilled")
     return seen
 
@@ -59,7 +59,7 @@ def test_what_distil_makes_is_kept(
     tmp_path: Path, base: BaseModel, participant: Participant, adapter: Adapter, calls: list[str]
 ) -> None:
     found = [participant_distilled(tmp_path, base, participant, adapter, QUICK) for _ in range(2)]
-    assert calls == ["distil"]
+    assert calls == ["distil_images"]
     wanted = replace(QUICK, seed=participant.seed, judge_points=0)
     expected = distil(base, participant.train, participant.validation, wanted, adapter=adapter)
     for each in found:
@@ -88,7 +88,7 @@ def test_the_key_holds_what_the_method_looks_at(
     fewer = replace(participant, train=_without_first(participant.train))
     for changed, settings in ((fewer, wanted), (participant, replace(wanted, steps=1))):
         participant_distilled(tmp_path, base, changed, adapter, settings)
-    assert calls == ["distil"] * 2
+    assert calls == ["distil_images"] * 2
 
 
 def _without_first(images: TaskImages) -> TaskImages:
@@ -102,7 +102,7 @@ def test_a_fresh_adapter_is_what_judges_it(
     images = as_task(base, made, participant.train)
     assert (images.task, images.labels) == (participant.train.task, participant.train.labels)
     first, kept = (distilled_only(tmp_path, base, participant, made, steps=3) for _ in range(2))
-    assert calls == ["distil", "fit_on_distilled"]
+    assert calls == ["distil_images", "fit_on_distilled"]
     expected = judge(base, images, participant.validation, replace(QUICK, seed=participant.seed, judge_steps=3))
     for found in (first, kept):
         assert score_tasks(base, plain_delta(found), [participant.validation]) == [expected]

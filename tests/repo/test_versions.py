@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from sample_models import BASE, LABELS, SampleModel
 
+from forge.commands.model_json import item_as_json
 from forge.errors import ForgeError
+from forge.operations.opening import open_model
 from forge.recipe import item as recipe
 from forge.recipe.item import Entry, ForgeItem, Search, TaskScore
 from forge.repo.versions import (
     Change,
     changes,
-    find_model_repository,
     find_version,
-    item_as_json,
     mean_accuracy,
     versions,
 )
@@ -147,18 +147,18 @@ def test_find_version(original: SampleModel) -> None:
     assert between.subject == "No version" and between.item == between.previous
 
 
-def test_find_model_repository(model: SampleModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_opened_where_it_is(model: SampleModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(model.top / "contributions")
-    assert find_model_repository().top == model.top
+    assert open_model().top == model.top
     (model.top / "forge.toml").unlink()
-    assert find_model_repository().top == model.top  # it is in HEAD
+    assert open_model().top == model.top  # it is in HEAD
     model.commit("Remove the settings")
     with pytest.raises(ForgeError, match=r"no forge\.toml in .*model: this is not a model repository") as caught:
-        find_model_repository()
+        open_model()
     assert "git forge init" in str(caught.value.hint)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ForgeError, match="not in a git repository"):
-        find_model_repository()
+        open_model()
 
 
 ONE, TWO = Entry("x", "1" * 40, "1" * 40, "1" * 40, 0.5), Entry("x", "2" * 40, "1" * 40, "1" * 40, 0.5)

@@ -17,7 +17,7 @@ from story.hospitals import git_ok
 
 from forge.clone import setup as clone_setup
 from forge.git.running import find_repository
-from forge.operations.storing import convert
+from forge.operations.storage import convert
 from forge.recipe.item import TaskScore
 
 SCORES = tuple(TaskScore(task, LABELS, 4, 0.75, 0.5, 0.5, 0.7) for task in ("breast", "lung"))

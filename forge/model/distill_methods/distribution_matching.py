@@ -7,7 +7,7 @@ the class means of psi; one step on the synthetic pixels, then updates of theta_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -21,6 +21,7 @@ from forge.model.base import BaseModel
 from forge.model.distill_methods.method import DistillMethod, Open
 from forge.model.distill_methods.real_batches import class_members, pick
 from forge.model.distill_settings import DistillSettings
+from forge.model.pixel_steps import Advance
 from forge.model.random_adapters import USES, RandomAdapter, random_adapter
 from forge.model.scoring import TaskImages
 from forge.recipe.catalogue import DM, DM_DSA
@@ -78,7 +79,7 @@ def _prepare(
     real: TaskImages,
     settings: DistillSettings,
     adapter: Adapter | None,
-    advance: Callable[[str], None],
+    advance: Advance,
 ) -> Open:
     return lambda: distribution_matcher(base, real, settings)
 

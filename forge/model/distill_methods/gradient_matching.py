@@ -8,7 +8,7 @@ theta_LoRA on the synthetic images, under augmentations of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -21,6 +21,7 @@ from forge.model.base import BaseModel
 from forge.model.distill_methods.method import DistillMethod, Open
 from forge.model.distill_methods.real_batches import class_members, pick
 from forge.model.distill_settings import DistillSettings
+from forge.model.pixel_steps import Advance
 from forge.model.random_adapters import USES, RandomAdapter, random_adapter
 from forge.model.scoring import TaskImages
 from forge.recipe.catalogue import DC_DSA
@@ -95,7 +96,7 @@ def _prepare(
     real: TaskImages,
     settings: DistillSettings,
     adapter: Adapter | None,
-    advance: Callable[[str], None],
+    advance: Advance,
 ) -> Open:
     return lambda: gradient_matcher(base, real, settings)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from forge.model.adapters import Adapter
 from forge.model.base import BaseModel
 from forge.model.distill_settings import DistillSettings
-from forge.model.pixel_steps import Matcher, generator_of
+from forge.model.pixel_steps import Advance, Matcher, generator_of
 from forge.model.scoring import TaskImages
 
 Open = Callable[[], AbstractContextManager[Matcher]]
@@ -36,7 +36,7 @@ class DistillMethod:
 
     defaults: Mapping[str, DistillSettings]
     uses: tuple[str, ...]
-    prepare: Callable[[BaseModel, TaskImages, DistillSettings, Adapter | None, Callable[[str], None]], Open]
+    prepare: Callable[[BaseModel, TaskImages, DistillSettings, Adapter | None, Advance], Open]
     start: Callable[[BaseModel, TaskImages, int, int], Tensor] = lambda base, real, count, seed: start_from_noise(
         base, count, seed
     )

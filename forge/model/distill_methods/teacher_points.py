@@ -27,7 +27,7 @@ from forge.model.base import BaseModel
 from forge.model.composing import Delta, folded
 from forge.model.distill_methods.method import DistillMethod, Open
 from forge.model.distill_settings import DistillSettings
-from forge.model.pixel_steps import generator_of
+from forge.model.pixel_steps import Advance, generator_of
 from forge.model.scoring import TaskImages, batch_size
 from forge.recipe.catalogue import DM_DSA, TEACHER_POINTS
 
@@ -167,14 +167,14 @@ class TeacherPoints:
         adapter: Adapter,
         real: TaskImages,
         settings: DistillSettings,
-        advance: Callable[[str], None],
+        advance: Advance,
     ) -> None:
         self.base, self.settings, self.labels, self.classes = base, settings, real.labels, len(real.labels)
         self.teacher: Delta = plain_delta(adapter)
         self.points = [draw_point(base, self.teacher, settings, number) for number in range(settings.points)]
         self.statistics: list[list[Statistics]] = []
         for number, point in enumerate(self.points):
-            advance(f"statistics {number + 1} of {len(self.points)}")
+            advance(0, f"statistics {number + 1} of {len(self.points)}")
             self.statistics.append(self._statistics(point, real))
 
     def _statistics(self, point: Point, real: TaskImages) -> list[Statistics]:
@@ -245,7 +245,7 @@ def _prepare(
     real: TaskImages,
     settings: DistillSettings,
     adapter: Adapter | None,
-    advance: Callable[[str], None],
+    advance: Advance,
 ) -> Open:
     assert adapter is not None  # the catalogue says that the method needs it
     points = TeacherPoints(base, adapter, real, settings, advance)

@@ -31,7 +31,7 @@ from forge.model.distill_methods.teacher_points import (
 )
 from forge.model.distill_settings import DistillSettings
 from forge.model.distillation import Progress, distil
-from forge.model.pixel_steps import generator_of
+from forge.model.pixel_steps import generator_of, unwatched
 from forge.model.scoring import TaskImages
 
 MakeTask = Callable[..., TaskImages]
@@ -48,10 +48,6 @@ pytestmark = pytest.mark.usefixtures("untouched")
 @pytest.fixture
 def adapter(make_adapter: Callable[..., Path], read: Callable[[Path], Adapter]) -> Adapter:
     return read(make_adapter(3))
-
-
-def quiet(note: str) -> None:
-    pass
 
 
 @settings(max_examples=25)
@@ -200,9 +196,10 @@ def test_statistics_are_of_all_real_images_at_the_point(
 ) -> None:
     real = bright_or_dark(10)
     monkeypatch.setattr(teacher_points, "batch_size", lambda pixels: 3)
-    notes: list[str] = []
-    points = TeacherPoints(base, adapter, real, POINTS, notes.append)
-    assert notes == ["statistics 1 of 3", "statistics 2 of 3", "statistics 3 of 3"]
+    told: list[tuple[int, str]] = []
+    points = TeacherPoints(base, adapter, real, POINTS, lambda *each: told.append(each))
+    assert not any(steps for steps, _ in told)
+    assert [note for _, note in told] == ["statistics 1 of 3", "statistics 2 of 3", "statistics 3 of 3"]
     point = points.points[2]
     delta = {
         name: point.share * module.scaling * module.b @ module.a + point.noise[name][0] @ point.noise[name][1]
@@ -220,7 +217,7 @@ def test_statistics_are_of_all_real_images_at_the_point(
 
 @pytest.mark.parametrize("number", range(4))
 def test_the_gradient_by_differences(base: BaseModel, adapter: Adapter, bright_or_dark: MakeTask, number: int) -> None:
-    points = TeacherPoints(base, adapter, bright_or_dark(10), POINTS, quiet)
+    points = TeacherPoints(base, adapter, bright_or_dark(10), POINTS, unwatched)
     generator = torch.Generator().manual_seed(number)
     pixels = torch.randn(4, 3, 32, 32, generator=generator).requires_grad_()
     direction = torch.randn(4, 3, 32, 32, generator=generator)
@@ -240,7 +237,7 @@ def test_a_step_moves_every_class_however_few_go_through_at_once(
     pixels = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
     losses, gradients = [], []
     for images in (60, 5, 1):  # all classes, two, one
-        points = TeacherPoints(base, adapter, real, replace(POINTS, step_images=images), quiet)
+        points = TeacherPoints(base, adapter, real, replace(POINTS, step_images=images), unwatched)
         loss, gradient = points.gradient(pixels, generator_of(0, 0))
         losses.append(loss)
         gradients.append(gradient)
@@ -253,11 +250,14 @@ def test_a_step_moves_every_class_however_few_go_through_at_once(
 def test_a_run_starts_from_the_colours_and_comes_closer(
     base: BaseModel, adapter: Adapter, bright_or_dark: MakeTask
 ) -> None:
-    real, notes, saved = bright_or_dark(24), [], list[Progress]()
-    distil(
-        base, real, real, replace(POINTS, steps=30, points=2), adapter=adapter, save=saved.append, advance=notes.append
-    )
-    losses = [float(note.removeprefix("loss ")) for note in notes if note.startswith("loss")]
+    real, told, saved = bright_or_dark(24), list[tuple[int, str]](), list[Progress]()
+
+    def advance(steps: int, note: str) -> None:
+        told.append((steps, note))
+
+    wanted = replace(POINTS, steps=30, points=2)
+    distil(base, real, real, wanted, adapter=adapter, save=saved.append, advance=advance)
+    losses = [float(note.removeprefix("loss ")) for steps, note in told if steps == 1]
     assert len(losses) == 30
     assert sum(losses[-6:]) < 0.7 * sum(losses[:6])
     start = channel_noise(base, real, 4, 0)

@@ -1,4 +1,4 @@
-"""A version of the model as a folder for other tools."""
+"""`git forge export`: a version of the model as a folder for other tools."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ def export_model(
     task: of a task-aware model, the one whose weights are written. bill: also write its bill of materials, which
     names `signers` by contribution, those of the commit's own keys if not given. The folder is whole or not there.
     """
+    if form not in (PEFT, OPEN_CLIP):
+        raise ForgeError(f"no form of an export is called {form!r}", hint=f"there are: {PEFT}, {OPEN_CLIP}")
     if folder.exists():
         raise ForgeError(f"{folder} exists already", hint="give the name of a new folder")
     commit = resolve(repo, rev)
@@ -64,17 +66,17 @@ def export_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Written beside the target and moved in one step.
     with tempfile.TemporaryDirectory(prefix=".git-forge-", dir=folder.parent) as scratch:
-        made = Path(scratch) / folder.name
+        written = Path(scratch) / folder.name
         if form == PEFT:
-            adapter = export_peft(loaded.base, item.strategy, members, made, residual=residual)
+            adapter = export_peft(loaded.base, item.strategy, members, written, residual=residual)
         else:
             delta = delta_of(item.strategy, members, residual=residual)
-            words = export_open_clip(loaded.base, delta, made)
+            words = export_open_clip(loaded.base, delta, written)
         if bill:
-            files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(made.iterdir())}
+            files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(written.iterdir())}
             known = contribution_signers(repo, commit, item.names) if signers is None else signers
-            (made / BILL).write_bytes(bill_of(repo, commit, item, known, files, task=task))
-        shutil.move(made, folder)
+            (written / BILL).write_bytes(bill_of(repo, commit, item, known, files, task=task))
+        shutil.move(written, folder)
     return Exported(item.base, adapter, words.name if words is not None else None)
 
 

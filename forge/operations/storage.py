@@ -1,4 +1,4 @@
-"""Where a model's payloads are kept: what is so, and how to change it in one commit that leaves the model as it is."""
+"""`git forge storage`: where payloads are kept, and how to change it in one commit that leaves the model as it is."""
 
 from __future__ import annotations
 
@@ -126,10 +126,10 @@ def _prepare(
         # A payload of the other storage looks changed to git until it is moved: what counts is the content.
         if path in changed and here not in (kept, content):
             raise _uncommitted(path)
-        wanted = _canonical(content, path, limits.file_bytes, storage)
-        stored = lfs.store(repo, wanted) if storage == "lfs" else wanted
+        payload = _canonical(content, path, limits.file_bytes, storage)
+        stored = lfs.store(repo, payload) if storage == "lfs" else payload
         after = hash_object(repo, stored, write=True)
-        moves[path] = Move(mode, blob, after, here is not None and here != wanted)
+        moves[path] = Move(mode, blob, after, here is not None and here != payload)
     return moves
 
 
@@ -169,9 +169,8 @@ def _check_filters(repo: Repository, paths: Iterable[str], storage: Storage) -> 
                 hint=f"see git check-attr --all -- {path}; take out the line of {ATTRIBUTES_FILE} (or of "
                 ".git/info/attributes) that says so",
             )
-    told = lfs.set_up(repo) if storage == "lfs" else None
-    if told and told.startswith("warning: "):
-        raise ForgeError(told.removeprefix("warning: "))
+    if storage == "lfs":
+        lfs.set_up(repo)
 
 
 def _changed_paths(repo: Repository, paths: Iterable[str]) -> set[str]:

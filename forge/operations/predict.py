@@ -1,19 +1,21 @@
-"""Label probabilities of pictures, a part of them at a time, so that memory does not grow with their number."""
+"""`git forge predict`: label probabilities of pictures, a part of them at a time, so that memory does not grow."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forge.console import say, track
+from forge.console import Report, silent, track
 from forge.data.listing import ReadOptions, list_pictures
 from forge.data.matching import check_texts
 from forge.data.reasons import Reason
 from forge.errors import ForgeError
 from forge.git.running import Repository
 from forge.operations.loading import LoadedModel, blob_reader, load_model
+from forge.operations.reading import complete_options
 from forge.operations.task_labels import known_tasks, labels_of, tasks_of, with_grey
 from forge.recipe.card import check_labels
 from forge.repo.items import read_item, read_settings_of
@@ -48,15 +50,35 @@ def choose_texts(
     return texts, with_grey(options, [tasks_of(repo, rev, item)], texts, contribution)
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """The labels, and each picture with the probability of each of them, made as they are asked for."""
+
+    labels: tuple[str, ...]
+    rows: Iterator[tuple[Path, list[float]]]
+
+
 def predict(
-    repo: Repository, rev: str, places: Sequence[Path], texts: tuple[str, ...], options: ReadOptions
-) -> Iterator[tuple[Path, list[float]]]:
-    """Each picture of `places` with the probability of each label. All are looked for before the model is loaded."""
+    repo: Repository,
+    rev: str,
+    places: Sequence[Path],
+    *,
+    labels: Sequence[str] = (),
+    contribution: str | None = None,
+    options: ReadOptions | None = None,
+    report: Report = silent,
+) -> Predicted:
+    """Ask the model of a revision about pictures, folders and tables of them.
+
+    labels: the texts to choose among; those of a contribution, or of the only task, if not given. All pictures are
+    looked for before the model is loaded. Raises ForgeError where it is not clear which labels are meant.
+    """
+    texts, options = choose_texts(repo, rev, labels, contribution, complete_options(options))
     paths: list[Path] = []
     left_out: Counter[Reason] = Counter()
     for place in places:
-        found, reasons = list_pictures(place, options)
-        paths += found
+        pictures, reasons = list_pictures(place, options)
+        paths += pictures
         left_out.update(reasons)
 
     from forge.model.images import Reader
@@ -64,12 +86,17 @@ def predict(
 
     model = load_model(repo, rev, read_settings_of(repo, rev).limits)
     for label, read in check_label_texts(model.base, texts, "the labels").items():
-        say(f"label cut: of {label!r} the base reads {read!r}", err=True)
-    return _predicted(model, Reader(model.base, options), paths, texts, left_out)
+        report(f"label cut: of {label!r} the base reads {read!r}")
+    return Predicted(texts, _predicted(model, Reader(model.base, options), paths, texts, left_out, report))
 
 
 def _predicted(
-    model: LoadedModel, reader: Reader, paths: Sequence[Path], texts: tuple[str, ...], left_out: Counter[Reason]
+    model: LoadedModel,
+    reader: Reader,
+    paths: Sequence[Path],
+    texts: tuple[str, ...],
+    left_out: Counter[Reason],
+    report: Report,
 ) -> Iterator[tuple[Path, list[float]]]:
     import torch
 
@@ -84,4 +111,4 @@ def _predicted(
             table = probabilities(model.base, model.model, pixels, texts)
             yield from ((path, row.tolist()) for (path, _), row in zip(pictures, table, strict=True))
     for reason, count in sorted((left_out + reader.left_out).items()):
-        say(f"not read: {count} {'file' if count == 1 else 'files'}, {reason}", err=True)
+        report(f"not read: {count} {'file' if count == 1 else 'files'}, {reason}")

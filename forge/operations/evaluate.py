@@ -1,17 +1,19 @@
-"""Versions of the model, and contributions alone, on real images: one row per model and data set."""
+"""`git forge evaluate`: what versions of the model, and contributions alone, reach on real images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
-from forge.console import say, track
+from forge.console import Report, silent, track
 from forge.data.listing import Listing, ReadOptions, list_images
 from forge.data.matching import Given
 from forge.data.summary import summarised
 from forge.errors import ForgeError
 from forge.git.running import Repository
+from forge.operations.reading import complete_options
 from forge.operations.task_labels import Asked, ask, tasks_of, unfit, with_grey
 from forge.repo.items import read_item, read_settings_of
 
@@ -20,14 +22,15 @@ if TYPE_CHECKING:
     from forge.model.scoring import TaskImages
 
 
-class Row(TypedDict):
+@dataclass(frozen=True)
+class Row:
     """What one model reaches on one data set."""
 
     model: str
     rev: str
     contribution: str | None
     data: Path
-    labels: list[str]
+    labels: tuple[str, ...]
     images: int
     accuracy: float
     auc: float | None
@@ -37,18 +40,28 @@ class Row(TypedDict):
 def evaluate_models(
     repo: Repository,
     revs: Sequence[str],
-    alone: Sequence[str],
     folders: Sequence[Path],
-    given: Given,
+    *,
+    alone: Sequence[str] = (),
+    given: Given | None = None,
     options: ReadOptions | None = None,
+    report: Report = silent,
 ) -> list[Row]:
     """Evaluate every revision, then every contribution of the last one (HEAD) alone, on every data set.
+
+    Without both it is HEAD.
 
     Every data set finds its own task by the names of its classes: among those of the named contributions, else of the
     revisions in their order. One that fits none has no rows; where none does, ForgeError is raised, and also where the
     revisions have different bases. Images are read once.
     """
-    options = options or ReadOptions()
+    given = given or Given()
+    if given != Given() and len(folders) > 1:
+        raise ForgeError(
+            "--labels and --label speak of one data set, but there are several --data", hint="evaluate one by one"
+        )
+    options = complete_options(options)
+    revs = revs or (() if alone else ("HEAD",))
     last = revs[-1] if revs else "HEAD"
     places = list(dict.fromkeys([*revs, last]))
     items = {rev: read_item(repo, rev) for rev in places}
@@ -60,16 +73,16 @@ def evaluate_models(
     if len(messages) == len(folders):
         raise messages[0]
     for error in messages:
-        say(f"left empty: {error.message}; {error.hint}", err=True)
+        report(f"left empty: {error.message}; {error.hint}")
 
     from forge.model.scoring import evaluate
     from forge.operations.loading import load_model
 
-    wanted: list[tuple[str, str | None]] = [*((rev, None) for rev in revs), *((last, name) for name in alone)]
+    models: list[tuple[str, str | None]] = [*((rev, None) for rev in revs), *((last, name) for name in alone)]
     rows: list[Row] = []
     images: dict[Path, TaskImages] = {}
     fingerprint: str | None = None
-    for rev, name in wanted:
+    for rev, name in models:
         model = load_model(repo, rev, read_settings_of(repo, rev).limits, contribution=name)
         if fingerprint not in (None, model.base.fingerprint):
             raise ForgeError(f"{rev} is built on another base", hint="evaluate it in a call of its own")
@@ -78,32 +91,31 @@ def evaluate_models(
             if question is None:
                 continue
             if folder not in images:
-                images[folder] = _read(
-                    listings[folder], model.base, question, with_grey(options, groups, question.labels)
-                )
+                read = with_grey(options, groups, question.labels)
+                images[folder] = _read(listings[folder], model.base, question, read, report)
             measured = evaluate(model.base, model.model, images[folder])
             rows.append(
-                {
-                    "model": f"{name} alone" if name else rev,
-                    "rev": rev,
-                    "contribution": name,
-                    "data": folder,
-                    "labels": list(question.labels),
-                    "images": measured.images,
-                    "accuracy": measured.accuracy,
-                    "auc": measured.auc,
-                    "cross_entropy": measured.cross_entropy,
-                }
+                Row(
+                    model=f"{name} alone" if name else rev,
+                    rev=rev,
+                    contribution=name,
+                    data=folder,
+                    labels=question.labels,
+                    images=measured.images,
+                    accuracy=measured.accuracy,
+                    auc=measured.auc,
+                    cross_entropy=measured.cross_entropy,
+                )
             )
     return rows
 
 
-def _read(listing: Listing, base: BaseModel, asked: Asked, options: ReadOptions) -> TaskImages:
+def _read(listing: Listing, base: BaseModel, asked: Asked, options: ReadOptions, report: Report) -> TaskImages:
     from forge.model.images import read_listing, with_labels
     from forge.model.label_texts import check_label_texts
 
     cut = check_label_texts(base, asked.labels, listing.source)
     label = f"reading {listing.source}"
-    found = read_listing(listing, base, options, lambda items, total: track(items, total, label))
-    say(*summarised(found, found.classes, asked.of_class, cut).lines(), err=True)
-    return with_labels(found, base, "", asked.labels, asked.of_class)
+    images = read_listing(listing, base, options, lambda items, total: track(items, total, label))
+    report(*summarised(images, images.classes, asked.of_class, cut).lines())
+    return with_labels(images, base, "", asked.labels, asked.of_class)

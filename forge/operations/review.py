@@ -1,4 +1,4 @@
-"""What a branch would do to the model of another: merged where nobody sees it, checked, made again and compared.
+"""`git forge review`: what a branch would do to a model, merged where nobody sees it, checked, made again and compared.
 
 Branch, index and work tree of the repository stay as they are; nothing that the branch brings is run, and nothing that
 it says decides: settings, limits, gate, keys and rights are those of the target, and figures are computed here.
@@ -11,18 +11,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from forge.data.listing import ReadOptions
+from forge.console import Report, silent
+from forge.data.listing import ReadOptions, list_images
 from forge.data.matching import Given
 from forge.errors import ForgeError
 from forge.git.places import read_file, resolve
 from forge.git.running import Repository, git_succeeds, git_text
-from forge.operations.evaluating import Row, evaluate_models
+from forge.operations.evaluate import Row, evaluate_models
+from forge.operations.reading import complete_options
 from forge.operations.reproducing import reproduce
 from forge.operations.review_figures import Figures, find_figures, newcomers_of
 from forge.operations.review_merge import Merged, merge_unseen
 from forge.operations.review_rows import ReviewedContribution, ReviewedScore, contribution_rows, score_rows
 from forge.operations.trusting import Trust, trust
-from forge.operations.verifying import problems_of
+from forge.operations.verify import problems_of
 from forge.recipe import gate
 from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import ForgeItem, OwnScore, Search, TaskScore
@@ -97,12 +99,18 @@ def review(
     data: Sequence[Path] = (),
     labels: Given | None = None,
     options: ReadOptions | None = None,
+    report: Report = silent,
 ) -> Review:
     """Check `head`, merge it into `base`, check that, and compare both models.
 
     scores: run both models on all distilled images, and make the branch's forge items again. data: labelled images
     that only whoever merges has; both models are measured on them. Raises ForgeError for a revision that is not there.
     """
+    labels, options = labels or Given(), complete_options(options)
+    if labels != Given() and len(data) != 1:
+        raise ForgeError("--labels and --label speak of one data set", hint="give them with one --data")
+    for folder in data:
+        list_images(folder, "test", options)  # a slip is found before the merge
     ours, theirs = resolve(repo, base), resolve(repo, head)
     if git_succeeds(repo, "merge-base", "--is-ancestor", theirs, ours):
         return Review(ours, theirs, "up to date", ours, consistent=True)
@@ -117,21 +125,22 @@ def review(
     problems += trailer_problems(repo, _commits(repo, ours, theirs)[1:])  # of the tip it is said already
     if problems:
         return Review(ours, theirs, how, signatures=judged, problems=(*problems, *rights))
-    made = Merged(theirs) if forwards else merge_unseen(repo, ours, theirs)
-    if made.commit is None:
-        problems = [*made.problems, *rights]
+    merged = Merged(theirs) if forwards else merge_unseen(repo, ours, theirs)
+    if merged.commit is None:
+        problems = [*merged.problems, *rights]
         return Review(
-            ours, theirs, "conflict", consistent=True, signatures=judged, problems=tuple(problems), advice=made.advice
+            ours, theirs, "conflict", consistent=True, signatures=judged, problems=tuple(problems), advice=merged.advice
         )
-    problems = [] if forwards else [f"merged: {problem}" for problem in _problems(repo, made.commit, settings)]
+    problems = [] if forwards else [f"merged: {problem}" for problem in _problems(repo, merged.commit, settings)]
     if problems:
-        return Review(ours, theirs, how, made.commit, signatures=judged, problems=(*problems, *rights))
-    found = _compared(repo, sides, made.commit, forwards, scores, rights)
+        return Review(ours, theirs, how, merged.commit, signatures=judged, problems=(*problems, *rights))
+    reviewed = _compared(repo, sides, merged.commit, forwards, scores, rights)
     if data:
-        found = _measured(repo, found, data, labels or Given(), options)
-    if found.ok:
+        rows = evaluate_models(repo, [ours, merged.commit], data, given=labels, options=options, report=report)
+        reviewed = replace(reviewed, data=tuple(rows))
+    if reviewed.ok:
         _remember(repo, base, ours)
-    return found
+    return reviewed
 
 
 def _compared(
@@ -207,9 +216,9 @@ def _made_again(repo: Repository, sides: _Sides, merged: str, forwards: bool) ->
         return "made here", []  # by the contributions alone: what the branch has weighed is no matter
     target = sides.ours if sides.before is not None else None
     signed = sides.judged.required and not sides.judged.problems
-    found = reproduce(repo, target, sides.theirs, own_settings=signed)
-    if found.problems:
-        return "no", [f"not reproduced: {problem}" for problem in found.problems]
+    reproduced = reproduce(repo, target, sides.theirs, own_settings=signed)
+    if reproduced.problems:
+        return "no", [f"not reproduced: {problem}" for problem in reproduced.problems]
     return "made here" if driven else "yes", []
 
 
@@ -250,30 +259,22 @@ def _recorded(before: ForgeItem, after: ForgeItem) -> Sequence[OwnScore | TaskSc
             for score, was in pairs
             if was is not None
         ]
-    found = []
+    scores = []
     for score in after.own_scores:
         was = before.own_score(score.name)
         if was is not None:
-            found.append(
+            scores.append(
                 OwnScore(score.name, score.images, score.accuracy, score.cross_entropy, was.accuracy, was.cross_entropy)
             )
-    return found
+    return scores
 
 
 def _consolidation(before: ForgeItem | None, after: ForgeItem) -> str | None:
     """A residual on top of the merged model is part of what is merged, and no contribution's."""
-    was, made = before.consolidation if before else None, after.consolidation
-    if made is None:
+    was, now = before.consolidation if before else None, after.consolidation
+    if now is None:
         return "dropped" if was is not None else None
-    return f"{'kept' if made == was else 'new'}: {made.steps} steps, adapter {made.adapter[:10]}"
-
-
-def _measured(
-    repo: Repository, found: Review, data: Sequence[Path], labels: Given, options: ReadOptions | None
-) -> Review:
-    assert found.merged is not None
-    rows = evaluate_models(repo, [found.base, found.merged], (), data, labels, options)
-    return replace(found, data=tuple(rows))
+    return f"{'kept' if now == was else 'new'}: {now.steps} steps, adapter {now.adapter[:10]}"
 
 
 def _commits(repo: Repository, ours: str, theirs: str) -> list[str]:

@@ -1,12 +1,12 @@
-"""A commit of contributions: what changed, folded into the recipe of HEAD, with nothing lost on failure."""
+"""`git forge commit`: what changed, folded into the recipe of HEAD, with nothing lost on failure."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from forge.clone.stored import commit, literal, refuse_other_filters, stage
 from forge.errors import ForgeError
@@ -39,6 +39,7 @@ from forge.repo.contributions import (
 )
 from forge.repo.erased import erased_contributions
 from forge.repo.items import read_item, read_settings_of
+from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.settings_file import load_settings
 from forge.repo.storage import is_kept_as, storage_of
 from forge.repo.trailers import trailer_lines
@@ -46,18 +47,19 @@ from forge.repo.tree_checks import tree_problems
 from forge.repo.unsettled import refuse_unfinished
 
 
-class Committed(TypedDict):
+@dataclass(frozen=True)
+class Committed:
     """What `git forge commit` did. without_effect: a line for each contribution that came and changes nothing."""
 
     commit: str
     subject: str
-    trailers: list[str]
+    trailers: tuple[str, ...]
     consolidation_dropped: bool
-    without_effect: list[str]
+    without_effect: tuple[str, ...]
 
 
 def commit_contributions(
-    repo: Repository, message: str | None, steps: int | None = None, *, accept: bool = False
+    repo: Repository, message: str | None = None, steps: int | None = None, *, accept: bool = False
 ) -> Committed:
     """Check, fold, write the forge item and commit. The index and forge item are restored if anything fails.
 
@@ -65,6 +67,58 @@ def commit_contributions(
     and the recipe has none. accept: let tasks lose more than the gate allows. Raises ForgeError for a merge in
     progress, for a contribution that is not whole, where nothing changed, and where the gate stays shut.
     """
+    with alone_in_work_tree(repo, "git forge commit"):
+        return _commit(repo, message, steps, accept)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a commit starts from: HEAD and its recipe, what is different now, and the files that will be in it.
+
+    refolded: the coefficients are to be searched again, whether or not contributions changed.
+    """
+
+    head: str
+    settings: Settings
+    before: ForgeItem
+    changes: Changes
+    refolded: bool
+    paths: tuple[str, ...]
+
+
+def _commit(repo: Repository, message: str | None, steps: int | None, accept: bool) -> Committed:
+    start = _look(repo, steps)
+    settings, before, changes = start.settings, start.before, start.changes
+    idle = _check(repo, changes, settings)
+    reader = work_tree_reader(repo, changes, settings)
+    folded = fold_changes(repo, before, changes, settings, reader, again=start.refolded)
+    item, files = _consolidate(repo, folded.item, settings, reader, steps)
+    if item == before and not start.paths and not start.refolded:
+        raise ForgeError("the model is as it was: no step of a consolidation made it better")
+    if item != before:
+        accepting = "`git forge commit --accept` commits it all the same, and records that; nothing was changed"
+        item = pass_gate(
+            item,
+            settings.gate,
+            accept=accept,
+            hint=accepting,
+            replaced=folded.replaced,
+            contradictions=folded.contradictions,
+        )
+    trailers = trailer_lines(item, before)
+    subject = message or _subject(changes, before, settings, start.refolded, steps is not None)
+    commit_id = _write(repo, start, item, files, subject)
+    return Committed(
+        commit=commit_id,
+        subject=subject.splitlines()[0],
+        trailers=tuple(trailers),
+        consolidation_dropped=before.consolidation is not None and item.consolidation is None,
+        without_effect=(*idle, *without_effect(item, before)),
+    )
+
+
+def _look(repo: Repository, steps: int | None) -> _Start:
+    """Look at the work tree and HEAD. Raises ForgeError where nothing is to be committed, or not in this state."""
     refuse_unfinished(repo, in_a_rebase=True)
     folder = repo.top / CONSOLIDATION
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -88,6 +142,11 @@ def commit_contributions(
         raise ForgeError(
             "no contribution changed since HEAD", hint="make one with git forge train and git forge distill"
         )
+    return _Start(head, settings, before, changes, refolded, tuple(paths))
+
+
+def _check(repo: Repository, changes: Changes, settings: Settings) -> list[str]:
+    """Check every contribution, and what git would store of it. A line for each newcomer whose adapter does nothing."""
     incoming = {entry.name for entry in (*changes.new, *changes.replaced)}
     idle = []
     for name in sorted({*incoming, *(entry.name for entry in changes.kept)}):
@@ -95,52 +154,37 @@ def commit_contributions(
         if name in incoming and checked.adapter.is_idle:
             idle.append(f"contribution {name!r}: its adapter changes nothing, it is as before training")
     refuse_other_filters(repo, _blobs(changes), settings.limits.file_bytes)
-    reader = work_tree_reader(repo, changes, settings)
-    folded = fold_changes(repo, before, changes, settings, reader, again=refolded)
-    item, files = _consolidate(repo, folded.item, settings, reader, steps)
-    if item == before and not paths and not refolded:
-        raise ForgeError("the model is as it was: no step of a consolidation made it better")
-    if item != before:
-        accepting = "`git forge commit --accept` commits it all the same, and records that; nothing was changed"
-        item = pass_gate(
-            item,
-            settings.gate,
-            accept=accept,
-            hint=accepting,
-            replaced=folded.replaced,
-            contradictions=folded.contradictions,
-        )
-    trailers = trailer_lines(item, before)
-    subject = message or _subject(changes, before, settings, refolded, steps is not None)
+    return idle
+
+
+def _write(repo: Repository, start: _Start, item: ForgeItem, files: Mapping[str, bytes], subject: str) -> str:
+    """Write forge item and consolidation, stage and commit; the id of the commit, or everything as it was.
+
+    files: of a new consolidation, by path.
+    """
+    paths = list(start.paths)
     there_before = [*list_files(repo, "HEAD", CONSOLIDATION), *list_files(repo, INDEX, CONSOLIDATION)]
     if files or item.consolidation is None:
         paths += [path for path in CONSOLIDATION_PATHS.values() if path in files or path in there_before]
-    if git_text(repo, "rev-parse", "HEAD") != head:
+    if git_text(repo, "rev-parse", "HEAD") != start.head:
         raise ForgeError("HEAD has moved while git forge commit was at work", hint="run git forge commit again")
     plain = [path for path in (SETTINGS_FILE, *paths) if is_plain_file(repo.top / path)]  # a hook may write to them
-    with restored_on_failure(repo, head, dict.fromkeys([ITEM_FILE, *CONSOLIDATION_PATHS.values(), *plain])):
+    with restored_on_failure(repo, start.head, dict.fromkeys([ITEM_FILE, *CONSOLIDATION_PATHS.values(), *plain])):
         write_whole(repo.top / ITEM_FILE, to_json(item).encode())
         if item.consolidation is None:
             for path in CONSOLIDATION_PATHS.values():
                 (repo.top / path).unlink(missing_ok=True)
             with suppress(OSError):  # not there, or something else lies in it
-                folder.rmdir()
+                (repo.top / CONSOLIDATION).rmdir()
         elif files:
-            write_files(folder, {Path(path).name: content for path, content in files.items()})
-        committed = [ITEM_FILE, SETTINGS_FILE, *paths] if refolded else [ITEM_FILE, *paths]
+            write_files(repo.top / CONSOLIDATION, {Path(path).name: content for path, content in files.items()})
+        committed = [ITEM_FILE, SETTINGS_FILE, *paths] if start.refolded else [ITEM_FILE, *paths]
         # What `git rm` or `git mv` took out of the index already is nothing that git add could find.
         known = os.fsdecode(git(repo, "ls-files", "-z", "--", *literal(committed))).split("\0")
         there = [path for path in committed if path in known or (repo.top / path).exists()]
-        stage(repo, there, settings.limits.file_bytes)
+        stage(repo, there, start.settings.limits.file_bytes)
         _refuse_what_changed_meanwhile(repo, item)
-        made = commit(repo, head, [subject], committed, "git forge commit")
-    return {
-        "commit": made,
-        "subject": subject.splitlines()[0],
-        "trailers": trailers,
-        "consolidation_dropped": before.consolidation is not None and item.consolidation is None,
-        "without_effect": [*idle, *without_effect(item, before)],
-    }
+        return commit(repo, start.head, [subject], committed, "git forge commit")
 
 
 def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Changes:
@@ -186,10 +230,10 @@ def _consolidate(
     """`item` with the consolidation that is wanted, and the files of a new one by path."""
     if steps == 0:
         return without_consolidation(repo, item, settings, read), {}
-    wanted = steps or settings.consolidate
-    if not wanted or not item.contributions or (steps is None and item.consolidation is not None):
+    count = steps or settings.consolidate
+    if not count or not item.contributions or (steps is None and item.consolidation is not None):
         return item, {}
-    return consolidated(repo, item, settings, wanted, read)
+    return consolidated(repo, item, settings, count, read)
 
 
 def _settings_changed(repo: Repository, before: ForgeItem, settings: Settings) -> bool:
@@ -209,15 +253,15 @@ def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> 
     places = {blob: path for path, blob in _blobs(changes).items()}
 
     def read(ids: Iterable[str]) -> Mapping[str, bytes]:
-        wanted = list(ids)
-        found = dict(stored([blob for blob in wanted if blob not in places]))
-        for blob in wanted:
+        asked = list(ids)
+        contents = dict(stored([blob for blob in asked if blob not in places]))
+        for blob in asked:
             if blob in places:
                 content = read_file(repo, None, places[blob], settings.limits.file_bytes)
                 if content is None:
                     raise ForgeError(f"{places[blob]} was removed meanwhile", hint="run git forge commit again")
-                found[blob] = follow(repo, content, places[blob], settings.limits.file_bytes)
-        return found
+                contents[blob] = follow(repo, content, places[blob], settings.limits.file_bytes)
+        return contents
 
     return read
 

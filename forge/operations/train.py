@@ -1,0 +1,153 @@
+"""`git forge train`: an adapter of the base, trained on private images into a contribution of the work tree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forge.console import Report, progress, silent
+from forge.data.listing import ReadOptions
+from forge.data.matching import Given
+from forge.errors import ForgeError
+from forge.git.running import Repository
+from forge.operations.bases import load_repository_base
+from forge.operations.contributing import (
+    card_for,
+    existing_card,
+    rounded,
+    warn_of_replacing,
+    write_adapter,
+    write_card,
+)
+from forge.operations.private_data import PrivateData, list_private_data, read_listed
+from forge.operations.reading import complete_options
+from forge.repo.contributions import ADAPTER_FILE, path_of
+from forge.repo.locks import contribution_lock, only_one
+from forge.repo.settings_file import load_settings
+
+if TYPE_CHECKING:
+    from forge.model.base import BaseModel
+    from forge.model.scoring import TaskImages
+    from forge.model.training import TrainedAdapter, TrainSettings
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A contribution with a new adapter: "LoRA" or "DoRA", of how many images, what the card says of how good it is."""
+
+    contribution: str
+    adapter: str
+    images: int
+    metrics: Mapping[str, object]
+    best_epoch: int
+
+
+def train(
+    repo: Repository,
+    name: str,
+    data: Path,
+    *,
+    given: Given | None = None,
+    task: str | None = None,
+    test: Path | None = None,
+    validation: float = 0.2,
+    options: ReadOptions | None = None,
+    horizontal_flip: bool = False,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    report: Report = silent,
+) -> Trained:
+    """Train a LoRA or DoRA of the repository's base on `data`, and write it with its card into contributions/NAME.
+
+    data, test: an image folder, a table or an .npz; `test` is only measured. given: labels by class. task: what it is
+    called, NAME if not given. validation: the share of `data` held back where it has no val split. settings: fields of
+    forge.model.training.TrainSettings that take other values than the defaults for the base. The data are written
+    nowhere. Raises ForgeError where data and labels do not fit, and for a contribution that is being made already.
+    """
+    own = load_settings(repo.top)
+    with only_one(contribution_lock(repo, name), f"git forge train {name}"):
+        card = existing_card(repo, name)
+        options = complete_options(options, card)
+        listed = list_private_data(data, given or Given(), card, options, test)  # before anything heavy is loaded
+        report(*warn_of_replacing(repo, name, ADAPTER_FILE))
+
+        from forge.model import training
+
+        base = load_repository_base(repo, own.base)
+        private = read_listed(base, listed, task or (card.task if card else name), validation, seed)
+        report(*private.lines())
+        defaults = training.default_settings(base.settings_family)
+        chosen = replace(defaults, seed=seed, **_known(settings or {}))
+        trained = fit_adapter(base, name, private.train, private.validation, chosen, horizontal_flip=horizontal_flip)
+        fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
+        record = _record(chosen, private, validation, horizontal_flip, options.group_by)
+        metrics: dict[str, object] = {
+            "validation_accuracy": rounded(trained.validation.accuracy),
+            "validation_images": len(private.validation.targets),
+        }
+        kept = {key: value for key, value in fresh.metrics.items() if key.startswith("distilled_")}
+        fresh = replace(fresh, training={**record, "best_epoch": trained.epoch}, metrics={**metrics, **kept})
+        report(*write_adapter(repo, name, trained.tensors, trained.config, fresh))
+        if private.test is not None:  # measured when the adapter is safe
+            metrics |= _measured(base, name, trained, private)
+            write_card(repo, name, replace(fresh, metrics={**metrics, **kept}))
+    return Trained(name, str(record["adapter"]), len(private.train.targets), metrics, trained.epoch)
+
+
+def fit_adapter(
+    base: BaseModel,
+    name: str,
+    images: TaskImages,
+    validation: TaskImages,
+    settings: TrainSettings,
+    *,
+    horizontal_flip: bool = False,
+) -> TrainedAdapter:
+    """forge.model.training.train_adapter with its progress on a terminal; `name` is whose adapter it is."""
+    from forge.model.training import train_adapter
+
+    steps = settings.epochs * math.ceil(len(images.targets) / settings.batch)
+    with progress(f"training {name}", steps) as advance:
+        return train_adapter(
+            base,
+            images,
+            validation,
+            settings,
+            horizontal_flip=horizontal_flip,
+            advance=lambda note: advance(1, at=note),
+        )
+
+
+def _known(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`settings`, all of which there are. Raises ForgeError for any other."""
+    from forge.model.training import TrainSettings
+
+    names = [field.name for field in fields(TrainSettings)]
+    for name in settings.keys() - names:
+        raise ForgeError(f"there is no setting of training called {name!r}", hint=f"there are: {', '.join(names)}")
+    return settings
+
+
+def _record(
+    settings: TrainSettings, private: PrivateData, validation: float, horizontal_flip: bool, group_by: str | None
+) -> dict[str, object]:
+    """[training] of the card, but for the epoch."""
+    record: dict[str, object] = {"adapter": "DoRA" if settings.dora else "LoRA", **asdict(settings)}
+    del record["dora"]
+    record |= {"horizontal_flip": horizontal_flip, "validation_share": validation, "images": len(private.train.targets)}
+    return record | ({"group_by": group_by} if group_by is not None else {})
+
+
+def _measured(base: BaseModel, name: str, trained: TrainedAdapter, private: PrivateData) -> dict[str, object]:
+    """What the adapter reaches on the held-out images, as the card says it."""
+    from forge.model.adapters import plain_delta, read_adapter
+    from forge.model.scoring import evaluate
+
+    assert private.test is not None
+    adapter = read_adapter(trained.config, trained.tensors, base.tower, source=path_of(name))
+    measured = evaluate(base, plain_delta(adapter), private.test)
+    metrics: dict[str, object] = {"test_accuracy": rounded(measured.accuracy), "test_images": measured.images}
+    return metrics | ({"test_auc": rounded(measured.auc)} if measured.auc is not None else {})
