@@ -40,7 +40,7 @@ def command(
 
     from forge.data.matching import KnownTask, check_texts, differ
     from forge.errors import ForgeError
-    from forge.formats.payloads import check_distilled
+    from forge.formats.distilled import check_distilled, relabelled
     from forge.formats.safetensors import canonicalise
     from forge.git.running import find_repository
     from forge.operations.bases import load_repository_base
@@ -49,7 +49,6 @@ def command(
         contribution_folder,
         doubled_in_work_tree,
         read_elsewhere,
-        relabelled,
         write_files,
     )
     from forge.operations.loading import load_adapter, load_distilled

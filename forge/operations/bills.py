@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from forge.errors import ForgeError
+from forge.formats.adapter import check_adapter_config
 from forge.formats.bill_of_materials import Bill, Contributed, Material, to_cyclonedx
-from forge.formats.payloads import check_adapter_config, check_distilled
+from forge.formats.distilled import check_distilled
 from forge.git.places import resolve
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git_text

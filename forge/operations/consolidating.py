@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from forge.console import progress
 from forge.errors import ForgeError
-from forge.formats.safetensors import to_bytes
+from forge.formats.adapter import config_bytes, weights_bytes
 from forge.git.running import Repository, hash_object
 from forge.operations.bases import load_repository_base
 from forge.operations.folding import score_item
@@ -45,8 +44,8 @@ def consolidated(
         return without_consolidation(repo, item, settings, read), {}
     arrays = {name: tensor.numpy() for name, tensor in made.tensors.items()}
     contents = {
-        "adapter": to_bytes(arrays, {"format": "pt"}, PATHS["adapter"]),
-        "config": json.dumps(made.config, indent=2).encode() + b"\n",
+        "adapter": weights_bytes(arrays, PATHS["adapter"]),
+        "config": config_bytes(made.config),
     }
     ids = {part: hash_object(repo, content, write=True, path=PATHS[part]) for part, content in contents.items()}
     consolidation = Consolidation(

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from forge.errors import ForgeError
-from forge.formats.payloads import DistilledView, check_adapter, check_adapter_config, check_distilled
+from forge.formats.adapter import check_adapter, check_adapter_config
+from forge.formats.distilled import IMAGES, LABELS, OFFSET, SCALE, DistilledView, check_distilled
 from forge.git.lfs import read_payloads
 from forge.git.places import Place
 from forge.git.running import Repository
@@ -224,5 +225,5 @@ def load_distilled(base: BaseModel, data: bytes, source: str, limits: LimitSetti
 
     view = check_distilled(data, source, limits.distilled_images, base.image_size)
     tensors = load(data)
-    pixels = base.normalise(restore(tensors["images"], tensors["offset"], tensors["scale"]))
-    return TaskImages(view.task, view.labels, pixels, tensors["labels"].to(base.device))
+    pixels = base.normalise(restore(tensors[IMAGES], tensors[OFFSET], tensors[SCALE]))
+    return TaskImages(view.task, view.labels, pixels, tensors[LABELS].to(base.device))

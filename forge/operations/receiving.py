@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from forge.errors import ForgeError
-from forge.formats.payloads import MAX_CONFIG, check_adapter, check_adapter_config
+from forge.formats.adapter import MAX_CONFIG, check_adapter, check_adapter_config
 from forge.git import lfs
 from forge.git.places import list_files, read_file
 from forge.git.running import Repository, git, git_succeeds, git_text, read_blob

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from forge.errors import ForgeError
-from forge.formats.payloads import MAX_CONFIG, check_adapter_config
+from forge.formats.adapter import MAX_CONFIG, check_adapter_config
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git, stream_blobs
 from forge.recipe.card import read_card

@@ -6,14 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from forge.errors import ForgeError
-from forge.formats.payloads import (
-    AdapterConfig,
-    AdapterView,
-    DistilledView,
-    check_adapter,
-    check_adapter_config,
-    check_distilled,
-)
+from forge.formats.adapter import AdapterConfig, AdapterView, check_adapter, check_adapter_config
+from forge.formats.distilled import DistilledView, check_distilled
 from forge.git import lfs
 from forge.git.places import UNMERGED, ListedFile, Place, described, list_files, read_file
 from forge.git.running import Repository, hash_object, read_blob, stream_blobs

@@ -16,7 +16,8 @@ import numpy as np
 
 from forge.clone.filter_process import LARGEST_PACKET, serve
 from forge.errors import ForgeError
-from forge.formats import payloads
+from forge.formats import adapter as adapter_format
+from forge.formats import distilled as distilled_format
 from forge.formats import safetensors as safetensors_format
 from forge.formats.safetensors import Limits
 from forge.formats.summary import summarise_item, summarise_safetensors
@@ -153,9 +154,12 @@ def check_canonical(content: bytes) -> None:
 
 
 def check_adapter(content: bytes) -> None:
-    for config in (payloads.AdapterConfig(2, 16.0, False), payloads.AdapterConfig(2, 16.0, True, dora=True)):
+    for config in (
+        adapter_format.AdapterConfig(2, 16.0, False),
+        adapter_format.AdapterConfig(2, 16.0, True, dora=True),
+    ):
         try:
-            view = payloads.check_adapter(content, config, SOURCE)
+            view = adapter_format.check_adapter(content, config, SOURCE)
         except ForgeError:
             if config.dora:
                 raise
@@ -165,13 +169,13 @@ def check_adapter(content: bytes) -> None:
 
 
 def check_distilled(content: bytes) -> None:
-    view = payloads.check_distilled(content, SOURCE)
+    view = distilled_format.check_distilled(content, SOURCE)
     assert sum(view.per_class) == view.images and len(view.per_class) == len(view.labels) >= 2
 
 
 def check_config(content: bytes) -> None:
-    config = payloads.check_adapter_config(content, SOURCE)
-    assert 1 <= config.rank <= payloads.MAX_RANK and abs(config.alpha) < 1e9
+    config = adapter_format.check_adapter_config(content, SOURCE)
+    assert 1 <= config.rank <= adapter_format.MAX_RANK and abs(config.alpha) < 1e9
 
 
 def check_card(content: bytes) -> None:
