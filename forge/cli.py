@@ -170,12 +170,13 @@ def _set_up_clone() -> None:
     """A fresh clone has no filters and drivers: git never carries them over. Set them up and say so."""
     from forge.clone import setup as clone_setup
     from forge.git.running import find_repository
+    from forge.recipe.layout import SETTINGS_FILE
 
     try:
         repo = find_repository()
     except ForgeError:
         return  # the verb itself says what it needs
-    if (repo.top / "forge.toml").is_file():
+    if (repo.top / SETTINGS_FILE).is_file():
         message = clone_setup.ensure_installed(repo)
         if message:
             say(*message.splitlines(), err=True)

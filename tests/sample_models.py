@@ -20,7 +20,8 @@ from forge.recipe import card, settings
 from forge.recipe import item as recipe
 from forge.recipe import item_text as recipe_text
 from forge.recipe.item import Base, ForgeItem, Search, TaskScore
-from forge.repo.contributions import find_files, path_of
+from forge.recipe.layout import path_of
+from forge.repo.contributions import find_files
 
 BASE = Base("embedded", "sha256:" + "0" * 64)
 LABELS = ("benign tissue", "malignant tumor")

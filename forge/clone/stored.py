@@ -15,14 +15,9 @@ from forge.git import lfs
 from forge.git.files import is_plain_file, read_plain_file
 from forge.git.places import INDEX, ListedFile, list_files
 from forge.git.running import Repository, git, git_text, hash_object, run_git, stream_blobs
-from forge.recipe.item import FILE_NAME as ITEM_FILE
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.consolidation import FOLDER as CONSOLIDATION
-from forge.repo.contributions import FILES, FOLDER
-from forge.repo.storage import ATTRIBUTES_FILE, storage_of
+from forge.recipe.layout import ATTRIBUTES_FILE, is_in_model, row_of
+from forge.repo.storage import storage_of
 
-_MODEL = (ITEM_FILE, SETTINGS_FILE, ATTRIBUTES_FILE)
-_MODEL_FOLDERS = (f"{FOLDER}/", f"{CONSOLIDATION}/")
 # Those of git's hooks that can change what a commit holds.
 _CHANGING = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit")
 _AS_IT_WAS = "everything is as it was"
@@ -60,7 +55,7 @@ def read_back(repo: Repository, paths: Iterable[str], limit: int) -> None:
 
     What is no file of the model, such as a picture beside a card, may be stored in whatever way.
     """
-    checked = (path for path in paths if path in _MODEL or path.rpartition("/")[2] in FILES)
+    checked = (path for path in paths if row_of(path) is not None)
     there = {path: repo.top / path for path in checked if is_plain_file(repo.top / path)}
     listed = list_files(repo, INDEX, "")
     in_lfs = storage_of(repo) == "lfs"
@@ -139,11 +134,7 @@ def _forms(content: bytes, path: str, limit: int) -> list[bytes]:
 
 
 def _of_the_model(listed: Mapping[str, ListedFile]) -> dict[str, tuple[str, str | None]]:
-    return {
-        path: (file.mode, file.blob)
-        for path, file in listed.items()
-        if path in _MODEL or path.startswith(_MODEL_FOLDERS)
-    }
+    return {path: (file.mode, file.blob) for path, file in listed.items() if is_in_model(path)}
 
 
 def _without_flags(repo: Repository, paths: Sequence[str]) -> list[str]:

@@ -53,7 +53,7 @@ def command(
     )
     from forge.operations.loading import load_adapter, load_distilled
     from forge.recipe.card import Card, check_labels, read_card, to_toml
-    from forge.repo.contributions import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
+    from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
     from forge.repo.leftovers import alone_in_work_tree
     from forge.repo.locks import contribution_lock, only_one
     from forge.repo.made_with import KEY, made_with_another

@@ -91,7 +91,7 @@ def command(
     from forge.operations.own_adapter import own_adapter, own_adapter_id
     from forge.operations.private_data import list_private_data, read_listed
     from forge.recipe.card import validation_split
-    from forge.repo.contributions import DISTILLED_FILE, path_of
+    from forge.recipe.layout import DISTILLED_FILE, path_of
     from forge.repo.locks import contribution_lock, only_one, unfinished_lock
     from forge.repo.made_with import KEY
     from forge.repo.settings_file import load_settings

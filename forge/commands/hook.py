@@ -15,7 +15,6 @@ from forge.errors import ForgeError
 if TYPE_CHECKING:
     from forge.git.running import Repository
 
-FORGE_ITEM = "forge-item.json"
 MOST_SHOWN = 20  # problems of one push
 
 
@@ -102,15 +101,17 @@ def push_to_lfs(repo: Repository, remote: Sequence[str], refs: Sequence[str]) ->
     remote: what git gives to the hook, its name and its URL.
     """
     from forge.git.lfs import push_objects
+    from forge.recipe.layout import FOLDERS
 
     if len(remote) == 2:
-        push_objects(repo, remote[0], remote[1], refs)
+        push_objects(repo, remote[0], remote[1], refs, FOLDERS)
 
 
 def _problems(repo: Repository, tip: str) -> list[str]:
     from forge.git.running import read_path
+    from forge.recipe.layout import ITEM_FILE
 
-    if read_path(repo, tip, FORGE_ITEM) is None:
+    if read_path(repo, tip, ITEM_FILE) is None:
         return []  # a branch, tag or note that is no model
     from forge.repo.erased import explained_disagreements
 

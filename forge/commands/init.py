@@ -52,11 +52,10 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
     from forge.git.files import write_whole
     from forge.git.running import find_repository, git, git_succeeds, git_text
     from forge.operations.bases import allow_base, forbid_base
-    from forge.recipe.item import FILE_NAME as ITEM_FILE
     from forge.recipe.item import Base, empty
     from forge.recipe.item_text import to_json
+    from forge.recipe.layout import ATTRIBUTES_FILE, ITEM_FILE, SETTINGS_FILE
     from forge.recipe.licences import check_license
-    from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
     from forge.recipe.settings import choose_settings, to_toml
     from forge.repo.storage import MAX_ATTRIBUTES
 
@@ -68,9 +67,10 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
             raise ForgeError(
                 f"{name} is there already: this is a model repository", hint="see it with git forge status"
             )
-    attributes = ".gitattributes"
-    if git_text(repo, "status", "--porcelain", "--", attributes):
-        raise ForgeError(f"{attributes} has changes that are not committed", hint=f"commit {attributes} first")
+    if git_text(repo, "status", "--porcelain", "--", ATTRIBUTES_FILE):
+        raise ForgeError(
+            f"{ATTRIBUTES_FILE} has changes that are not committed", hint=f"commit {ATTRIBUTES_FILE} first"
+        )
     if license_ is not None:
         check_license(license_, "--license")
     git(repo, "var", "GIT_COMMITTER_IDENT")  # no name and address: say so before anything is written
@@ -84,9 +84,9 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
     identity = Base(reference, base.fingerprint)
     settings = choose_settings(identity, preset, strategy, task_aware, license_)
     head = git_text(repo, "rev-parse", "--verify", "--quiet", "HEAD", check=False) or None
-    had_attributes = os.path.lexists(repo.top / attributes)
+    had_attributes = os.path.lexists(repo.top / ATTRIBUTES_FILE)
     was_set_up = clone_setup.is_installed(repo)
-    paths = [SETTINGS_FILE, ITEM_FILE, attributes]
+    paths = [SETTINGS_FILE, ITEM_FILE, ATTRIBUTES_FILE]
     try:
         write_whole(repo.top / SETTINGS_FILE, to_toml(settings).encode())
         write_whole(repo.top / ITEM_FILE, to_json(empty(identity, strategy)).encode())
@@ -102,9 +102,9 @@ def command(reference: str, strategy: str, preset: str, task_aware: bool, licens
         (repo.top / SETTINGS_FILE).unlink(missing_ok=True)
         (repo.top / ITEM_FILE).unlink(missing_ok=True)
         if had_attributes:
-            git(repo, "checkout", "--quiet", "--", attributes, check=False)
+            git(repo, "checkout", "--quiet", "--", ATTRIBUTES_FILE, check=False)
         else:
-            (repo.top / attributes).unlink(missing_ok=True)
+            (repo.top / ATTRIBUTES_FILE).unlink(missing_ok=True)
         if not was_set_up:
             clone_setup.uninstall(repo)
         if allowed is not None:

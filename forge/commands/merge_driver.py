@@ -15,6 +15,7 @@ import click
 
 from forge.console import say
 from forge.errors import ExitCode, ForgeError
+from forge.recipe.layout import ITEM_FILE
 
 
 @click.command("merge-driver", hidden=True)
@@ -22,7 +23,7 @@ from forge.errors import ExitCode, ForgeError
 @click.argument("ancestor", type=click.Path(path_type=Path))
 @click.argument("ours", type=click.Path(path_type=Path))
 @click.argument("theirs", type=click.Path(path_type=Path))
-@click.argument("path", default="forge-item.json")
+@click.argument("path", default=ITEM_FILE)
 def command(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> None:
     """Merge the forge items of ANCESTOR, OURS and THEIRS into OURS by searching their coefficients."""
     from forge.git.files import write_whole

@@ -29,6 +29,7 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
     from forge.git.pushing import find_push
     from forge.git.running import environment, find_repository
     from forge.operations.verifying import problems_of
+    from forge.recipe.layout import FOLDERS
     from forge.repo.settings_file import load_settings
 
     repo = find_repository()
@@ -45,7 +46,7 @@ def command(remote: str | None, branch: str | None, scores: bool) -> None:
         )
     # The hook does this too, where hooks are not turned off.
     if not is_dry_run(passed):
-        push_objects(repo, push.remote, push.remote, [f"{push.ref} {commit} {push.ref} {'0' * len(commit)}"])
+        push_objects(repo, push.remote, push.remote, [f"{push.ref} {commit} {push.ref} {'0' * len(commit)}"], FOLDERS)
     # git speaks to the terminal itself: its progress, its questions for a password, its hooks' words.
     done = subprocess.run(["git", "push", *passed, *push.words], cwd=repo.top, env=environment(repo), check=False)
     if done.returncode:
@@ -58,7 +59,7 @@ def _warn_of_uncommitted(repo: Repository, commit: str) -> None:
     """Say what stays behind where HEAD is pushed. git pushes commits, whatever lies in the work tree: so is it here."""
     from forge.console import say
     from forge.git.running import git_text
-    from forge.repo.contributions import path_of
+    from forge.recipe.layout import path_of
     from forge.repo.uncommitted import uncommitted_contributions
 
     if git_text(repo, "rev-parse", "--verify", "--quiet", "HEAD", check=False) != commit:

@@ -41,9 +41,10 @@ def command(rev: str, as_json: bool) -> None:
 
 def _print(files: TrustFiles) -> None:
     from forge.console import print_table
+    from forge.recipe.layout import path_of
 
     found = files.rights
-    rows = [(f"contributions/{name}", ", ".join(owners)) for name, owners in found.sites.items()]
+    rows = [(path_of(name), ", ".join(owners)) for name, owners in found.sites.items()]
     print_table(("What", "Who"), [*rows, ("everything else", ", ".join(found.maintainers))])
     say("", f"newcomers = {found.newcomers}: {_NEWCOMERS[found.newcomers]}")
     say(f"threshold = {found.threshold}: how many maintainers stand behind what a protected branch is set to", "")

@@ -89,7 +89,7 @@ def command(
         write_card,
     )
     from forge.operations.private_data import list_private_data, read_listed
-    from forge.repo.contributions import ADAPTER_FILE, path_of
+    from forge.recipe.layout import ADAPTER_FILE, path_of
     from forge.repo.locks import contribution_lock, only_one
     from forge.repo.settings_file import load_settings
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from forge.errors import ForgeError
+from forge.recipe.layout import CONFIG_FILE, CONTRIBUTIONS, limit_of
 from forge.text import printable
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from forge.formats.safetensors import TensorInfo
 
-MAX_CONFIG = 2**20  # bytes
+MAX_CONFIG = limit_of(f"{CONTRIBUTIONS}/*/{CONFIG_FILE}")
 MAX_RANK = 4096
 
 PREFIX = "base_model.model."

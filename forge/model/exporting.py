@@ -24,6 +24,7 @@ from forge.model.base import OWN_BASE, BaseModel
 from forge.model.base_config import CONFIG_NAME
 from forge.model.base_places import WEIGHTS_NAME
 from forge.model.composing import Delta, Members, Parts, compose, folded, fused_adapter, of_module
+from forge.recipe.layout import ADAPTER_FILE, CONFIG_FILE
 
 
 def one_delta(parts: Parts) -> Delta:
@@ -69,8 +70,8 @@ def export_peft(
     config = {key: config[key] for key in EXPORT_KEYS}
     folder.mkdir(parents=True)
     weights = {name: value.float().contiguous() for name, value in tensors.items()}
-    (folder / "adapter_model.safetensors").write_bytes(save(weights, {"format": "pt"}))
-    (folder / "adapter_config.json").write_bytes(config_bytes(config))
+    (folder / ADAPTER_FILE).write_bytes(save(weights, {"format": "pt"}))
+    (folder / CONFIG_FILE).write_bytes(config_bytes(config))
     return "DoRA" if dora else "LoRA", rank
 
 

@@ -17,16 +17,10 @@ from forge.git.running import Repository, git_text
 from forge.operations.loading import ReadBlobs, blob_reader
 from forge.recipe.card import read_card
 from forge.recipe.item import Base, Entry, ForgeItem
+from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, consolidation_paths, path_of
 from forge.recipe.settings import LimitSettings, Settings
-from forge.repo.consolidation import PATHS, consolidation_problems
-from forge.repo.contributions import (
-    ADAPTER_FILE,
-    CARD_FILE,
-    CONFIG_FILE,
-    DISTILLED_FILE,
-    find_files,
-    path_of,
-)
+from forge.repo.consolidation import consolidation_problems
+from forge.repo.contributions import find_files
 from forge.repo.erased import explained_disagreements
 from forge.repo.items import read_settings_of
 
@@ -73,7 +67,7 @@ def _consolidation(item: ForgeItem, read: ReadBlobs) -> tuple[Material, ...]:
         return ()
     ids = {part: getattr(item.consolidation, part) for part in ("adapter", "config")}
     blobs = read(ids.values())
-    return tuple(_material(PATHS[part], blob, blobs) for part, blob in ids.items())
+    return tuple(_material(consolidation_paths()[part], blob, blobs) for part, blob in ids.items())
 
 
 def _contributed(

@@ -15,28 +15,27 @@ from forge.git.lfs import follow, require_filter
 from forge.git.places import INDEX, list_files, read_file, resolve
 from forge.git.running import Repository, git, git_succeeds, git_text
 from forge.operations.changing import Changes, changes_against, fold_changes
+from forge.operations.completing import completed_attributes
 from forge.operations.consolidating import consolidated, without_consolidation
 from forge.operations.contributing import write_files
 from forge.operations.loading import ReadBlobs, blob_reader
 from forge.operations.restoring import restored_on_failure
 from forge.recipe.gate import pass_gate
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import Entry, ForgeItem, identity
 from forge.recipe.item_text import to_json
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
-from forge.recipe.settings import Settings
-from forge.recipe.without_effect import without_effect
-from forge.repo.consolidation import FOLDER as CONSOLIDATION
-from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contributions import (
-    ENTRY_PARTS,
-    FILES,
-    FOLDER,
-    check_contribution,
-    disagreements,
-    find_all,
+from forge.recipe.layout import (
+    CONSOLIDATION,
+    CONTRIBUTIONS,
+    ITEM_FILE,
+    SETTINGS_FILE,
+    consolidation_paths,
+    contribution_files,
+    entry_parts,
     path_of,
 )
+from forge.recipe.settings import Settings
+from forge.recipe.without_effect import without_effect
+from forge.repo.contributions import check_contribution, disagreements, find_all
 from forge.repo.erased import erased_contributions
 from forge.repo.items import read_item, read_settings_of
 from forge.repo.settings_file import load_settings
@@ -76,6 +75,22 @@ def commit_contributions(
         require_filter(repo, "the payloads of this model are kept in it")
     head = resolve(repo, "HEAD")
     _refuse_unforged_merge(repo, head)
+    with completed_attributes(repo, head) as attributes:  # before a file is hashed as git would store it
+        return _commit(repo, settings, head, message, steps, attributes, accept=accept)
+
+
+def _commit(
+    repo: Repository,
+    settings: Settings,
+    head: str,
+    message: str | None,
+    steps: int | None,
+    attributes: list[str],
+    *,
+    accept: bool,
+) -> Committed:
+    """As commit_contributions, on `head`. attributes: what else the commit is to take along."""
+    folder = repo.top / CONSOLIDATION
     before = read_item(repo, head)
     changes = find_changes(repo, before, settings)
     refolded = _settings_changed(repo, before, settings)
@@ -114,20 +129,20 @@ def commit_contributions(
     subject = message or _subject(changes, before, settings, refolded, steps is not None)
     there_before = [*list_files(repo, "HEAD", CONSOLIDATION), *list_files(repo, INDEX, CONSOLIDATION)]
     if files or item.consolidation is None:
-        paths += [path for path in CONSOLIDATION_PATHS.values() if path in files or path in there_before]
+        paths += [path for path in consolidation_paths().values() if path in files or path in there_before]
     if git_text(repo, "rev-parse", "HEAD") != head:
         raise ForgeError("HEAD has moved while git forge commit was at work", hint="run git forge commit again")
     plain = [path for path in (SETTINGS_FILE, *paths) if is_plain_file(repo.top / path)]  # a hook may write to them
-    with restored_on_failure(repo, head, dict.fromkeys([ITEM_FILE, *CONSOLIDATION_PATHS.values(), *plain])):
+    with restored_on_failure(repo, head, dict.fromkeys([ITEM_FILE, *consolidation_paths().values(), *plain])):
         write_whole(repo.top / ITEM_FILE, to_json(item).encode())
         if item.consolidation is None:
-            for path in CONSOLIDATION_PATHS.values():
+            for path in consolidation_paths().values():
                 (repo.top / path).unlink(missing_ok=True)
             with suppress(OSError):  # not there, or something else lies in it
                 folder.rmdir()
         elif files:
             write_files(folder, {Path(path).name: content for path, content in files.items()})
-        committed = [ITEM_FILE, SETTINGS_FILE, *paths] if refolded else [ITEM_FILE, *paths]
+        committed = [ITEM_FILE, *([SETTINGS_FILE] if refolded else []), *paths, *attributes]
         # What `git rm` or `git mv` took out of the index already is nothing that git add could find.
         known = os.fsdecode(git(repo, "ls-files", "-z", "--", *literal(committed))).split("\0")
         there = [path for path in committed if path in known or (repo.top / path).exists()]
@@ -164,13 +179,13 @@ def _blobs(changes: Changes) -> dict[str, str]:
     return {
         path_of(entry.name, file): getattr(entry, part)
         for entry in (*changes.new, *changes.replaced)
-        for part, file in ENTRY_PARTS.items()
+        for part, file in entry_parts().items()
     }
 
 
 def _refuse_moved(repo: Repository, old: Entry, settings: Settings) -> None:
     """Raise ForgeError where a contribution has not changed, but `git add` would now keep its files elsewhere."""
-    files = {getattr(old, part): path_of(old.name, file) for part, file in ENTRY_PARTS.items()}
+    files = {getattr(old, part): path_of(old.name, file) for part, file in entry_parts().items()}
     contents = {blob: read_file(repo, None, path, settings.limits.file_bytes) for blob, path in files.items()}
     if all(content is not None and is_kept_as(repo, blob, content) for blob, content in contents.items()):
         storage = storage_of(repo)
@@ -228,12 +243,14 @@ def _paths_to_commit(repo: Repository, changes: Changes) -> list[str]:
     Of files that git does not know yet only those that a contribution consists of: what else lies in the
     folder, private images above all, must not slip into a commit.
     """
-    listing = git(repo, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", FOLDER)
-    changed = {path_of(entry.name, file) for entry in (*changes.new, *changes.replaced) for file in FILES}
+    listing = git(repo, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", CONTRIBUTIONS)
+    changed = {
+        path_of(entry.name, file) for entry in (*changes.new, *changes.replaced) for file in contribution_files()
+    }
     for record in listing.decode("utf-8", "surrogateescape").split("\0"):
         state, path = record[:2], record[3:]
-        _, _, inside = path.removeprefix(f"{FOLDER}/").partition("/")
-        if inside and (state != "??" or inside in FILES):
+        _, _, inside = path.removeprefix(f"{CONTRIBUTIONS}/").partition("/")
+        if inside and (state != "??" or inside in contribution_files()):
             changed.add(path)
     return sorted(changed)
 

@@ -20,8 +20,8 @@ from forge.operations.loading import (
 )
 from forge.recipe.item import Consolidation, ForgeItem
 from forge.recipe.item_differences import differences
+from forge.recipe.layout import CONSOLIDATION, consolidation_paths
 from forge.recipe.settings import Settings
-from forge.repo.consolidation import FOLDER, PATHS
 
 if TYPE_CHECKING:
     from forge.model.consolidating import Consolidated
@@ -44,10 +44,13 @@ def consolidated(
         return without_consolidation(repo, item, settings, read), {}
     arrays = {name: tensor.numpy() for name, tensor in made.tensors.items()}
     contents = {
-        "adapter": weights_bytes(arrays, PATHS["adapter"]),
+        "adapter": weights_bytes(arrays, consolidation_paths()["adapter"]),
         "config": config_bytes(made.config),
     }
-    ids = {part: hash_object(repo, content, write=True, path=PATHS[part]) for part, content in contents.items()}
+    ids = {
+        part: hash_object(repo, content, write=True, path=consolidation_paths()[part])
+        for part, content in contents.items()
+    }
     consolidation = Consolidation(
         adapter=ids["adapter"],
         config=ids["config"],
@@ -58,7 +61,9 @@ def consolidated(
         objective_after=made.objective_after,
     )
     found = replace(item, consolidation=consolidation)
-    return _rescored(repo, found, settings, read), {PATHS[part]: content for part, content in contents.items()}
+    return _rescored(repo, found, settings, read), {
+        consolidation_paths()[part]: content for part, content in contents.items()
+    }
 
 
 def consolidation_differs(
@@ -80,7 +85,10 @@ def consolidation_differs(
     base = load_repository_base(repo, recorded.base)
     found = load_residual(base, recorded, read)
     assert found is not None
-    theirs, ours = plain_delta(found), plain_delta(read_adapter(made.config, made.tensors, base.tower, source=FOLDER))
+    theirs, ours = (
+        plain_delta(found),
+        plain_delta(read_adapter(made.config, made.tensors, base.tower, source=CONSOLIDATION)),
+    )
     if theirs.keys() != ours.keys():
         return ["the consolidation changes other modules than the one that training makes"]
     away = sum(float((theirs[name] - ours[name]).square().sum()) for name in ours)

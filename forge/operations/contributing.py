@@ -19,8 +19,9 @@ from forge.git.places import WORK_TREE
 from forge.git.running import Repository, git_text, hash_object
 from forge.recipe.card import Card, check_labels, read_card, to_toml
 from forge.recipe.item import Base, under_several_names
+from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
 from forge.recipe.toml_text import MAX_BYTES
-from forge.repo.contributions import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, find_all, path_of
+from forge.repo.contributions import find_all
 from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.made_with import made_with_another
 from forge.text import same_text

@@ -16,8 +16,8 @@ from forge.git.running import Repository
 from forge.operations.bases import load_repository_base
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import Entry, ForgeItem, check_modules
+from forge.recipe.layout import ADAPTER_FILE, CONFIG_FILE, CONSOLIDATION, DISTILLED_FILE, path_of
 from forge.recipe.settings import LimitSettings
-from forge.repo.consolidation import FOLDER as CONSOLIDATION_FOLDER
 from forge.repo.erased import erased_blobs
 from forge.repo.items import read_item
 from forge.text import same_labels
@@ -91,7 +91,7 @@ def load_adapters(base: BaseModel, entries: Sequence[Entry], read: ReadBlobs) ->
     """The adapters of recipe entries by name, each checked on its own and against the base."""
     blobs = read([blob for entry in entries for blob in (entry.config, entry.adapter)])
     return {
-        entry.name: load_adapter(base, blobs[entry.config], blobs[entry.adapter], f"contributions/{entry.name}")
+        entry.name: load_adapter(base, blobs[entry.config], blobs[entry.adapter], path_of(entry.name))
         for entry in entries
     }
 
@@ -102,8 +102,8 @@ def load_adapter(base: BaseModel, config: bytes, weights: bytes, source: str) ->
 
     from forge.model.adapters import read_adapter
 
-    checked = check_adapter_config(config, f"{source}/adapter_config.json")
-    check_adapter(weights, checked, f"{source}/adapter_model.safetensors")
+    checked = check_adapter_config(config, f"{source}/{CONFIG_FILE}")
+    check_adapter(weights, checked, f"{source}/{ADAPTER_FILE}")
     return read_adapter(json.loads(config), load(weights), base.tower, source=source)
 
 
@@ -113,9 +113,7 @@ def load_distilled_sets(
     """The distilled datasets of recipe entries by the contribution's name, sorted."""
     blobs = read([entry.distilled for entry in entries])
     return {
-        entry.name: load_distilled(
-            base, blobs[entry.distilled], f"contributions/{entry.name}/distilled.safetensors", limits
-        )
+        entry.name: load_distilled(base, blobs[entry.distilled], path_of(entry.name, DISTILLED_FILE), limits)
         for entry in sorted(entries, key=lambda entry: entry.name)
     }
 
@@ -123,7 +121,7 @@ def load_distilled_sets(
 def view_distilled(entry: Entry, read: ReadBlobs, limits: LimitSettings) -> DistilledView:
     """Task, labels and counts of a recipe entry's distilled dataset."""
     data = read([entry.distilled])[entry.distilled]
-    return check_distilled(data, f"contributions/{entry.name}/distilled.safetensors", limits.distilled_images)
+    return check_distilled(data, path_of(entry.name, DISTILLED_FILE), limits.distilled_images)
 
 
 def load_model(
@@ -158,7 +156,7 @@ def load_residual(base: BaseModel, item: ForgeItem, read: ReadBlobs) -> Adapter 
     if made is None:
         return None
     blobs = read([made.config, made.adapter])
-    return load_adapter(base, blobs[made.config], blobs[made.adapter], CONSOLIDATION_FOLDER)
+    return load_adapter(base, blobs[made.config], blobs[made.adapter], CONSOLIDATION)
 
 
 def compose_model(
@@ -190,7 +188,7 @@ def compose_model(
         if strategy == "mixture-output":
             raise ForgeError(
                 "mixture-output is several models: a consolidation cannot be added to it",
-                hint=f"take it out: git rm -r {CONSOLIDATION_FOLDER}, then git forge commit",
+                hint=f"take it out: git rm -r {CONSOLIDATION}, then git forge commit",
             )
         ((delta, weight),) = shared
         shared = ((mixed([delta, plain_delta(residual)], [1.0, 1.0]), weight),)

@@ -29,10 +29,7 @@ from forge.operations.server_settings import (
 )
 from forge.operations.trusting import approval_problems, trust
 from forge.operations.verifying import problems_of
-from forge.recipe.item import FILE_NAME as ITEM_FILE
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contributions import FOLDER as CONTRIBUTIONS
+from forge.recipe.layout import CONTRIBUTIONS, ITEM_FILE, SETTINGS_FILE, consolidation_paths
 from forge.repo.items import read_item
 
 
@@ -243,8 +240,8 @@ def _consolidation_problems(repo: Repository, commit: str, reader: _PointerReade
     if made is None:
         return []
     try:
-        config = check_adapter_config(read_blob(repo, made.config, MAX_CONFIG), CONSOLIDATION_PATHS["config"])
-        path = CONSOLIDATION_PATHS["adapter"]
+        config = check_adapter_config(read_blob(repo, made.config, MAX_CONFIG), consolidation_paths()["config"])
+        path = consolidation_paths()["adapter"]
         check_adapter(reader.follow(repo, read_blob(repo, made.adapter), path, reader.limits.file_size), config, path)
     except ForgeError as error:
         return [] if error.message in reader.unseen else [error.message]

@@ -16,9 +16,9 @@ from forge.operations.consolidating import consolidation_differs, without_consol
 from forge.operations.folding import fold
 from forge.operations.loading import blob_reader
 from forge.operations.sides import sides_of_history
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import Entry, ForgeItem, empty
 from forge.recipe.item_differences import differences
+from forge.recipe.layout import ITEM_FILE
 from forge.recipe.settings import Settings
 from forge.recipe.three_way import plan_of_tree
 from forge.repo.contributions import disagreements, find_all

@@ -24,8 +24,8 @@ from forge.operations.review_rows import ReviewedContribution, ReviewedScore, co
 from forge.operations.trusting import Trust, trust
 from forge.operations.verifying import problems_of
 from forge.recipe import gate
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import ForgeItem, OwnScore, Search, TaskScore
+from forge.recipe.layout import ITEM_FILE
 from forge.recipe.settings import Settings
 from forge.repo.items import find_item, read_settings_of
 from forge.repo.storage import stored_as

@@ -22,23 +22,13 @@ from forge.operations.restoring import restored_on_failure
 from forge.operations.settings_conflict import merged_with_strategy, strategies_to_choose_from
 from forge.operations.sides import Changes, Sides, Unmerged, find_sides, settled_contributions, sides_of_history
 from forge.recipe.gate import pass_gate
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import ForgeItem
 from forge.recipe.item_text import to_json
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.layout import CONSOLIDATION, CONTRIBUTIONS, ITEM_FILE, SETTINGS_FILE, consolidation_paths, path_of
 from forge.recipe.settings import Settings, read_settings, with_strategy
 from forge.recipe.three_way import plan_of_tree
 from forge.recipe.without_effect import without_effect
-from forge.repo.consolidation import FOLDER as CONSOLIDATION
-from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contributions import (
-    FOLDER,
-    ContributionFiles,
-    check_contribution,
-    disagreements,
-    find_all,
-    path_of,
-)
+from forge.repo.contributions import ContributionFiles, check_contribution, disagreements, find_all
 from forge.repo.items import read_item, read_settings_of
 from forge.repo.trailers import trailer_lines
 from forge.repo.unsettled import of_the_model, refuse_unfinished
@@ -181,7 +171,7 @@ def _settled_settings(repo: Repository, unmerged: Unmerged, strategy: str | None
 
 def _refuse_unstaged(repo: Repository, unmerged: Unmerged) -> None:
     """The next commit takes the index: a search over anything else would record a model that nobody has."""
-    changed = unstaged(repo, unmerged, FOLDER, SETTINGS_FILE)
+    changed = unstaged(repo, unmerged, CONTRIBUTIONS, SETTINGS_FILE)
     if changed:
         raise ForgeError(
             f"{changed[0]} has changes that are not staged",
@@ -191,11 +181,11 @@ def _refuse_unstaged(repo: Repository, unmerged: Unmerged) -> None:
 
 def _listed(repo: Repository, changes: Changes) -> dict[str, ListedFile]:
     """The files below contributions/ as the index will hold them."""
-    listed = list_files(repo, INDEX, FOLDER)
+    listed = list_files(repo, INDEX, CONTRIBUTIONS)
     for path, file in changes.items():
         if file is None:
             listed.pop(path, None)
-        elif path.startswith(f"{FOLDER}/"):
+        elif path.startswith(f"{CONTRIBUTIONS}/"):
             listed[path] = file
     return listed
 
@@ -255,8 +245,8 @@ def _consolidation_changes(repo: Repository, item: ForgeItem) -> Changes:
     """A consolidation belongs to one set of contributions: its files are those of the forge item, or there are none."""
     made, there = item.consolidation, list_files(repo, INDEX, CONSOLIDATION)
     if made is None:
-        return {path: None for path in CONSOLIDATION_PATHS.values() if path in there}
-    return {path: ListedFile("100644", getattr(made, part)) for part, path in CONSOLIDATION_PATHS.items()}
+        return {path: None for path in consolidation_paths().values() if path in there}
+    return {path: ListedFile("100644", getattr(made, part)) for part, path in consolidation_paths().items()}
 
 
 def _refuse_to_overwrite(repo: Repository, changes: Changes) -> None:

@@ -13,8 +13,8 @@ from forge.git.running import Repository
 from forge.operations.loading import ReadBlobs, entry_named, view_distilled
 from forge.recipe.card import Card, check_labels, grey_range, read_card
 from forge.recipe.item import ForgeItem
+from forge.recipe.layout import CARD_FILE, path_of
 from forge.recipe.settings import LimitSettings
-from forge.repo.contributions import CARD_FILE, path_of
 from forge.text import same_labels
 
 

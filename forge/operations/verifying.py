@@ -10,9 +10,8 @@ from forge.git.places import read_file, resolve
 from forge.git.running import Repository
 from forge.operations.folding import score_item
 from forge.operations.loading import blob_reader, entry_named
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import ForgeItem, OwnScore, TaskScore, check_modules, under_several_names
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.layout import ITEM_FILE, SETTINGS_FILE
 from forge.recipe.settings import LimitSettings
 from forge.repo.consolidation import consolidation_problems
 from forge.repo.contributions import Follow, check_contributions, disagreements

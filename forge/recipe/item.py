@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from forge.errors import ForgeError
+from forge.recipe import layout
 from forge.recipe.canonical_json import doubled
 from forge.recipe.checks import (
     Coefficient,
@@ -26,7 +27,6 @@ from forge.recipe.checks import (
     check_text,
 )
 
-FILE_NAME = "forge-item.json"
 STRATEGIES = ("mixture", "mixture-output", "fusion")
 METHODS = ("shiwa", "exact", "joint")
 PER = ("contribution", "module")
@@ -71,7 +71,7 @@ class Entry:
     def __post_init__(self) -> None:
         check_name(self.name)
         of = f"of contribution {self.name!r}"
-        for part in ("adapter", "config", "distilled"):
+        for part in layout.entry_parts():
             check_blob_id(getattr(self, part), f"{part} {of}")
         object.__setattr__(self, "coefficient", check_coefficient(self.coefficient, f"the coefficient {of}"))
         if len(self.tasks) > MAX_TASKS:
@@ -139,7 +139,7 @@ class Consolidation:
     objective_after: float
 
     def __post_init__(self) -> None:
-        for part in ("adapter", "config"):
+        for part in layout.consolidation_paths():
             check_blob_id(getattr(self, part), f"{part} of the consolidation")
         check_count(self.steps, "the consolidation's steps", least=1)
         check_count(self.seed, "the consolidation's seed")
@@ -302,12 +302,14 @@ def doubled_payloads(entries: Collection[Entry]) -> list[str]:
     Under two names it would count twice, in the merged model and in how that is judged.
     """
     problems = []
-    for part, what in (("adapter", "adapter"), ("distilled", "distilled dataset")):
+    for row in layout.rows_in(layout.CONTRIBUTIONS):
+        if not (row.is_payload and row.part):
+            continue
         names: dict[str, list[str]] = {}
         for entry in entries:
-            names.setdefault(getattr(entry, part), []).append(entry.name)
+            names.setdefault(getattr(entry, row.part), []).append(entry.name)
         for same in sorted(sorted(each) for each in names.values() if len(each) > 1):
-            problems.append(under_several_names(what, same))
+            problems.append(under_several_names(row.title, same))
     return problems
 
 
@@ -317,9 +319,9 @@ def under_several_names(what: str, names: Sequence[str]) -> str:
     return f"the same {what} under several names: {shown}"
 
 
-def identity(entry: Entry) -> tuple[str, str, str]:
+def identity(entry: Entry) -> tuple[str, ...]:
     """What makes a contribution the one it is: the blobs, not the coefficient that a merge gave it."""
-    return (entry.adapter, entry.config, entry.distilled)
+    return tuple(getattr(entry, part) for part in layout.entry_parts())
 
 
 def check_modules(name: str, coefficient: Coefficient, modules: Collection[str]) -> None:

@@ -16,22 +16,13 @@ from dataclasses import fields
 
 from forge.errors import ForgeError
 from forge.recipe.canonical_json import canonical, digest_of, parse_object, take_object
-from forge.recipe.item import (
-    FILE_NAME,
-    Base,
-    Consolidation,
-    Entry,
-    ForgeItem,
-    OwnScore,
-    Search,
-    TaskScore,
-    check_strategy,
-)
+from forge.recipe.item import Base, Consolidation, Entry, ForgeItem, OwnScore, Search, TaskScore, check_strategy
+from forge.recipe.layout import ITEM_FILE, entry_parts, limit_of
 
 FORMAT = 1
 NOTE_KEY = "# conflict"  # sorts before all other keys, so that it stands right where every conflict begins
 NOTE = "Not to be settled by hand: with git forge installed, run `git forge resolve`, and go on as it says."
-MAX_BYTES = 16 * 2**20
+MAX_BYTES = limit_of(ITEM_FILE)
 
 _MARKER = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
 
@@ -47,7 +38,7 @@ def to_json(item: ForgeItem) -> str:
     return f'{{\n  "digest": "{digest_of(document)}",\n' + canonical(document).removeprefix("{\n")
 
 
-def from_json(text: str | bytes, source: str = FILE_NAME) -> ForgeItem:
+def from_json(text: str | bytes, source: str = ITEM_FILE) -> ForgeItem:
     """Read to_json's text; `source` names the file in messages.
 
     Raises ForgeError for anything but a whole, unedited forge item of a format this version knows.
@@ -122,7 +113,7 @@ def _document(item: ForgeItem) -> dict[str, object]:
 
 _TOP_KEYS = ("format", "base", "strategy", "contributions", "search", "scores")
 _BASE_KEYS = ("reference", "fingerprint")
-_ENTRY_KEYS = ("adapter", "config", "distilled", "coefficient")
+_ENTRY_KEYS = (*entry_parts(), "coefficient")
 _SEARCH_KEYS = tuple(each.name for each in fields(Search))
 _CONSOLIDATION_KEYS = tuple(each.name for each in fields(Consolidation))
 _OWN_KEYS = ("images", "accuracy", "cross_entropy", "accuracy_before", "cross_entropy_before")

@@ -27,8 +27,8 @@ from forge.recipe.card import Card, read_card
 from forge.recipe.card import to_toml as card_text
 from forge.recipe.item import Base, Entry, ForgeItem
 from forge.recipe.item_text import from_json, to_json
+from forge.recipe.layout import contribution_files, path_of
 from forge.recipe.settings import LimitSettings, Settings, read_settings
-from forge.repo.contributions import FILES, path_of
 from forge.repo.trailers import trailer_lines
 from forge.repo.versions import changes, item_as_json
 
@@ -198,7 +198,7 @@ def check_item(content: bytes) -> None:
 def check_uses_of_item(item: ForgeItem) -> None:
     """Everything that commands do with an item before they look at a payload."""
     for name in item.names:
-        for file in FILES:
+        for file in contribution_files():
             path = PurePosixPath(path_of(name, file))
             assert len(path.parts) == 3 and path.parts[0] == "contributions" and ".." not in path.parts
     assert json.dumps(item_as_json(item), allow_nan=False)

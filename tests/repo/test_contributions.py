@@ -21,16 +21,15 @@ from forge.git.places import INDEX, WORK_TREE
 from forge.recipe import card
 from forge.recipe import item as recipe
 from forge.recipe.item import Base
+from forge.recipe.layout import contribution_files, path_of
 from forge.recipe.settings import LimitSettings
 from forge.repo import items
 from forge.repo.contributions import (
-    FILES,
     check_contribution,
     check_contributions,
     disagreements,
     find_files,
     list_names,
-    path_of,
     pointers,
 )
 
@@ -70,7 +69,7 @@ def test_places_differ(model: SampleModel) -> None:
     committed = find_files(model.repo, "lung", "HEAD").blobs
     model.write_contribution("lung", version=7)
     changed = find_files(model.repo, "lung", WORK_TREE).blobs
-    for file in FILES:
+    for file in contribution_files():
         assert changed[file] == model.git("hash-object", f"contributions/lung/{file}")
     assert find_files(model.repo, "lung", INDEX).blobs == committed != changed
     model.git("add", "--all")
