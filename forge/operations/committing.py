@@ -31,6 +31,7 @@ from forge.recipe.layout import (
     consolidation_paths,
     contribution_files,
     entry_parts,
+    obligatory_files,
     path_of,
 )
 from forge.recipe.settings import Settings
@@ -244,9 +245,10 @@ def _paths_to_commit(repo: Repository, changes: Changes) -> list[str]:
     folder, private images above all, must not slip into a commit.
     """
     listing = git(repo, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", CONTRIBUTIONS)
-    changed = {
-        path_of(entry.name, file) for entry in (*changes.new, *changes.replaced) for file in contribution_files()
-    }
+    come = [entry.name for entry in (*changes.new, *changes.replaced)]
+    changed = {path_of(name, file) for name in come for file in obligatory_files()}
+    extra = {path_of(name, file) for name in come for file in contribution_files()} - changed
+    changed |= {path for path in extra if is_plain_file(repo.top / path)}
     for record in listing.decode("utf-8", "surrogateescape").split("\0"):
         state, path = record[:2], record[3:]
         _, _, inside = path.removeprefix(f"{CONTRIBUTIONS}/").partition("/")

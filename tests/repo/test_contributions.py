@@ -19,9 +19,8 @@ from forge.formats import distilled as distilled_format
 from forge.formats import safetensors as safetensors_format
 from forge.git.places import INDEX, WORK_TREE
 from forge.recipe import card
-from forge.recipe import item as recipe
 from forge.recipe.item import Base
-from forge.recipe.layout import contribution_files, path_of
+from forge.recipe.layout import ITEM_FILE, contribution_files, path_of
 from forge.recipe.settings import LimitSettings
 from forge.repo import items
 from forge.repo.contributions import (
@@ -215,7 +214,7 @@ def test_pointers(model: SampleModel) -> None:
 
 
 def edit_item(model: SampleModel) -> None:
-    path = model.top / recipe.FILE_NAME
+    path = model.top / ITEM_FILE
     path.write_text(path.read_text().replace("0.25", "0.75"))
 
 
@@ -242,7 +241,7 @@ def other_settings(model: SampleModel) -> None:
             ["contributions/breast/adapter_config.json is missing"],
         ),
         (edit_item, [r".*forge-item\.json: the digest does not match: edited by hand.*"]),
-        (lambda model: (model.top / recipe.FILE_NAME).unlink(), ["there is no forge-item.json"]),
+        (lambda model: (model.top / ITEM_FILE).unlink(), ["there is no forge-item.json"]),
         (
             other_settings,
             [r"forge.toml names the base other \(.*\), the forge item embedded \(.*\)",
