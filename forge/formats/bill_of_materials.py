@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
 from forge.recipe.item import Base, Entry, ForgeItem, Search
+from forge.recipe.item_keys import known_fields
 from forge.recipe.item_text import digest
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _model(bill: Bill, files: Iterable[Component]) -> Component:
         "accepted": list(item.accepted) or None,
     }
     if item.search is not None:
-        told |= {f"search:{each.name}": getattr(item.search, each.name) for each in fields(Search)}
+        told |= {f"search:{each.name}": getattr(item.search, each.name) for each in known_fields(Search)}
     return _component(
         ComponentType.MACHINE_LEARNING_MODEL, MODEL, "git-forge-model",
         version=bill.commit, license=bill.license, told=told, components=files,

@@ -60,7 +60,7 @@ def consolidated(
         objective_before=made.objective_before,
         objective_after=made.objective_after,
     )
-    found = replace(item, consolidation=consolidation)
+    found = replace(item, consolidation=consolidation, unknown={})  # what was said of another model
     return _rescored(repo, found, settings, read), {
         consolidation_paths()[part]: content for part, content in contents.items()
     }
@@ -102,7 +102,7 @@ def without_consolidation(repo: Repository, item: ForgeItem, settings: Settings,
     """`item` as it is without its consolidation, if it has one."""
     if item.consolidation is None:
         return item
-    return _rescored(repo, replace(item, consolidation=None), settings, read)
+    return _rescored(repo, replace(item, consolidation=None, unknown={}), settings, read)
 
 
 def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, read: ReadBlobs) -> Consolidated:

@@ -1,4 +1,4 @@
-"""The forge item: which model a commit is, as values; recipe_text has the text of the file.
+"""The forge item: which model a commit is, as values; item_text.py has the text of the file.
 
 A forge item is a recipe, not weights: a base, a strategy and the coefficients of each contribution (MedForge
 (2025), Eq. 3 and 4, unrolled over all merges): one, or one per adapted module, and where the model is
@@ -26,6 +26,7 @@ from forge.recipe.checks import (
     check_share,
     check_text,
 )
+from forge.recipe.item_keys import NAME, UNKNOWN, check_unknown, since
 
 STRATEGIES = ("mixture", "mixture-output", "fusion")
 METHODS = ("shiwa", "exact", "joint")
@@ -61,12 +62,13 @@ class Entry:
     other labels than theirs these are blended by how near the labels are.
     """
 
-    name: str
+    name: str = field(metadata=NAME)
     adapter: str
     config: str
     distilled: str
     coefficient: Coefficient = field(hash=False)
-    tasks: Mapping[str, Coefficient] = field(default_factory=dict, hash=False)
+    tasks: Mapping[str, Coefficient] = field(default_factory=dict, hash=False, metadata=since(1))
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -79,6 +81,7 @@ class Entry:
         names = sorted(check_text(task, f"a task {of}") for task in self.tasks)
         tasks = {task: check_coefficient(self.tasks[task], f"the coefficient {of} for task {task!r}") for task in names}
         object.__setattr__(self, "tasks", tasks)
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, f"contribution {self.name!r}"))
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class Search:
     scales: Mapping[str, float] = field(hash=False)
     objective_before: float | None
     objective_after: float
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
         check_choice(self.method, "the search's method", METHODS)
@@ -121,6 +125,7 @@ class Search:
             for name, scale in sorted(self.scales.items())
         }
         object.__setattr__(self, "scales", scales)
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, "search"))
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,7 @@ class Consolidation:
     seed: int
     objective_before: float
     objective_after: float
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
         for part in layout.consolidation_paths():
@@ -145,19 +151,21 @@ class Consolidation:
         check_count(self.seed, "the consolidation's seed")
         for part in ("learning_rate", "objective_before", "objective_after"):
             object.__setattr__(self, part, check_number(getattr(self, part), f"the consolidation's {part}"))
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, "consolidation"))
 
 
 @dataclass(frozen=True)
 class TaskScore:
     """How the model does on the distilled images of one task; `before` is the model it was made from."""
 
-    task: str
+    task: str = field(metadata=NAME)
     labels: tuple[str, ...]
     images: int
     accuracy: float
     cross_entropy: float
     accuracy_before: float | None = None
     cross_entropy_before: float | None = None
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
         check_text(self.task, "the name of a scored task")
@@ -173,18 +181,20 @@ class TaskScore:
             object.__setattr__(self, "accuracy_before", share)
         loss_before = check_optional_number(self.cross_entropy_before, f"the cross_entropy_before {of}")
         object.__setattr__(self, "cross_entropy_before", loss_before)
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, f"the score of task {self.task!r}"))
 
 
 @dataclass(frozen=True)
 class OwnScore:
     """How the model does on the distilled images of one contribution; `before` is the model it was made from."""
 
-    name: str
+    name: str = field(metadata=NAME)
     images: int
     accuracy: float
     cross_entropy: float
     accuracy_before: float | None = None
     cross_entropy_before: float | None = None
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -197,6 +207,7 @@ class OwnScore:
             object.__setattr__(self, part, check_optional_number(getattr(self, part), f"the {part} {of}"))
         if self.accuracy is None or self.cross_entropy is None:
             raise ForgeError(f"the accuracy and cross_entropy {of} must be numbers")
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, of.removeprefix("of ")))
 
 
 @dataclass(frozen=True)
@@ -212,9 +223,10 @@ class ForgeItem:
     contributions: tuple[Entry, ...] = ()
     search: Search | None = None
     scores: tuple[TaskScore, ...] = ()
-    consolidation: Consolidation | None = None
-    accepted: tuple[str, ...] = ()
-    own_scores: tuple[OwnScore, ...] = ()
+    consolidation: Consolidation | None = field(default=None, metadata=since(1))
+    accepted: tuple[str, ...] = field(default=(), metadata=since(1))
+    own_scores: tuple[OwnScore, ...] = field(default=(), metadata=since(1))
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
         check_strategy(self.strategy)
@@ -242,6 +254,7 @@ class ForgeItem:
         known = {*self.names, *(score.task for score in scores)}
         if doubled(list(accepted)) is not None or not known.issuperset(accepted):
             raise ForgeError("accepted must name contributions or scored tasks, each once")
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, "the forge item"))
 
     def _check_coefficients(self) -> None:
         for entry in self.contributions:

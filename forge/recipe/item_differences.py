@@ -10,10 +10,10 @@ made by hand were off by .1 and more.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import ForgeItem, OwnScore, Search, TaskScore
+from forge.recipe.item_keys import known_fields
 
 COEFFICIENTS: Mapping[str, float] = {"joint": 0.01, "exact": 0.01, "shiwa": 0.03}
 OBJECTIVE = 2e-3
@@ -44,7 +44,7 @@ def _search(recorded: Search | None, made: Search | None) -> Iterator[str]:
         return
     if recorded is None or made is None:
         return
-    for each in fields(Search):
+    for each in known_fields(Search):
         said, found = getattr(recorded, each.name), getattr(made, each.name)
         if each.name not in _OF_A_SEARCH and said != found:
             yield f"the search's {each.name} is {said}, not {found}"

@@ -237,6 +237,6 @@ _RESTORE = f"restore the file with `git checkout HEAD -- {SETTINGS_FILE}`"
 def _check_format(tables: Mapping[str, Any], source: str) -> None:
     version = tables.get("format")
     if type(version) is int and version > FORMAT:
-        raise ForgeError(f"{source}: format {version} was written by a newer git forge", hint="upgrade git forge")
+        raise ForgeError(f"{source}: format {version} was written by a newer git forge", hint="update git forge")
     if type(version) is not int or version != FORMAT:
         raise ForgeError(f"{source}: the line `format = {FORMAT}` is missing", hint=_RESTORE)

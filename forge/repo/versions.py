@@ -13,6 +13,7 @@ from forge.git.quiet import quiet
 from forge.git.running import Repository, find_repository, git, read_blobs
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import ForgeItem, identity
+from forge.recipe.item_keys import written
 from forge.recipe.item_text import MAX_BYTES, from_json
 from forge.recipe.layout import ITEM_FILE, SETTINGS_FILE, entry_parts
 from forge.repo.items import find_item
@@ -180,10 +181,10 @@ def item_as_json(item: ForgeItem) -> dict[str, Any]:
             }
             for entry in item.contributions
         ],
-        "search": None if search is None else {**vars(search), "scales": dict(search.scales)},
-        "scores": [{**vars(score), "labels": list(score.labels)} for score in item.scores],
-        "own_scores": [dict(vars(score)) for score in item.own_scores],
-        "consolidation": None if item.consolidation is None else vars(item.consolidation),
+        "search": None if search is None else written(search),
+        "scores": [{"task": score.task, **written(score)} for score in item.scores],
+        "own_scores": [{"name": score.name, **written(score)} for score in item.own_scores],
+        "consolidation": None if item.consolidation is None else written(item.consolidation),
         "accepted": list(item.accepted),
     }
 
