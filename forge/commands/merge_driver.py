@@ -64,7 +64,7 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     plan = three_way.plan_merge(before, mine, other)
 
     from forge.operations.folding import fold
-    from forge.operations.loading import blob_reader
+    from forge.operations.loading import repository_payloads
     from forge.recipe.gate import pass_gate
     from forge.recipe.without_effect import without_effect
     from forge.repo.items import read_settings_of
@@ -72,7 +72,7 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
 
     # Ours' settings as committed: an edit of forge.toml that nobody else can see must not change a merge.
     settings = read_settings_of(repo, "HEAD")
-    folded = fold(repo, plan, mine, settings, blob_reader(repo, settings.limits))
+    folded = fold(repo, plan, mine, settings, repository_payloads(repo, settings.limits))
     item = folded.item
     if item != mine:
         item = pass_gate(

@@ -13,12 +13,12 @@ from forge.errors import ForgeError
 from forge.git.files import is_plain_file, write_whole
 from forge.git.lfs import follow, require_filter
 from forge.git.places import INDEX, list_files, read_file, resolve
-from forge.git.running import Repository, git, git_succeeds, git_text
+from forge.git.running import Repository, fetch_promised, git, git_succeeds, git_text
 from forge.operations.changing import Changes, changes_against, fold_changes
 from forge.operations.completing import completed_attributes
 from forge.operations.consolidating import consolidated, without_consolidation
 from forge.operations.contributing import write_files
-from forge.operations.loading import ReadBlobs, blob_reader
+from forge.operations.loading import Payloads, blob_reader
 from forge.operations.restoring import restored_on_failure
 from forge.recipe.gate import pass_gate
 from forge.recipe.item import Entry, ForgeItem, identity
@@ -111,9 +111,9 @@ def _commit(
         if name in incoming and checked.adapter.is_idle:
             idle.append(f"contribution {name!r}: its adapter changes nothing, it is as before training")
     refuse_other_filters(repo, _blobs(changes), settings.limits.file_bytes)
-    reader = work_tree_reader(repo, changes, settings)
-    folded = fold_changes(repo, before, changes, settings, reader, again=refolded)
-    item, files = _consolidate(repo, folded.item, settings, reader, steps)
+    payloads = work_tree_payloads(repo, changes, settings)
+    folded = fold_changes(repo, before, changes, settings, payloads, again=refolded)
+    item, files = _consolidate(repo, folded.item, settings, payloads, steps)
     if item == before and not paths and not refolded:
         raise ForgeError("the model is as it was: no step of a consolidation made it better")
     if item != before:
@@ -168,6 +168,8 @@ def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Cha
         if files.missing:
             check_contribution(repo, name, None, base=settings.base, limits=settings.limits)  # says what is missing
     changes = changes_against(before, [files.entry(1.0) for files in there.values()])
+    if changes.new or changes.replaced or changes.removed:  # then they are weighed anew, all of them
+        fetch_promised(repo, [file.blob for file in list_files(repo, "HEAD", CONTRIBUTIONS).values() if file.blob])
     for entry in changes.replaced:
         old = before.entry(entry.name)
         assert old is not None  # it is replaced
@@ -197,15 +199,15 @@ def _refuse_moved(repo: Repository, old: Entry, settings: Settings) -> None:
 
 
 def _consolidate(
-    repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs, steps: int | None
+    repo: Repository, item: ForgeItem, settings: Settings, payloads: Payloads, steps: int | None
 ) -> tuple[ForgeItem, dict[str, bytes]]:
     """`item` with the consolidation that is wanted, and the files of a new one by path."""
     if steps == 0:
-        return without_consolidation(repo, item, settings, read), {}
+        return without_consolidation(repo, item, payloads), {}
     wanted = steps or settings.consolidate
     if not wanted or not item.contributions or (steps is None and item.consolidation is not None):
         return item, {}
-    return consolidated(repo, item, settings, wanted, read)
+    return consolidated(repo, item, settings, wanted, payloads)
 
 
 def _settings_changed(repo: Repository, before: ForgeItem, settings: Settings) -> bool:
@@ -219,8 +221,8 @@ def _settings_changed(repo: Repository, before: ForgeItem, settings: Settings) -
     return (settings.search, settings.task_aware) != (old.search, old.task_aware)
 
 
-def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> ReadBlobs:
-    """Reads blobs by id, those of changed contributions from the work tree: nothing is stored before the commit."""
+def work_tree_payloads(repo: Repository, changes: Changes, settings: Settings) -> Payloads:
+    """Payloads by blob id, those of changed contributions from the work tree: nothing is stored before the commit."""
     stored = blob_reader(repo, settings.limits)
     places = {blob: path for path, blob in _blobs(changes).items()}
 
@@ -235,7 +237,7 @@ def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> 
                 found[blob] = follow(repo, content, places[blob], settings.limits.file_bytes)
         return found
 
-    return read
+    return Payloads(read, settings.limits)
 
 
 def _paths_to_commit(repo: Repository, changes: Changes) -> list[str]:

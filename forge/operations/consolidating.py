@@ -11,13 +11,7 @@ from forge.formats.adapter import config_bytes, weights_bytes
 from forge.git.running import Repository, hash_object
 from forge.operations.bases import load_repository_base
 from forge.operations.folding import score_item
-from forge.operations.loading import (
-    ReadBlobs,
-    compose_model,
-    load_adapters,
-    load_distilled_sets,
-    load_residual,
-)
+from forge.operations.loading import Payloads, compose_model
 from forge.recipe.item import Consolidation, ForgeItem
 from forge.recipe.item_differences import differences
 from forge.recipe.layout import CONSOLIDATION, consolidation_paths
@@ -32,16 +26,16 @@ RESIDUAL = 0.05  # of its own length, by which one that is trained again may be 
 
 
 def consolidated(
-    repo: Repository, item: ForgeItem, settings: Settings, steps: int, read: ReadBlobs
+    repo: Repository, item: ForgeItem, settings: Settings, steps: int, payloads: Payloads
 ) -> tuple[ForgeItem, dict[str, bytes]]:
     """`item` with a consolidation of so many steps, and the two files that it names, by path.
 
     The residual is added to the model that all tasks share. Both blobs are written to the object store, nothing
     to the work tree. Where no step helps, the model stays as it is, without a consolidation.
     """
-    made = _trained(repo, item, settings, steps, read)
+    made = _trained(repo, item, settings, steps, payloads)
     if made.objective_after >= made.objective_before:
-        return without_consolidation(repo, item, settings, read), {}
+        return without_consolidation(repo, item, payloads), {}
     arrays = {name: tensor.numpy() for name, tensor in made.tensors.items()}
     contents = {
         "adapter": weights_bytes(arrays, consolidation_paths()["adapter"]),
@@ -61,13 +55,13 @@ def consolidated(
         objective_after=made.objective_after,
     )
     found = replace(item, consolidation=consolidation, unknown={})  # what was said of another model
-    return _rescored(repo, found, settings, read), {
+    return _rescored(repo, found, payloads), {
         consolidation_paths()[part]: content for part, content in contents.items()
     }
 
 
 def consolidation_differs(
-    repo: Repository, recorded: ForgeItem, plain: ForgeItem, settings: Settings, read: ReadBlobs
+    repo: Repository, recorded: ForgeItem, plain: ForgeItem, settings: Settings, payloads: Payloads
 ) -> list[str]:
     """Where a recorded consolidation is not the one that training makes of the recipe `plain`, one line each."""
     said = recorded.consolidation
@@ -76,14 +70,14 @@ def consolidation_differs(
         return [f"a consolidation of {said.steps:,} steps is not made again: at most {MOST_STEPS_AGAIN} are"]
     if (said.learning_rate, said.seed) != (LEARNING_RATE, settings.search.seed):
         return ["the consolidation was not trained as git forge trains it"]
-    made = _trained(repo, plain, settings, said.steps, read)
+    made = _trained(repo, plain, settings, said.steps, payloads)
     if made.objective_after >= made.objective_before:
         return ["no consolidation makes this model better"]
 
     from forge.model.adapters import plain_delta, read_adapter
 
     base = load_repository_base(repo, recorded.base)
-    found = load_residual(base, recorded, read)
+    found = payloads.residual(base, recorded)
     assert found is not None
     theirs, ours = (
         plain_delta(found),
@@ -95,17 +89,17 @@ def consolidation_differs(
     length = sum(float(delta.square().sum()) for delta in ours.values())
     if not away <= RESIDUAL**2 * length:  # so that NaN is a difference, too
         return ["the consolidation is not the one that training makes of this model"]
-    return differences(recorded, _rescored(repo, replace(plain, consolidation=said), settings, read))
+    return differences(recorded, _rescored(repo, replace(plain, consolidation=said), payloads))
 
 
-def without_consolidation(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> ForgeItem:
+def without_consolidation(repo: Repository, item: ForgeItem, payloads: Payloads) -> ForgeItem:
     """`item` as it is without its consolidation, if it has one."""
     if item.consolidation is None:
         return item
-    return _rescored(repo, replace(item, consolidation=None, unknown={}), settings, read)
+    return _rescored(repo, replace(item, consolidation=None, unknown={}), payloads)
 
 
-def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, read: ReadBlobs) -> Consolidated:
+def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, payloads: Payloads) -> Consolidated:
     if item.strategy == "mixture-output":
         raise ForgeError(
             "mixture-output is several models: there is no one model to consolidate",
@@ -117,8 +111,8 @@ def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, 
 
     base = load_repository_base(repo, item.base)
     entries = item.contributions
-    adapters = load_adapters(base, entries, read)
-    images = load_distilled_sets(base, entries, read, settings.limits)
+    adapters = payloads.adapters(base, entries)
+    images = payloads.distilled_sets(base, entries)
     labels = {score.task: score.labels for score in item.scores}
     ((delta, _),) = compose_model(base, item.strategy, entries, adapters, labels).shared
     members = [Member(e.name, adapters[e.name], e.coefficient, "ours", images[e.name]) for e in entries]
@@ -129,9 +123,9 @@ def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, 
         )
 
 
-def _rescored(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> ForgeItem:
+def _rescored(repo: Repository, item: ForgeItem, payloads: Payloads) -> ForgeItem:
     """`item` with the scores that it has now; what it was made from keeps its own."""
-    found = score_item(repo, item, settings, read)
+    found = score_item(repo, item, payloads)
     before = {score.task: score for score in item.scores}
     scores = tuple(
         replace(

@@ -11,7 +11,7 @@ from forge.data.listing import Listing, ReadOptions, list_images
 from forge.data.matching import Given
 from forge.data.summary import summarised
 from forge.errors import ForgeError
-from forge.git.running import Repository
+from forge.git.running import Repository, fetch_promised
 from forge.operations.task_labels import Asked, ask, tasks_of, unfit, with_grey
 from forge.repo.items import read_item, read_settings_of
 
@@ -63,8 +63,9 @@ def evaluate_models(
         say(f"left empty: {error.message}; {error.hint}", err=True)
 
     from forge.model.scoring import evaluate
-    from forge.operations.loading import load_model
+    from forge.operations.loading import files_of, load_model
 
+    fetch_promised(repo, {blob for item in items.values() for blob in files_of(item)})
     wanted: list[tuple[str, str | None]] = [*((rev, None) for rev in revs), *((last, name) for name in alone)]
     rows: list[Row] = []
     images: dict[Path, TaskImages] = {}

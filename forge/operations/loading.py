@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from forge.errors import ForgeError
+from forge.errors import ForgeError, MissingObject
 from forge.formats.adapter import check_adapter, check_adapter_config
 from forge.formats.distilled import IMAGES, LABELS, OFFSET, SCALE, DistilledView, check_distilled
 from forge.git.lfs import read_payloads
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from forge.model.base import BaseModel
     from forge.model.composing import Model, Parts
     from forge.model.scoring import TaskImages
-
 ReadBlobs = Callable[[Iterable[str]], Mapping[str, bytes]]
 
 
@@ -46,6 +45,75 @@ class LoadedModel:
     residual: Adapter | None
 
 
+class Payloads:
+    """The files that the recipes of one operation name, by blob id: each is read once, and each adapter checked once.
+
+    Whatever is asked for together is read by one process of git, in a partial clone after one fetch: who needs several
+    things asks for all of them first. Adapters and distilled datasets are those of one base.
+    """
+
+    def __init__(self, read: ReadBlobs, limits: LimitSettings) -> None:
+        self.limits = limits
+        self._read = read
+        self._contents: dict[str, bytes] = {}
+        self._base: BaseModel | None = None
+        self._adapters: dict[tuple[str, str], Adapter] = {}
+        self._images: dict[str, TaskImages] = {}
+
+    def __call__(self, ids: Iterable[str]) -> Mapping[str, bytes]:
+        """The contents of blobs by id; those that nobody has asked for yet are read in one go."""
+        asked = list(dict.fromkeys(ids))
+        missing = [blob for blob in asked if blob not in self._contents]
+        if missing:
+            self._contents.update(self._read(missing))
+        return {blob: self._contents[blob] for blob in asked}
+
+    def adapters(self, base: BaseModel, entries: Sequence[Entry]) -> dict[str, Adapter]:
+        """The adapters of recipe entries by name, each checked on its own and against the base."""
+        self([blob for entry in entries for blob in (entry.config, entry.adapter)])
+        return {e.name: self._adapter(base, e.config, e.adapter, path_of(e.name)) for e in entries}
+
+    def residual(self, base: BaseModel, item: ForgeItem) -> Adapter | None:
+        """The adapter that a consolidation adds to the merged model; None where there is none."""
+        made = item.consolidation
+        return None if made is None else self._adapter(base, made.config, made.adapter, CONSOLIDATION)
+
+    def distilled_sets(self, base: BaseModel, entries: Sequence[Entry]) -> dict[str, TaskImages]:
+        """The distilled datasets of recipe entries by the contribution's name, sorted."""
+        self([entry.distilled for entry in entries])
+        self._of_base(base)
+        ordered = sorted(entries, key=lambda entry: entry.name)
+        for entry in ordered:
+            if entry.distilled not in self._images:
+                (content,) = self([entry.distilled]).values()
+                source = path_of(entry.name, DISTILLED_FILE)
+                self._images[entry.distilled] = load_distilled(base, content, source, self.limits)
+        return {entry.name: self._images[entry.distilled] for entry in ordered}
+
+    def view_distilled(self, entry: Entry) -> DistilledView:
+        """Task, labels and counts of a recipe entry's distilled dataset."""
+        (content,) = self([entry.distilled]).values()
+        return check_distilled(content, path_of(entry.name, DISTILLED_FILE), self.limits.distilled_images)
+
+    def _adapter(self, base: BaseModel, config: str, weights: str, source: str) -> Adapter:
+        self._of_base(base)
+        known = self._adapters.get((config, weights))
+        if known is None:
+            contents = self([config, weights])
+            known = self._adapters[config, weights] = load_adapter(base, contents[config], contents[weights], source)
+        return known
+
+    def _of_base(self, base: BaseModel) -> None:
+        """Forget what belongs to another base: an adapter refers to the weights of its own."""
+        if self._base is not base:
+            self._base, self._adapters, self._images = base, {}, {}
+
+
+def repository_payloads(repo: Repository, limits: LimitSettings) -> Payloads:
+    """The payloads of a repository, no file larger than the limits allow."""
+    return Payloads(blob_reader(repo, limits), limits)
+
+
 def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:
     """Reads blobs of the repository, none larger than the limits allow. What was erased from it is called that."""
 
@@ -53,7 +121,7 @@ def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:
         wanted = list(ids)
         try:
             return read_payloads(repo, wanted, limits.file_bytes)
-        except ForgeError:
+        except MissingObject:
             erased = erased_blobs(repo, wanted)
             if not erased:
                 raise
@@ -65,35 +133,12 @@ def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:
     return read
 
 
-def read_at_once(read: ReadBlobs, *ids: Iterable[str]) -> ReadBlobs:
-    """A reader that has these blobs already, all read in one go; each of any others is read when it is asked for."""
-    found = dict(read(dict.fromkeys(blob for each in ids for blob in each)))
-
-    def cached(wanted: Iterable[str]) -> Mapping[str, bytes]:
-        asked = list(wanted)
-        missing = [blob for blob in asked if blob not in found]
-        if missing:
-            found.update(read(missing))
-        return {blob: found[blob] for blob in asked}
-
-    return cached
-
-
-def payloads_of(item: ForgeItem) -> list[str]:
+def files_of(item: ForgeItem) -> list[str]:
     """The blobs that the model of a recipe is made of; its distilled sets are not among them."""
     blobs = [blob for entry in item.contributions for blob in (entry.config, entry.adapter)]
     if item.consolidation is not None:
         blobs += [item.consolidation.config, item.consolidation.adapter]
     return blobs
-
-
-def load_adapters(base: BaseModel, entries: Sequence[Entry], read: ReadBlobs) -> dict[str, Adapter]:
-    """The adapters of recipe entries by name, each checked on its own and against the base."""
-    blobs = read([blob for entry in entries for blob in (entry.config, entry.adapter)])
-    return {
-        entry.name: load_adapter(base, blobs[entry.config], blobs[entry.adapter], path_of(entry.name))
-        for entry in entries
-    }
 
 
 def load_adapter(base: BaseModel, config: bytes, weights: bytes, source: str) -> Adapter:
@@ -107,23 +152,6 @@ def load_adapter(base: BaseModel, config: bytes, weights: bytes, source: str) ->
     return read_adapter(json.loads(config), load(weights), base.tower, source=source)
 
 
-def load_distilled_sets(
-    base: BaseModel, entries: Sequence[Entry], read: ReadBlobs, limits: LimitSettings
-) -> dict[str, TaskImages]:
-    """The distilled datasets of recipe entries by the contribution's name, sorted."""
-    blobs = read([entry.distilled for entry in entries])
-    return {
-        entry.name: load_distilled(base, blobs[entry.distilled], path_of(entry.name, DISTILLED_FILE), limits)
-        for entry in sorted(entries, key=lambda entry: entry.name)
-    }
-
-
-def view_distilled(entry: Entry, read: ReadBlobs, limits: LimitSettings) -> DistilledView:
-    """Task, labels and counts of a recipe entry's distilled dataset."""
-    data = read([entry.distilled])[entry.distilled]
-    return check_distilled(data, path_of(entry.name, DISTILLED_FILE), limits.distilled_images)
-
-
 def load_model(
     repo: Repository, place: Place, limits: LimitSettings, *, contribution: str | None = None
 ) -> LoadedModel:
@@ -133,30 +161,22 @@ def load_model(
     if contribution is not None:
         entries = (replace(entry_named(item, contribution), coefficient=1.0, tasks={}),)
     base = load_repository_base(repo, item.base)
-    read = read_at_once(blob_reader(repo, limits), payloads_of(item) if contribution is None else ())
-    adapters = load_adapters(base, entries, read)
+    payloads = repository_payloads(repo, limits)
+    payloads(files_of(item) if contribution is None else ())
+    adapters = payloads.adapters(base, entries)
     labels = {score.task: score.labels for score in item.scores}
-    residual = load_residual(base, item, read) if contribution is None else None
+    residual = payloads.residual(base, item) if contribution is None else None
     model = compose_model(base, item.strategy, entries, adapters, labels, residual)
     return LoadedModel(base, item, model, adapters, residual)
 
 
-def load_item(base: BaseModel, item: ForgeItem, read: ReadBlobs, tasks: Sequence[TaskImages] | None = None) -> Model:
+def load_item(base: BaseModel, item: ForgeItem, payloads: Payloads, tasks: Sequence[TaskImages] | None = None) -> Model:
     """The model of a recipe on its base; tasks: those that it is asked about, where its scores may say others."""
-    adapters = load_adapters(base, item.contributions, read)
+    adapters = payloads.adapters(base, item.contributions)
     known = {score.task: score.labels for score in item.scores}
     labels = known if tasks is None else {task.task: task.labels for task in tasks}
-    residual = load_residual(base, item, read)
+    residual = payloads.residual(base, item)
     return compose_model(base, item.strategy, item.contributions, adapters, labels, residual)
-
-
-def load_residual(base: BaseModel, item: ForgeItem, read: ReadBlobs) -> Adapter | None:
-    """The adapter that a consolidation adds to the merged model; None where there is none."""
-    made = item.consolidation
-    if made is None:
-        return None
-    blobs = read([made.config, made.adapter])
-    return load_adapter(base, blobs[made.config], blobs[made.adapter], CONSOLIDATION)
 
 
 def compose_model(

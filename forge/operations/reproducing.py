@@ -14,7 +14,7 @@ from forge.git.running import Repository, git_text
 from forge.operations.changing import changes_against, fold_changes
 from forge.operations.consolidating import consolidation_differs, without_consolidation
 from forge.operations.folding import fold
-from forge.operations.loading import blob_reader
+from forge.operations.loading import repository_payloads
 from forge.operations.sides import sides_of_history
 from forge.recipe.item import Entry, ForgeItem, empty
 from forge.recipe.item_differences import differences
@@ -151,26 +151,26 @@ def _made(
 ) -> ForgeItem:
     """The forge item of a commit's tree, made as git forge makes it: by a merge of its parents, or by a commit."""
     before = stored_as(repo, before, tree)
-    read = blob_reader(repo, settings.limits)
+    payloads = repository_payloads(repo, settings.limits)
     others = [item for parent in commit.parents[1:] if (item := _readable(repo, parent)) is not None]
     if not others:
-        return fold_changes(repo, before, changes_against(before, tree), settings, read, again=again).item
+        return fold_changes(repo, before, changes_against(before, tree), settings, payloads, again=again).item
     plan = plan_of_tree(
         tree, before, [stored_as(repo, each, tree) for each in others], settings.base, settings.strategy
     )
-    return fold(repo, plan, before, settings, read).item
+    return fold(repo, plan, before, settings, payloads).item
 
 
 def _compared(repo: Repository, recorded: ForgeItem, made: ForgeItem, settings: Settings) -> list[str]:
     """What differs; a consolidation is trained again on the recipe that comes out."""
-    read = blob_reader(repo, settings.limits)
-    plain = without_consolidation(repo, made, settings, read)
+    payloads = repository_payloads(repo, settings.limits)
+    plain = without_consolidation(repo, made, payloads)
     if recorded.consolidation is None:
         return differences(recorded, plain)
     if recorded.consolidation == made.consolidation:
         return differences(recorded, made)
     said = differences(_unscored(recorded), _unscored(plain))
-    return said or consolidation_differs(repo, recorded, plain, settings, read)
+    return said or consolidation_differs(repo, recorded, plain, settings, payloads)
 
 
 def _unscored(item: ForgeItem) -> ForgeItem:

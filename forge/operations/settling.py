@@ -16,7 +16,7 @@ from forge.git.in_progress import THEIRS, Operation, find_operation, go_on, octo
 from forge.git.places import INDEX, ListedFile, list_files, resolve
 from forge.git.running import Repository, git, git_text, hash_object, read_blob
 from forge.operations.folding import fold
-from forge.operations.loading import blob_reader
+from forge.operations.loading import repository_payloads
 from forge.operations.next_steps import open_decisions, unstaged
 from forge.operations.restoring import restored_on_failure
 from forge.operations.settings_conflict import merged_with_strategy, strategies_to_choose_from
@@ -209,7 +209,7 @@ def _stage(
     entries = [files.entry(1.0) for files in found.values()]
     sides = sides.stored_as(repo, entries)
     plan = plan_of_tree(entries, sides.ours, sides.others, settings.base, settings.strategy)
-    folded = fold(repo, plan, sides.ours, settings, blob_reader(repo, settings.limits))
+    folded = fold(repo, plan, sides.ours, settings, repository_payloads(repo, settings.limits))
     item = folded.item
     if item != sides.ours:
         item = pass_gate(

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from forge.data.listing import ReadOptions
 from forge.data.matching import Given, KnownTask, by_name, check_texts, differ, fits, given_for
 from forge.errors import ForgeError
-from forge.git.places import Place, read_file
-from forge.git.running import Repository
-from forge.operations.loading import ReadBlobs, entry_named, view_distilled
+from forge.git.places import Place, list_files, read_file
+from forge.git.running import Repository, fetch_promised
+from forge.operations.loading import Payloads, entry_named
 from forge.recipe.card import Card, check_labels, grey_range, read_card
 from forge.recipe.item import ForgeItem
-from forge.recipe.layout import CARD_FILE, path_of
-from forge.recipe.settings import LimitSettings
+from forge.recipe.layout import CARD_FILE, CONTRIBUTIONS, path_of
 from forge.text import same_labels
 
 
@@ -35,9 +34,9 @@ class Asked:
     of_class: Mapping[str, str]
 
 
-def labels_of(item: ForgeItem, name: str, read: ReadBlobs, limits: LimitSettings) -> tuple[str, ...]:
+def labels_of(item: ForgeItem, name: str, payloads: Payloads) -> tuple[str, ...]:
     """The labels of a contribution in a recipe, in the order of its class numbers."""
-    return view_distilled(entry_named(item, name), read, limits).labels
+    return payloads.view_distilled(entry_named(item, name)).labels
 
 
 def known_tasks(item: ForgeItem) -> Mapping[str, tuple[str, ...]]:
@@ -48,6 +47,11 @@ def known_tasks(item: ForgeItem) -> Mapping[str, tuple[str, ...]]:
 def tasks_of(repo: Repository, place: Place, item: ForgeItem, only: str | None = None) -> list[VersionTask]:
     """The tasks of a version, or of one contribution in it, with their classes where cards name them."""
     names = item.names if only is None else (entry_named(item, only).name,)
+    paths = {path_of(name, CARD_FILE) for name in names}
+    fetch_promised(
+        repo,
+        [file.blob for path, file in list_files(repo, place, CONTRIBUTIONS).items() if path in paths and file.blob],
+    )
     cards = [(name, _card(repo, place, name)) for name in names]
     found = [VersionTask(KnownTask(card.labels, card.classes), name, grey_range(card)) for name, card in cards if card]
     told = {same_labels(task.known.labels) for task in found}

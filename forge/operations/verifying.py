@@ -9,7 +9,7 @@ from forge.git import lfs
 from forge.git.places import read_file, resolve
 from forge.git.running import Repository
 from forge.operations.folding import score_item
-from forge.operations.loading import blob_reader, entry_named
+from forge.operations.loading import entry_named, repository_payloads
 from forge.recipe.item import ForgeItem, OwnScore, TaskScore, check_modules, under_several_names
 from forge.recipe.layout import ITEM_FILE, SETTINGS_FILE
 from forge.recipe.settings import LimitSettings
@@ -76,7 +76,7 @@ def problems_of(
     if problems or not scores:
         return problems
     try:
-        computed = score_item(repo, item, settings, blob_reader(repo, settings.limits))
+        computed = score_item(repo, item, repository_payloads(repo, settings.limits))
     except ForgeError as error:
         return [error.message]
     return [*_score_problems(item.scores, computed.scores), *_own_score_problems(item, computed.own_scores)]

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from forge.errors import ForgeError
 from forge.git import lfs
 from forge.git.files import read_plain_file, write_whole
-from forge.git.running import Repository, git, read_blob, read_blobs
+from forge.git.running import Repository, fetch_promised, git, read_blob, read_blobs
 from forge.recipe.item import Entry, ForgeItem
 from forge.recipe.layout import (
     ATTRIBUTES_FILE,
@@ -147,17 +147,19 @@ def stored_alike(
     """
     if ancestor is None:
         return ancestor, ours, theirs
+    ids = {
+        (entry.name, part): tuple(getattr(each, part) for each in (entry, mine, other))
+        for entry in ancestor.contributions
+        if (mine := ours.entry(entry.name)) is not None and (other := theirs.entry(entry.name)) is not None
+        for part in entry_parts()
+    }
+    changed = {place: each for place, each in ids.items() if len(set(each)) > 1}
+    fetch_promised(repo, {blob for each in changed.values() for blob in each})
     chosen: dict[str, dict[str, str]] = {}
-    for entry in ancestor.contributions:
-        mine, other = ours.entry(entry.name), theirs.entry(entry.name)
-        if mine is None or other is None:
-            continue
-        for part in entry_parts():
-            before, here, there = (getattr(each, part) for each in (entry, mine, other))
-            if before != here or before != there:
-                taken = there if here == before else here
-                if all(same_file(repo, taken, each) for each in {before, here, there}):
-                    chosen.setdefault(entry.name, {})[part] = taken
+    for (name, part), (before, here, there) in changed.items():
+        taken = there if here == before else here
+        if all(same_file(repo, taken, each) for each in {before, here, there}):
+            chosen.setdefault(name, {})[part] = taken
     if not chosen:
         return ancestor, ours, theirs
     return with_ids(ancestor, chosen), with_ids(ours, chosen), with_ids(theirs, chosen)
