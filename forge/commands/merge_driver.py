@@ -50,7 +50,7 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     from forge.git.running import find_repository
     from forge.recipe import three_way
     from forge.recipe.item_text import from_json, to_json
-    from forge.repo.storage import is_kept_in_both, stored_alike
+    from forge.repo.storage import is_in_both_storages, with_ids_in_common
 
     text = _read(ancestor)
     before = from_json(text, f"{path} (ancestor)") if text.strip() else None  # empty: added on both sides
@@ -58,7 +58,7 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     other = from_json(_read(theirs), f"{path} (theirs)")
     repo = find_repository()
     # A file that one side keeps in git-lfs and the other in git is the same file: it was not replaced.
-    before, mine, other = stored_alike(repo, before, mine, other)
+    before, mine, other = with_ids_in_common(repo, before, mine, other)
     if union:
         return to_json(three_way.union(before, mine, other))
     plan = three_way.plan_merge(before, mine, other)
@@ -86,7 +86,7 @@ def _merge(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> 
     if item.consolidation is None and (mine.consolidation or other.consolidation):
         said = "the consolidation was made of other contributions and is dropped; make one with git forge commit"
         say(f"{said} --consolidate", err=True)
-    if is_kept_in_both(repo, item):
+    if is_in_both_storages(repo, item):
         said = "some of the contributions are kept in git and some in git-lfs: when this is merged, move them with"
         say(f"{said} git forge storage lfs (or git)", err=True)
     for line in trailer_lines(item, mine):

@@ -40,7 +40,7 @@ from forge.repo.contributions import check_contribution, disagreements, find_all
 from forge.repo.erased import erased_contributions
 from forge.repo.items import read_item, read_settings_of
 from forge.repo.settings_file import load_settings
-from forge.repo.storage import is_kept_as, storage_of
+from forge.repo.storage import is_blob_of, storage_of
 from forge.repo.trailers import trailer_lines
 from forge.repo.tree_checks import tree_problems
 from forge.repo.unsettled import refuse_unfinished
@@ -190,7 +190,7 @@ def _refuse_moved(repo: Repository, old: Entry, settings: Settings) -> None:
     """Raise ForgeError where a contribution has not changed, but `git add` would now keep its files elsewhere."""
     files = {getattr(old, part): path_of(old.name, file) for part, file in entry_parts().items()}
     contents = {blob: read_file(repo, None, path, settings.limits.file_bytes) for blob, path in files.items()}
-    if all(content is not None and is_kept_as(repo, blob, content) for blob, content in contents.items()):
+    if all(content is not None and is_blob_of(repo, blob, content) for blob, content in contents.items()):
         storage = storage_of(repo)
         raise ForgeError(
             f"{path_of(old.name)} is kept otherwise than .gitattributes says: its files belong in {storage}",

@@ -75,8 +75,12 @@ class Payloads:
 
     def residual(self, base: BaseModel, item: ForgeItem) -> Adapter | None:
         """The adapter that a consolidation adds to the merged model; None where there is none."""
-        made = item.consolidation
-        return None if made is None else self._adapter(base, made.config, made.adapter, CONSOLIDATION)
+        consolidation = item.consolidation
+        return (
+            None
+            if consolidation is None
+            else self._adapter(base, consolidation.config, consolidation.adapter, CONSOLIDATION)
+        )
 
     def distilled_sets(self, base: BaseModel, entries: Sequence[Entry]) -> dict[str, TaskImages]:
         """The distilled datasets of recipe entries by the contribution's name, sorted."""
@@ -118,11 +122,11 @@ def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:
     """Reads blobs of the repository, none larger than the limits allow. What was erased from it is called that."""
 
     def read(ids: Iterable[str]) -> Mapping[str, bytes]:
-        wanted = list(ids)
+        blobs = list(ids)
         try:
-            return read_payloads(repo, wanted, limits.file_bytes)
+            return read_payloads(repo, blobs, limits.file_bytes)
         except MissingObject:
-            erased = erased_blobs(repo, wanted)
+            erased = erased_blobs(repo, blobs)
             if not erased:
                 raise
         raise ForgeError(
@@ -215,8 +219,8 @@ def compose_model(
     known = {labels[task]: {entry.name: entry.tasks[task] for entry in entries} for task in tasks}
 
     def nearest(asked: tuple[str, ...]) -> Parts:
-        found = blend(known, label_similarities(base, asked, known))
-        return parts([found[entry.name] for entry in entries])
+        blended = blend(known, label_similarities(base, asked, known))
+        return parts([blended[entry.name] for entry in entries])
 
     return Model(
         shared,

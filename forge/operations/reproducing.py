@@ -23,7 +23,7 @@ from forge.recipe.settings import Settings
 from forge.recipe.three_way import plan_of_tree
 from forge.repo.contributions import disagreements, find_all
 from forge.repo.items import read_item, read_settings_of
-from forge.repo.storage import stored_as
+from forge.repo.storage import with_ids_of_tree
 
 _SHORT = 10
 _SHOWN = 4  # differences of one forge item
@@ -92,7 +92,7 @@ def _problems_of(repo: Repository, commit: _Commit, wanted: Settings | None, own
     tree = [files.entry(1.0) for files in found.values() if not files.missing]
     own = read_settings_of(repo, commit.id)
     before = _before(repo, commit, own)
-    if stored_as(repo, before, tree) == recorded:
+    if with_ids_of_tree(repo, before, tree) == recorded:
         return []  # the same model: its files are kept otherwise
     first: list[str] | None = None
     for settings in _candidates(repo, commit, own, None if own_settings else wanted):
@@ -150,13 +150,13 @@ def _made(
     again: bool,
 ) -> ForgeItem:
     """The forge item of a commit's tree, made as git forge makes it: by a merge of its parents, or by a commit."""
-    before = stored_as(repo, before, tree)
+    before = with_ids_of_tree(repo, before, tree)
     payloads = repository_payloads(repo, settings.limits)
     others = [item for parent in commit.parents[1:] if (item := _readable(repo, parent)) is not None]
     if not others:
         return fold_changes(repo, before, changes_against(before, tree), settings, payloads, again=again).item
     plan = plan_of_tree(
-        tree, before, [stored_as(repo, each, tree) for each in others], settings.base, settings.strategy
+        tree, before, [with_ids_of_tree(repo, each, tree) for each in others], settings.base, settings.strategy
     )
     return fold(repo, plan, before, settings, payloads).item
 

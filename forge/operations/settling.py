@@ -207,7 +207,7 @@ def _stage(
     for files in found.values():
         _refuse_incomplete(files)
     entries = [files.entry(1.0) for files in found.values()]
-    sides = sides.stored_as(repo, entries)
+    sides = sides.with_ids_of_tree(repo, entries)
     plan = plan_of_tree(entries, sides.ours, sides.others, settings.base, settings.strategy)
     folded = fold(repo, plan, sides.ours, settings, repository_payloads(repo, settings.limits))
     item = folded.item

@@ -20,7 +20,7 @@ from forge.recipe.settings import Settings
 from forge.recipe.three_way import put_together, same_contribution
 from forge.repo.contributions import disagreements, find_all
 from forge.repo.items import read_item
-from forge.repo.storage import stored_as
+from forge.repo.storage import with_ids_of_tree
 from forge.repo.unsettled import of_the_model
 from forge.repo.versions import versions
 
@@ -48,10 +48,12 @@ class Sides:
     merged: ForgeItem | None = None
     trees: Mapping[int, str | None] = field(default_factory=dict)
 
-    def stored_as(self, repo: Repository, tree: Sequence[Entry]) -> Sides:
+    def with_ids_of_tree(self, repo: Repository, tree: Sequence[Entry]) -> Sides:
         """The same, where a tree keeps some of the same files otherwise: where a file is kept is no part of a model."""
         return replace(
-            self, ours=stored_as(repo, self.ours, tree), others=[stored_as(repo, each, tree) for each in self.others]
+            self,
+            ours=with_ids_of_tree(repo, self.ours, tree),
+            others=[with_ids_of_tree(repo, each, tree) for each in self.others],
         )
 
 
@@ -182,7 +184,7 @@ def _chosen_sides(
     }
     chosen = {name: _side_that_changed(repo, name, unmerged, sides) for name in in_conflict}
     entries = [files.entry(1.0) for files in find_all(repo, INDEX, dict(clean))[0].values() if not files.missing]
-    alike = sides.stored_as(repo, entries)
+    alike = sides.with_ids_of_tree(repo, entries)
     if alike.others:
         halves = {each.name for each in entries if put_together(each, alike.ours, alike.others[0])}
         chosen |= dict.fromkeys(halves - in_conflict)

@@ -21,11 +21,11 @@ def consolidation_problems(repo: Repository, rev: str, item: ForgeItem) -> list[
     listed = list_files(repo, rev, CONSOLIDATION)
     problems = []
     for part, path in consolidation_paths().items():
-        recorded, found = getattr(item.consolidation, part), listed.get(path)
-        if found is None:
+        recorded, file = getattr(item.consolidation, part), listed.get(path)
+        if file is None:
             problems.append(f"{described(rev, path)} is missing")
-        elif found.mode not in _PLAIN_MODES or found.blob is None:
+        elif file.mode not in _PLAIN_MODES or file.blob is None:
             problems.append(f"{described(rev, path)} is not a plain file")
-        elif found.blob != recorded:
-            problems.append(f"{path} is {found.blob[:10]}, but the forge item names {recorded[:10]}")
+        elif file.blob != recorded:
+            problems.append(f"{path} is {file.blob[:10]}, but the forge item names {recorded[:10]}")
     return problems

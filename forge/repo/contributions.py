@@ -102,15 +102,15 @@ def find_all(repo: Repository, place: Place, listed: Listing | None = None) -> F
 
     listed: the files below contributions/, where they are not as they lie in the place.
     """
-    found: dict[str, ContributionFiles] = {}
+    readable: dict[str, ContributionFiles] = {}
     unreadable: dict[str, ForgeError] = {}
     by_name = _by_name(list_files(repo, place, CONTRIBUTIONS) if listed is None else listed, place)
     for name, files in by_name.items():
         try:
-            found[name] = _files(repo, name, place, files)
+            readable[name] = _files(repo, name, place, files)
         except ForgeError as error:
             unreadable[name] = error
-    return found, unreadable
+    return readable, unreadable
 
 
 def check_contribution(
@@ -142,10 +142,10 @@ def check_contributions(
 
     With the error of each that is not as it should be. Payloads are let go of as soon as they are checked.
     """
-    found, unreadable = find_all(repo, rev)
-    wanted = {name: found[name] for name in names if name in found and not found[name].missing}
+    readable, unreadable = find_all(repo, rev)
+    whole = {name: readable[name] for name in names if name in readable and not readable[name].missing}
     stream = stream_blobs(
-        repo, [files.blobs[file] for files in wanted.values() for file in _to_check(files)], limits.file_bytes
+        repo, [files.blobs[file] for files in whole.values() for file in _to_check(files)], limits.file_bytes
     )
 
     def contents(files: ContributionFiles) -> Iterator[bytes]:
@@ -158,14 +158,14 @@ def check_contributions(
     for name in names:
         if name in unreadable:
             yield name, unreadable[name]
-        elif name not in wanted:
-            yield name, _incomplete(found.get(name, ContributionFiles(name, rev, {})))
+        elif name not in whole:
+            yield name, _incomplete(readable.get(name, ContributionFiles(name, rev, {})))
         else:
-            read = _Counted(contents(wanted[name]))
+            read = _Counted(contents(whole[name]))
             try:
-                yield name, _checked(wanted[name], read, base, limits)
+                yield name, _checked(whole[name], read, base, limits)
             except ForgeError as error:
-                for _ in range(len(_to_check(wanted[name])) - read.taken):  # what is left of it
+                for _ in range(len(_to_check(whole[name])) - read.taken):  # what is left of it
                     next(stream)
                 yield name, error
 
@@ -273,18 +273,18 @@ def disagreements(
 
 def _by_name(listed: Listing, place: Place) -> dict[str, Listing]:
     """What is listed in contributions/ by the name of the contribution, sorted; files beside them are not."""
-    found: dict[str, Listing] = {}
+    by_name: dict[str, Listing] = {}
     for path, file in sorted(listed.items()):
         name, _, rest = path.removeprefix(f"{CONTRIBUTIONS}/").partition("/")
         if not rest and file.mode not in (*_PLAIN_MODES, UNMERGED):
             raise _not_plain(described(place, path))
         if rest:
             try:
-                found.setdefault(check_name(name), {})[path] = file
+                by_name.setdefault(check_name(name), {})[path] = file
             except ForgeError as error:
                 where = described(place, f"{CONTRIBUTIONS}/")
                 raise ForgeError(f"{where}: {error.message}", hint=error.hint) from None
-    return dict(sorted(found.items()))
+    return dict(sorted(by_name.items()))
 
 
 def _files(repo: Repository, name: str, place: Place, listed: Listing) -> ContributionFiles:

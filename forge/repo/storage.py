@@ -57,7 +57,7 @@ def with_storage(text: str, storage: Storage) -> str:
 
     Lines that git forge did not write stay as they are. There and back gives the same text.
     """
-    wanted = attribute_lines(storage)
+    expected = attribute_lines(storage)
     ours = {_line(row, other): _line(row, storage) for row in payload_rows() for other in STORAGES}
     lines = []
     for line in text.splitlines(keepends=True):
@@ -66,7 +66,7 @@ def with_storage(text: str, storage: Storage) -> str:
         end = line[len(line.rstrip("\r\n")) :]
         lines.append(line if changed == bare else changed + end)
     present = {" ".join(line.split()) for line in lines}
-    missing = [line for line in wanted if line not in present]
+    missing = [line for line in expected if line not in present]
     if missing and lines and not lines[-1].endswith(("\n", "\r")):
         lines[-1] += "\n"
     return "".join(lines) + "".join(f"{line}\n" for line in missing)
@@ -90,8 +90,8 @@ def storage_of(repo: Repository) -> Storage:
         return "git"
     if text is None or b"filter=lfs" not in text:  # whatever this clone alone says: its pointers would be nobody's
         return "git"
-    found = set(filters_of(repo, [row.path.replace("*", "any") for row in payload_rows()]).values())
-    return "lfs" if found == {_FILTERS["lfs"]} else "git"
+    filters = set(filters_of(repo, [row.path.replace("*", "any") for row in payload_rows()]).values())
+    return "lfs" if filters == {_FILTERS["lfs"]} else "git"
 
 
 def filters_of(repo: Repository, paths: Iterable[str]) -> dict[str, str]:
@@ -121,7 +121,7 @@ def same_file(repo: Repository, one: str, other: str) -> bool:
     return _stands_for(contents[one], contents[other]) or _stands_for(contents[other], contents[one])
 
 
-def is_kept_as(repo: Repository, blob: str, content: bytes) -> bool:
+def is_blob_of(repo: Repository, blob: str, content: bytes) -> bool:
     """Whether a blob is `content`, or the git-lfs pointer to it, or where `content` is a pointer, what that says."""
     try:
         kept = read_blob(repo, blob)
@@ -130,14 +130,14 @@ def is_kept_as(repo: Repository, blob: str, content: bytes) -> bool:
     return kept == content or _stands_for(kept, content) or _stands_for(content, kept)
 
 
-def is_kept_in_both(repo: Repository, item: ForgeItem) -> bool:
+def is_in_both_storages(repo: Repository, item: ForgeItem) -> bool:
     """Whether some payloads of a recipe's contributions are pointers of git-lfs and others are not."""
     parts = [row.part for row in rows_in(CONTRIBUTIONS) if row.is_payload and row.part]
     blobs = {getattr(entry, part) for entry in item.contributions for part in parts}
     return 0 < len(lfs.pointers_among(repo, blobs)) < len(blobs)
 
 
-def stored_alike(
+def with_ids_in_common(
     repo: Repository, ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem
 ) -> tuple[ForgeItem | None, ForgeItem, ForgeItem]:
     """Three recipes in which a contribution that a side only stored in another way counts as unchanged.
@@ -148,9 +148,9 @@ def stored_alike(
     if ancestor is None:
         return ancestor, ours, theirs
     ids = {
-        (entry.name, part): tuple(getattr(each, part) for each in (entry, mine, other))
+        (entry.name, part): tuple(getattr(each, part) for each in (entry, our_entry, their_entry))
         for entry in ancestor.contributions
-        if (mine := ours.entry(entry.name)) is not None and (other := theirs.entry(entry.name)) is not None
+        if (our_entry := ours.entry(entry.name)) is not None and (their_entry := theirs.entry(entry.name)) is not None
         for part in entry_parts()
     }
     changed = {place: each for place, each in ids.items() if len(set(each)) > 1}
@@ -165,7 +165,7 @@ def stored_alike(
     return with_ids(ancestor, chosen), with_ids(ours, chosen), with_ids(theirs, chosen)
 
 
-def stored_as(repo: Repository, item: ForgeItem, tree: Iterable[Entry]) -> ForgeItem:
+def with_ids_of_tree(repo: Repository, item: ForgeItem, tree: Iterable[Entry]) -> ForgeItem:
     """`item` with the ids that the contributions of a `tree` have, where they are the same files stored otherwise."""
     ids: dict[str, dict[str, str]] = {}
     for entry in tree:
@@ -182,10 +182,10 @@ def with_ids(
 ) -> ForgeItem:
     """`item` with other ids for some files: by the contribution's name, then by the part of its entry."""
     entries = tuple(replace(entry, **ids.get(entry.name, {})) for entry in item.contributions)  # type: ignore[arg-type]
-    made = item.consolidation
-    if made is not None and consolidation:
-        made = replace(made, **consolidation)  # type: ignore[arg-type]
-    return replace(item, contributions=entries, consolidation=made)
+    moved = item.consolidation
+    if moved is not None and consolidation:
+        moved = replace(moved, **consolidation)  # type: ignore[arg-type]
+    return replace(item, contributions=entries, consolidation=moved)
 
 
 def _attributes(repo: Repository) -> bytes | None:

@@ -48,16 +48,16 @@ def listing_problems(listed: Mapping[str, ListedFile]) -> list[str]:
 def case_twins(paths: Iterable[str]) -> list[tuple[str, str]]:
     """The pairs of files or folders that are one where case and Unicode's normal form do not count, sorted."""
     seen: dict[str, str] = {}
-    found = set()
+    twins = set()
     for path in sorted(paths):
         parts = path.split("/")
         for count in range(1, len(parts) + 1):
             start = "/".join(parts[:count])
             other = seen.setdefault(_folded(start), start)
             if other != start:
-                found.add((other, start))
+                twins.add((other, start))
                 break  # what lies below differs for the same reason
-    return sorted(found)
+    return sorted(twins)
 
 
 def foreign_files(paths: Iterable[str]) -> list[str]:

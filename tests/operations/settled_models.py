@@ -103,7 +103,7 @@ def snapshot(model: SettledModel) -> Snapshot:
 
 
 def item(model: SettledModel, rev: str = "") -> ForgeItem:
-    return from_json(model.git("show", f"{rev}:{ITEM_FILE}"))
+    return from_json(model.git("show", f"{rev}:{ITEM_FILE}") + "\n")
 
 
 def coefficients(model: SettledModel, rev: str = "HEAD") -> dict[str, Any]:
