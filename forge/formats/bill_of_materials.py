@@ -42,7 +42,9 @@ class Material:
 
 @dataclass(frozen=True)
 class Contributed:
-    """A contribution as the bill names it. signer: who has signed it, None where nobody has."""
+    """A contribution as the bill names it. signer: who has signed it, None where nobody has. others: files that are not
+    among those above, by what they are called.
+    """
 
     entry: Entry
     adapter: Material
@@ -55,6 +57,7 @@ class Contributed:
     card: Material
     license: str | None = None
     signer: str | None = None
+    others: Mapping[str, Material] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ def _contribution(of: Contributed) -> tuple[Component, Component]:
         "labels": list(of.labels),
         "signer": NOT_SIGNED if of.signer is None else of.signer,
         **_told(of.card, "card:"),
+        **{key: value for word, file in of.others.items() for key, value in _told(file, f"{word}:").items()},
     }
     adapter = {
         **shared,

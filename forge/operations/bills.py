@@ -17,7 +17,16 @@ from forge.git.running import Repository, git_text
 from forge.operations.loading import ReadBlobs, files_of, repository_payloads
 from forge.recipe.card import read_card
 from forge.recipe.item import Base, Entry, ForgeItem
-from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, consolidation_paths, path_of
+from forge.recipe.layout import (
+    ADAPTER_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    CONTRIBUTIONS,
+    DISTILLED_FILE,
+    consolidation_paths,
+    path_of,
+    rows_in,
+)
 from forge.recipe.settings import LimitSettings, Settings
 from forge.repo.consolidation import consolidation_problems
 from forge.repo.contributions import ContributionFiles, find_files
@@ -67,9 +76,9 @@ def bill_of(
 def _consolidation(item: ForgeItem, read: ReadBlobs) -> tuple[Material, ...]:
     if item.consolidation is None:
         return ()
-    ids = {part: getattr(item.consolidation, part) for part in ("adapter", "config")}
+    ids = {path: getattr(item.consolidation, part) for part, path in consolidation_paths().items()}
     blobs = read(ids.values())
-    return tuple(_material(consolidation_paths()[part], blob, blobs) for part, blob in ids.items())
+    return tuple(_material(path, blob, blobs) for path, blob in ids.items())
 
 
 def _contributed(
@@ -83,6 +92,7 @@ def _contributed(
     config = check_adapter_config(blobs[entry.config], files.described(CONFIG_FILE))
     distilled = check_distilled(blobs[entry.distilled], files.described(DISTILLED_FILE), limits.distilled_images)
     card = read_card(blobs[files.blobs[CARD_FILE]], files.described(CARD_FILE))
+    named = (ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE)
     return Contributed(
         entry,
         adapter=materials[ADAPTER_FILE],
@@ -95,6 +105,11 @@ def _contributed(
         card=materials[CARD_FILE],
         license=card.license,
         signer=signer,
+        others={
+            row.word: materials[row.name]
+            for row in rows_in(CONTRIBUTIONS)
+            if row.name in materials and row.name not in named
+        },
     )
 
 
