@@ -26,6 +26,10 @@ class ForgeError(Exception):
         self.hint = hint
 
 
+class MissingObject(ForgeError):  # noqa: N818 (what git calls it)
+    """An object of git's is not here: erased, not fetched yet, or damaged."""
+
+
 class MergeConflict(ForgeError):  # noqa: N818 (a conflict is git's word, and not always an error)
     """Two recipes cannot be combined without a decision by a person."""
 

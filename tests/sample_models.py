@@ -20,7 +20,8 @@ from forge.recipe import card, settings
 from forge.recipe import item as recipe
 from forge.recipe import item_text as recipe_text
 from forge.recipe.item import Base, ForgeItem, Search, TaskScore
-from forge.repo.contributions import find_files, path_of
+from forge.recipe.layout import ITEM_FILE, path_of
+from forge.repo.contributions import find_files
 
 BASE = Base("embedded", "sha256:" + "0" * 64)
 LABELS = ("benign tissue", "malignant tumor")
@@ -112,7 +113,7 @@ class SampleModel:
         return ForgeItem(BASE, "mixture", tuple(entries), search, tuple(scores))
 
     def write_item(self, item: ForgeItem) -> None:
-        self.write(recipe.FILE_NAME, recipe_text.to_json(item).encode())
+        self.write(ITEM_FILE, recipe_text.to_json(item).encode())
 
     def commit(self, message: str) -> str:
         """Commit the whole work tree, an hour after the last commit."""

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from forge.errors import ForgeError
-from forge.model.adapters import KEY_PREFIX, Adapter, lora_config, plain_config, read_adapter
+from forge.formats.adapter import LORA_A, LORA_B, key_of
+from forge.model.adapters import Adapter, lora_config, plain_config, read_adapter
 from forge.model.base import BaseModel
 from forge.model.composing import Parts
 from forge.model.scoring import Score, TaskImages, score, score_tasks
@@ -117,8 +118,8 @@ def peft_combination(
 def _peft_tensors(adapter: Adapter) -> dict[str, Tensor]:
     tensors = {}
     for name, module in adapter.items():
-        tensors[f"{KEY_PREFIX}{name}.lora_A.weight"] = module.a
-        tensors[f"{KEY_PREFIX}{name}.lora_B.weight"] = module.b
+        tensors[key_of(name, LORA_A)] = module.a
+        tensors[key_of(name, LORA_B)] = module.b
     return tensors
 
 

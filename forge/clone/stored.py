@@ -15,14 +15,9 @@ from forge.git import lfs
 from forge.git.files import is_plain_file, read_plain_file
 from forge.git.places import INDEX, ListedFile, list_files
 from forge.git.running import Repository, git, git_text, hash_object, run_git, stream_blobs
-from forge.recipe.item import FILE_NAME as ITEM_FILE
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.consolidation import FOLDER as CONSOLIDATION
-from forge.repo.contributions import FILES, FOLDER
-from forge.repo.storage import ATTRIBUTES_FILE, storage_of
+from forge.recipe.layout import ATTRIBUTES_FILE, is_in_model, row_of
+from forge.repo.storage import storage_of
 
-_MODEL = (ITEM_FILE, SETTINGS_FILE, ATTRIBUTES_FILE)
-_MODEL_FOLDERS = (f"{FOLDER}/", f"{CONSOLIDATION}/")
 # Those of git's hooks that can change what a commit holds.
 _CHANGING = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit")
 _AS_IT_WAS = "everything is as it was"
@@ -50,9 +45,9 @@ def stage(repo: Repository, paths: Iterable[str], limit: int) -> None:
     Files are taken whatever an ignore file, a sparse checkout or a flag in the index says: a forge item without its
     payloads is no model.
     """
-    wanted = _without_flags(repo, list(paths))
-    git(repo, "add", "--all", "--force", "--sparse", "--", *literal(wanted))
-    read_back(repo, wanted, limit)
+    unflagged = _without_flags(repo, list(paths))
+    git(repo, "add", "--all", "--force", "--sparse", "--", *literal(unflagged))
+    read_back(repo, unflagged, limit)
 
 
 def read_back(repo: Repository, paths: Iterable[str], limit: int) -> None:
@@ -60,7 +55,7 @@ def read_back(repo: Repository, paths: Iterable[str], limit: int) -> None:
 
     What is no file of the model, such as a picture beside a card, may be stored in whatever way.
     """
-    checked = (path for path in paths if path in _MODEL or path.rpartition("/")[2] in FILES)
+    checked = (path for path in paths if row_of(path) is not None)
     there = {path: repo.top / path for path in checked if is_plain_file(repo.top / path)}
     listed = list_files(repo, INDEX, "")
     in_lfs = storage_of(repo) == "lfs"
@@ -68,13 +63,13 @@ def read_back(repo: Repository, paths: Iterable[str], limit: int) -> None:
     for path, file in there.items():
         if path not in listed:
             raise _otherwise(repo, path)
-        _, found = next(stored)
+        _, blob_content = next(stored)
         content = read_plain_file(file, limit, path) or b""
-        if isinstance(found, ForgeError):
-            raise found
-        if found in _forms(content, path, limit):
+        if isinstance(blob_content, ForgeError):
+            raise blob_content
+        if blob_content in _forms(content, path, limit):
             continue
-        pointer = lfs.parse_pointer(found)
+        pointer = lfs.parse_pointer(blob_content)
         if not (in_lfs and pointer and (pointer.altered or pointer.oid == hashlib.sha256(content).hexdigest())):
             raise _otherwise(repo, path)
 
@@ -109,15 +104,15 @@ def commit(repo: Repository, head: str | None, messages: Sequence[str], paths: S
             f"git did not commit: {error.message}",
             hint=error.hint or f"{_AS_IT_WAS}: settle that and run {again} again",
         ) from error
-    made = git_text(repo, "rev-parse", "HEAD")
-    found = _of_the_model(list_files(repo, made, ""))
-    wanted = _of_the_model(expected)
-    if found != wanted:
+    commit_id = git_text(repo, "rev-parse", "HEAD")
+    committed = _of_the_model(list_files(repo, commit_id, ""))
+    checked = _of_the_model(expected)
+    if committed != checked:
         put_back = ("update-ref", "-m", f"{again}: undone") if head else ("update-ref", "-d")
-        git(repo, *put_back, "HEAD", *([head] if head else []), made)
-        other = min(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
+        git(repo, *put_back, "HEAD", *([head] if head else []), commit_id)
+        other = min(path for path in {*committed, *checked} if committed.get(path) != checked.get(path))
         raise _by_a_hook(repo, other, again)
-    return made
+    return commit_id
 
 
 def literal(paths: Iterable[str]) -> list[str]:
@@ -139,11 +134,7 @@ def _forms(content: bytes, path: str, limit: int) -> list[bytes]:
 
 
 def _of_the_model(listed: Mapping[str, ListedFile]) -> dict[str, tuple[str, str | None]]:
-    return {
-        path: (file.mode, file.blob)
-        for path, file in listed.items()
-        if path in _MODEL or path.startswith(_MODEL_FOLDERS)
-    }
+    return {path: (file.mode, file.blob) for path, file in listed.items() if is_in_model(path)}
 
 
 def _without_flags(repo: Repository, paths: Sequence[str]) -> list[str]:
@@ -168,13 +159,13 @@ def _without_flags(repo: Repository, paths: Sequence[str]) -> list[str]:
 def _otherwise(repo: Repository, path: str) -> ForgeError:
     answer = os.fsdecode(git(repo, "check-attr", "-z", "--all", "--", path)).split("\0")
     attributes = dict(zip(answer[1::3], answer[2::3], strict=False))
-    found = ", ".join(f"{name}={value}" for name, value in attributes.items()) or "none"
+    listed = ", ".join(f"{name}={value}" for name, value in attributes.items()) or "none"
     by = f"the filter {attributes['filter']}" if "filter" in attributes else "its attributes or a flag in the index"
     places = _attribute_files(repo, path)
     return ForgeError(
         f"{path}: git would store something else than what was checked, because of {by}",
-        hint=f"{_AS_IT_WAS}. git finds these attributes for it: {found} (git check-attr --all -- {path}); take out the "
-        f"line that says so{', which may stand in ' + ' or '.join(places) if places else ''}",
+        hint=f"{_AS_IT_WAS}. git finds these attributes for it: {listed} (git check-attr --all -- {path}); take out "
+        f"the line that says so{', which may stand in ' + ' or '.join(places) if places else ''}",
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from forge.console import note, say
+from forge.recipe.layout import path_of
 
 
 @click.command("add")
@@ -41,7 +42,7 @@ def command(
 
     repo = open_repository()
     added = add(repo, name, adapter, distilled, labels=labels, task=task, replacing=replacing, report=note)
-    say(f"Took {added.parameters:,} parameters and {added.images} distilled images into contributions/{name}.")
+    say(f"Took {added.parameters:,} parameters and {added.images} distilled images into {path_of(name)}.")
     if added.spelling is not None:
         names = f"Its modules had the names of {added.spelling}"
         say(f"{names}; the contribution has those of this base, and the same values.")

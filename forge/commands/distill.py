@@ -10,6 +10,7 @@ import click
 from forge.commands.reading import given_labels, group_by_option, label_option, picture_options, read_options
 from forge.console import emit_json, note, say
 from forge.recipe.catalogue import DISTILLATION_METHODS, default_distillation
+from forge.recipe.layout import path_of
 
 _SMALL, _PAPER = (default_distillation(family).name for family in ("small", "paper"))
 _METHODS = "\n".join(f"  {method.name:<14}  {method.help}" for method in DISTILLATION_METHODS.values())
@@ -97,6 +98,6 @@ def command(
         figures = {"distilled_images": distilled.distilled_images, "distilled_validation_accuracy": distilled.accuracy}
         emit_json({"contribution": distilled.contribution, **figures})
         return
-    say(f"Distilled {distilled.images} images into {distilled.distilled_images} in contributions/{name}:")
+    say(f"Distilled {distilled.images} images into {distilled.distilled_images} in {path_of(name)}:")
     say(f"  a fresh adapter trained on them alone reaches {distilled.accuracy} validation accuracy")
     say("Next: git forge commit")

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from forge.console import note
+from forge.recipe.layout import ITEM_FILE
 
 
 @click.command("merge-driver", hidden=True)
@@ -19,7 +20,7 @@ from forge.console import note
 @click.argument("ancestor", type=click.Path(path_type=Path))
 @click.argument("ours", type=click.Path(path_type=Path))
 @click.argument("theirs", type=click.Path(path_type=Path))
-@click.argument("path", default="forge-item.json")
+@click.argument("path", default=ITEM_FILE)
 def command(union: bool, ancestor: Path, ours: Path, theirs: Path, path: str) -> None:
     """Merge the forge items of ANCESTOR, OURS and THEIRS into OURS by searching their coefficients."""
     from forge.operations.merge_driver import Versions, merge_items

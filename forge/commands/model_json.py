@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from forge.recipe.item_keys import written
+from forge.recipe.layout import entry_parts
+
 if TYPE_CHECKING:
     from forge.recipe.item import ForgeItem
 
@@ -19,15 +22,13 @@ def item_as_json(item: ForgeItem) -> dict[str, Any]:
                 "name": entry.name,
                 "coefficient": entry.coefficient,
                 "tasks": entry.tasks,
-                "adapter": entry.adapter,
-                "config": entry.config,
-                "distilled": entry.distilled,
+                **{part: getattr(entry, part) for part in entry_parts()},
             }
             for entry in item.contributions
         ],
-        "search": None if search is None else {**vars(search), "scales": dict(search.scales)},
-        "scores": [{**vars(score), "labels": list(score.labels)} for score in item.scores],
-        "own_scores": [dict(vars(score)) for score in item.own_scores],
-        "consolidation": None if item.consolidation is None else vars(item.consolidation),
+        "search": None if search is None else written(search),
+        "scores": [{"task": score.task, **written(score)} for score in item.scores],
+        "own_scores": [{"name": score.name, **written(score)} for score in item.own_scores],
+        "consolidation": None if item.consolidation is None else written(item.consolidation),
         "accepted": list(item.accepted),
     }

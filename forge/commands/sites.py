@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from forge.console import emit_json, print_table, say
+from forge.recipe.layout import path_of
 
 if TYPE_CHECKING:
     from forge.operations.trusting import TrustFiles
@@ -40,7 +41,7 @@ def command(rev: str, as_json: bool) -> None:
 
 def _print(files: TrustFiles, without_key: Sequence[str]) -> None:
     rights = files.rights
-    rows = [(f"contributions/{name}", ", ".join(owners)) for name, owners in rights.sites.items()]
+    rows = [(path_of(name), ", ".join(owners)) for name, owners in rights.sites.items()]
     print_table(("What", "Who"), [*rows, ("everything else", ", ".join(rights.maintainers))])
     say("", f"newcomers = {rights.newcomers}: {_NEWCOMERS[rights.newcomers]}")
     say(f"threshold = {rights.threshold}: how many maintainers stand behind what a protected branch is set to", "")

@@ -41,10 +41,12 @@ def command(short: bool, branch: bool, porcelain: bool, as_json: bool) -> None:
 
 def _short(status: Status) -> list[str]:
     """`XY PATH` of what is in conflict and of every contribution that is not as in HEAD."""
-    inside = [f"contributions/{each.name}/" for each in status.contributions if each.index == "U"]
+    from forge.recipe.layout import path_of
+
+    inside = [f"{path_of(each.name)}/" for each in status.contributions if each.index == "U"]
     conflicts = [f"UU {path}" for path in status.unmerged if not path.startswith(tuple(inside))]
     changed = [each for each in status.contributions if each.index + each.work_tree != "  "]
-    return conflicts + [f"{each.index}{each.work_tree} contributions/{each.name}" for each in changed]
+    return conflicts + [f"{each.index}{each.work_tree} {path_of(each.name)}" for each in changed]
 
 
 def _porcelain(status: Status) -> list[str]:

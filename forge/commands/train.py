@@ -9,6 +9,7 @@ import click
 
 from forge.commands.reading import given_labels, group_by_option, label_option, picture_options, read_options
 from forge.console import emit_json, note, say
+from forge.recipe.layout import path_of
 
 
 @click.command("train")
@@ -94,7 +95,7 @@ def command(
         named = {"contribution": trained.contribution, "adapter": trained.adapter}
         emit_json({**named, **trained.metrics, "best_epoch": trained.best_epoch})
         return
-    made = f"contributions/{name}, a {trained.adapter}, on {trained.images} images"
-    say(f"Trained {made}, best epoch {trained.best_epoch}:")
+    what = f"{path_of(name)}, a {trained.adapter}, on {trained.images} images"
+    say(f"Trained {what}, best epoch {trained.best_epoch}:")
     say("  " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in trained.metrics.items()))
     say(f"Next: git forge distill {name} --data {data}")

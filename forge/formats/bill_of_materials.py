@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
 from forge.recipe.item import Base, Entry, ForgeItem, Search
+from forge.recipe.item_keys import known_fields
 from forge.recipe.item_text import digest
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ class Material:
 
 @dataclass(frozen=True)
 class Contributed:
-    """A contribution as the bill names it. signer: who has signed it, None where nobody has."""
+    """A contribution as the bill names it. signer: who has signed it, None where nobody has. others: files that are not
+    among those above, by what they are called.
+    """
 
     entry: Entry
     adapter: Material
@@ -54,6 +57,7 @@ class Contributed:
     card: Material
     license: str | None = None
     signer: str | None = None
+    others: Mapping[str, Material] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def _model(bill: Bill, files: Iterable[Component]) -> Component:
         "accepted": list(item.accepted) or None,
     }
     if item.search is not None:
-        told |= {f"search:{each.name}": getattr(item.search, each.name) for each in fields(Search)}
+        told |= {f"search:{each.name}": getattr(item.search, each.name) for each in known_fields(Search)}
     return _component(
         ComponentType.MACHINE_LEARNING_MODEL, MODEL, "git-forge-model",
         version=bill.commit, license=bill.license, told=told, components=files,
@@ -149,6 +153,7 @@ def _contribution(of: Contributed) -> tuple[Component, Component]:
         "labels": list(of.labels),
         "signer": NOT_SIGNED if of.signer is None else of.signer,
         **_told(of.card, "card:"),
+        **{key: value for word, file in of.others.items() for key, value in _told(file, f"{word}:").items()},
     }
     adapter = {
         **shared,

@@ -18,6 +18,8 @@ from typing import BinaryIO
 import numpy as np
 
 from forge.errors import ForgeError
+from forge.formats.adapter import LORA_A, LORA_B, MAGNITUDE, PREFIX, WEIGHT
+from forge.formats.distilled import IMAGES, LABELS, LABELS_KEY, OFFSET, SCALE, TASK_KEY
 from forge.formats.safetensors import (
     CHUNK,
     FLOATS,
@@ -40,10 +42,7 @@ from forge.recipe.wording import (
 )
 from forge.text import aligned, printable, printable_lines
 
-LORA_A = ".lora_A.weight"
-LORA_B = ".lora_B.weight"
-MAGNITUDE = ".lora_magnitude_vector"  # of a DoRA; PEFT has also written it with ".weight" behind it
-PEFT_PREFIX = "base_model.model."
+_A, _B, _M = f".{LORA_A}{WEIGHT}", f".{LORA_B}{WEIGHT}", f".{MAGNITUDE}"  # how the names of factors end
 LONGEST = 1000  # characters shown of one text in the metadata
 MAX_TEXT = MAX_BYTES  # bytes: no text of a model repository is larger
 MAX_IMAGES, MAX_CHANNELS = 1_000_000, 16  # beyond, it is shown as any tensors are
@@ -83,9 +82,9 @@ def _summarised(stream: BinaryIO) -> bytes:
 def summarise_safetensors(stream: BinaryIO, header: Header) -> str:
     """Tables for an adapter, a distilled dataset, or tensors of any kind."""
     names = {tensor.name for tensor in header.tensors}
-    if all(_factor(name) for name in names) and any(name.endswith((LORA_A, LORA_B)) for name in names):
+    if all(_factor(name) for name in names) and any(name.endswith((_A, _B)) for name in names):
         return _adapter(stream, header)
-    if {"images", "labels"} <= names:
+    if {IMAGES, LABELS} <= names:
         text = _distilled(stream, header)
         if text is not None:
             return text
@@ -162,11 +161,11 @@ def _item_or_as_is(data: bytes) -> bytes:
 def _adapter(stream: BinaryIO, header: Header) -> str:
     factors = {_without_weight(tensor.name): tensor for tensor in header.tensors}
     modules = sorted({_module(tensor.name) for tensor in header.tensors}, key=by_numbers)
-    dora = any(name.endswith(MAGNITUDE) for name in factors)
+    dora = any(name.endswith(_M) for name in factors)
     rows, parameters = [], 0
     for module in modules:
-        pair = [factors.get(_without_weight(module + part)) for part in (LORA_A, LORA_B)]
-        magnitude = factors.get(module + MAGNITUDE)
+        pair = [factors.get(_without_weight(module + part)) for part in (_A, _B)]
+        magnitude = factors.get(module + _M)
         present = [factor for factor in (*pair, magnitude) if factor is not None]
         parameters += sum(int(np.prod(factor.shape)) for factor in present)
         rank = pair[0].shape[0] if pair[0] is not None and pair[0].shape else "-"
@@ -174,7 +173,7 @@ def _adapter(stream: BinaryIO, header: Header) -> str:
         measured = [*pair, magnitude] if dora else pair
         norms = [_figures(stream, header, each).norm if each is not None else "-" for each in measured]
         dtypes = "/".join(sorted({factor.dtype for factor in present}))
-        rows.append((module.removeprefix(PEFT_PREFIX), rank, *shapes, dtypes, *norms))
+        rows.append((module.removeprefix(PREFIX), rank, *shapes, dtypes, *norms))
     headers = ("module", "rank", "A", "B", "dtype", "||A||", "||B||", *(["||m||"] if dora else []))
     table = aligned(headers, rows, right={1, 5, 6, 7})
     kind = "DoRA" if dora else "LoRA"
@@ -185,22 +184,22 @@ def _adapter(stream: BinaryIO, header: Header) -> str:
 
 def _factor(name: str) -> bool:
     """Whether a tensor of this name is a part of a LoRA or DoRA."""
-    return name.endswith((LORA_A, LORA_B, MAGNITUDE, f"{MAGNITUDE}.weight"))
+    return name.endswith((_A, _B, _M, _M + WEIGHT))
 
 
 def _without_weight(name: str) -> str:
-    return name.removesuffix(".weight")
+    return name.removesuffix(WEIGHT)
 
 
 def _module(name: str) -> str:
     """The adapted module that a tensor belongs to."""
-    return name.removesuffix(LORA_A).removesuffix(LORA_B).removesuffix(".weight").removesuffix(MAGNITUDE)
+    return name.removesuffix(_A).removesuffix(_B).removesuffix(WEIGHT).removesuffix(_M)
 
 
 def _distilled(stream: BinaryIO, header: Header) -> str | None:
     """The summary of a distilled dataset; None if it only looks like one."""
     tensors = {tensor.name: tensor for tensor in header.tensors}
-    images, labels = tensors["images"], tensors["labels"]
+    images, labels = tensors[IMAGES], tensors[LABELS]
     if len(images.shape) != 4 or labels.shape != images.shape[:1] or labels.dtype in FLOATS:
         return None
     if images.shape[0] > MAX_IMAGES or images.shape[1] > MAX_CHANNELS:
@@ -214,7 +213,7 @@ def _distilled(stream: BinaryIO, header: Header) -> str | None:
     count, channels, height, width = images.shape
     lines = [
         f"distilled dataset: {count} images of {height} x {width}, {channels} channels, {images.dtype}\n",
-        f"task: {printable(header.metadata.get('task', '-'))}\n\n",
+        f"task: {printable(header.metadata.get(TASK_KEY, '-'))}\n\n",
         aligned(("label", "text", "images"), rows, right={0, 2}),
         "\n",
     ]
@@ -223,7 +222,7 @@ def _distilled(stream: BinaryIO, header: Header) -> str | None:
         scaling = _scaling(stream, tensors, header, channels)
         ranges = [(channel, *found[channel].range(*scaling[channel])) for channel in range(channels)]
         lines += [aligned(("channel", "least", "mean", "most"), ranges, right=range(4)), "\n"]
-    rest = {name: value for name, value in header.metadata.items() if name not in ("task", "labels")}
+    rest = {name: value for name, value in header.metadata.items() if name not in (TASK_KEY, LABELS_KEY)}
     return "".join(lines) + _metadata(rest)
 
 
@@ -231,7 +230,7 @@ def _scaling(
     stream: BinaryIO, tensors: dict[str, TensorInfo], header: Header, channels: int
 ) -> list[tuple[float, float]]:
     """(offset, scale) of each channel: pixel = offset + scale * stored; (0, 1) where the file has none."""
-    pair = [tensors.get("offset"), tensors.get("scale")]
+    pair = [tensors.get(OFFSET), tensors.get(SCALE)]
     found = [
         [value for chunk in read_chunks(stream, header, each) for value in chunk.tolist()]
         for each in pair
@@ -313,7 +312,7 @@ def _metadata(metadata: dict[str, str]) -> str:
 
 def _label_texts(metadata: dict[str, str]) -> list[str] | None:
     try:
-        texts = json.loads(metadata.get("labels", ""))
+        texts = json.loads(metadata.get(LABELS_KEY, ""))
     except (ValueError, RecursionError):
         return None
     return [str(text) for text in texts] if isinstance(texts, list) else None

@@ -24,7 +24,7 @@ from pathlib import Path
 from forge.errors import ForgeError
 from forge.git.files import is_plain_file
 from forge.git.lfs_endpoint import NOWHERE, Endpoint, default_remote, find_endpoint, find_push_url, list_settings
-from forge.git.places import pushed_commits
+from forge.git.places import ATTRIBUTES_FILE, pushed_commits
 from forge.git.quiet import quiet
 from forge.git.running import (
     BLOB_LIMIT,
@@ -47,7 +47,6 @@ _POINTER = re.compile(
     rb"(?P<extensions>(?:ext-[0-9]-[!-~]+ sha256:[0-9a-f]{64}\n)*)"
     rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]{1,18})\n"
 )
-_FOLDERS = ("contributions", "consolidation")
 SUFFIX = ".safetensors"
 
 
@@ -193,15 +192,15 @@ def fetch(repo: Repository) -> None:
         git(repo, *_only(endpoint.url), *_EVERYTHING, "lfs", "fetch", check=False)
 
 
-def push_objects(repo: Repository, remote: str, url: str, refs: Sequence[str]) -> None:
+def push_objects(repo: Repository, remote: str, url: str, refs: Sequence[str], folders: Sequence[str]) -> None:
     """For the pre-push hook: bring what the pushed commits keep in git-lfs to its server, or refuse the push.
 
-    refs: git's lines "LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID". Raises ForgeError where an object is neither
-    here nor there, whatever the user's settings allow.
+    refs: git's lines "LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID". folders: those that payloads lie in. Raises
+    ForgeError where an object is neither here nor there, whatever the user's settings allow.
     """
     tips = [tip for _, tip in pushed_commits(repo, refs)]
-    needed = pointers_among(repo, [blob for tip in tips for blob in _payloads_of(repo, tip)]).values()
-    if not needed and not pointers_among(repo, _new_payloads(repo, remote, tips)):
+    needed = pointers_among(repo, [blob for tip in tips for blob in _payloads_of(repo, tip, folders)]).values()
+    if not needed and not pointers_among(repo, _new_payloads(repo, remote, tips, folders)):
         return
     require(repo, "what is pushed keeps files in it")
     only = _only(find_push_url(repo, remote, url))
@@ -235,7 +234,7 @@ def _main_branch_uses_it(repo: Repository) -> bool:
     main = f"refs/remotes/{default_remote(repo)}/HEAD"
     if not git_succeeds(repo, "rev-parse", "--verify", "--quiet", f"{main}^{{commit}}"):
         return True
-    return b"filter=lfs" in (read_path(repo, main, ".gitattributes") or b"")
+    return b"filter=lfs" in (read_path(repo, main, ATTRIBUTES_FILE) or b"")
 
 
 def _follow(repo: Repository, content: bytes, source: Callable[[], str], limit: int, endpoint: Endpoint) -> bytes:
@@ -310,20 +309,20 @@ def _push(repo: Repository, args: tuple[str, ...], lines: str = "") -> None:
         )
 
 
-def _payloads_of(repo: Repository, tip: str) -> list[str]:
+def _payloads_of(repo: Repository, tip: str, folders: Sequence[str]) -> list[str]:
     """The blobs of a tip's payloads, where its .gitattributes sends some to git-lfs."""
-    if b"filter=lfs" not in (read_path(repo, tip, ".gitattributes") or b""):
+    if b"filter=lfs" not in (read_path(repo, tip, ATTRIBUTES_FILE) or b""):
         return []
-    listed = os.fsdecode(git(repo, "ls-tree", "-r", "-z", "--full-tree", tip, "--", *_FOLDERS)).split("\0")
+    listed = os.fsdecode(git(repo, "ls-tree", "-r", "-z", "--full-tree", tip, "--", *folders)).split("\0")
     heads = (line.partition("\t")[0].split() for line in listed if line.endswith(SUFFIX))
     return [blob for mode, kind, blob in heads if kind == "blob" and mode.startswith("100")]
 
 
-def _new_payloads(repo: Repository, remote: str, tips: Sequence[str]) -> list[str]:
+def _new_payloads(repo: Repository, remote: str, tips: Sequence[str], folders: Sequence[str]) -> list[str]:
     """The blobs of payloads in commits that the remote is not known to have."""
     if not tips:
         return []
-    listed = git(repo, "rev-list", "--objects", *tips, "--not", f"--remotes={remote}", "--", *_FOLDERS)
+    listed = git(repo, "rev-list", "--objects", *tips, "--not", f"--remotes={remote}", "--", *folders)
     return [line.partition(" ")[0] for line in os.fsdecode(listed).splitlines() if line.endswith(SUFFIX)]
 
 

@@ -23,6 +23,7 @@ INDEX = ":"
 WORK_TREE = None
 Place = str | None
 UNMERGED = "unmerged"
+ATTRIBUTES_FILE = ".gitattributes"  # git's own name, which the table of a model's files has, too
 # The id of an empty file, of either length.
 _EMPTY = (
     "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",

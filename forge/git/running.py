@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from forge.errors import ForgeError
+from forge.errors import ForgeError, MissingObject
 from forge.git.files import share_as
 from forge.git.messages import failure, what_git_said
 from forge.git.quiet import PATHSPECS, SETTINGS, VARIABLES
@@ -154,7 +154,7 @@ def read_blobs(repo: Repository, blobs: Iterable[str], limit: int = BLOB_LIMIT) 
     Raises ForgeError for an object that is missing, not a blob, or too large.
     """
     wanted = list(dict.fromkeys(blobs))
-    _fetch_promised(repo, wanted)
+    fetch_promised(repo, wanted)
     contents = {}
     for name, content in _cat_file(repo, wanted, limit):
         if content is None:
@@ -171,7 +171,7 @@ def stream_blobs(
     One process reads all that are as they should be, and no more than one of them is held.
     """
     wanted = list(blobs)
-    _fetch_promised(repo, list(dict.fromkeys(wanted)))
+    fetch_promised(repo, list(dict.fromkeys(wanted)))
     start = 0
     while start < len(wanted):
         try:
@@ -181,6 +181,27 @@ def stream_blobs(
         except ForgeError as error:  # of this one; git is started again for the others
             yield wanted[start], error
             start += 1
+
+
+def fetch_promised(repo: Repository, blobs: Collection[str]) -> None:
+    """In a partial clone, fetch all of these blobs at once: git itself would fetch them one by one as they are read.
+
+    Without a word where that fails: reading them then says why.
+    """
+    # Who has everything, nearly everybody, pays no process for this.
+    if len(blobs) < 2 or not any((repo.common_dir / "objects" / "pack").glob("*.promisor")):
+        return
+    promisors = git_text(repo, "config", "--type=bool", "--get-regexp", r"^remote\..*\.promisor$", check=False)
+    keys = [line.removesuffix(" true") for line in promisors.splitlines() if line.endswith(" true")]
+    names = [key.removeprefix("remote.").removesuffix(".promisor") for key in keys]
+    local = git(repo, "cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objectname)")
+    missing = sorted({*blobs} - {*local.decode().split("\n")})
+    if names and missing:  # as git's own promisor-remote.c does it
+        git(
+            repo, "-c", "fetch.negotiationAlgorithm=noop", "fetch", names[0], "--no-tags", "--no-write-fetch-head",
+            "--recurse-submodules=no", "--filter=blob:none", "--stdin",
+            input="".join(f"{blob}\n" for blob in missing).encode(), check=False,
+        )  # fmt: skip
 
 
 def read_path(repo: Repository, rev: str, path: str, limit: int = BLOB_LIMIT) -> bytes | None:
@@ -231,33 +252,12 @@ def state_dir(repo: Repository) -> Path:
     return folder
 
 
-def _missing(name: str) -> ForgeError:
-    return ForgeError(
+def _missing(name: str) -> MissingObject:
+    return MissingObject(
         f"object {name} is named by the forge item but is not in this repository",
         hint="fetch it from where it was committed: git fetch --all; "
         "if it is damaged here, which `git fsck` tells: git fetch --refetch",
     )
-
-
-def _fetch_promised(repo: Repository, blobs: list[str]) -> None:
-    """In a partial clone, fetch all of these blobs at once: git itself would fetch them one by one as they are read.
-
-    Without a word where that fails: reading them then says why.
-    """
-    # Who has everything, nearly everybody, pays no process for this.
-    if len(blobs) < 2 or not any((repo.common_dir / "objects" / "pack").glob("*.promisor")):
-        return
-    promisors = git_text(repo, "config", "--type=bool", "--get-regexp", r"^remote\..*\.promisor$", check=False)
-    keys = [line.removesuffix(" true") for line in promisors.splitlines() if line.endswith(" true")]
-    names = [key.removeprefix("remote.").removesuffix(".promisor") for key in keys]
-    local = git(repo, "cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objectname)")
-    missing = sorted({*blobs} - {*local.decode().split("\n")})
-    if names and missing:  # as git's own promisor-remote.c does it
-        git(
-            repo, "-c", "fetch.negotiationAlgorithm=noop", "fetch", names[0], "--no-tags", "--no-write-fetch-head",
-            "--recurse-submodules=no", "--filter=blob:none", "--stdin",
-            input="".join(f"{blob}\n" for blob in missing).encode(), check=False,
-        )  # fmt: skip
 
 
 def _cat_file(repo: Repository, names: list[str], limit: int) -> Iterable[tuple[str, bytes | None]]:
@@ -289,7 +289,7 @@ def _one_object(name: str, replies: IO[bytes], errors: IO[bytes], limit: int) ->
         said = errors.read()
         error = failure(["cat-file", name], 128, said)
         if b"promisor remote" in said:
-            raise ForgeError(
+            raise MissingObject(
                 f"{name} is not in this partial clone yet, and cannot be fetched: {error.message}",
                 hint="see that `git fetch` works, and do it again",
             )

@@ -14,10 +14,22 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from forge.errors import ForgeError
+from forge.formats.adapter import (
+    ELSEWHERE_KEYS,
+    LORA_A,
+    LORA_B,
+    MAGNITUDE,
+    MODULES_KEY,
+    WEIGHT,
+    class_of_origin,
+    factor_of,
+    key_of,
+    without_prefix,
+)
 from forge.text import printable
 
 _WRAPPERS = ("module", "_orig_mod")  # of DistributedDataParallel and torch.compile, anywhere in a name
-_KEY = re.compile(r"(.+)\.(lora_A|lora_B|lora_magnitude_vector)(?:\.(?!weight$)([^.]+))?(?:\.weight)?")
+_KEY = re.compile(rf"(.+)\.({LORA_A}|{LORA_B}|{MAGNITUDE})(?:\.(?!weight$)([^.]+))?(?:\.weight)?")
 _TEXT = re.compile(r"(^|\.)(text|text_model|text_projection|text_encoder|textual)(\.|$)")
 _OWN = "git forge"
 _DEPTH = 8  # of models within models, which are other people's words
@@ -44,7 +56,7 @@ def in_own_names(
     """
     found: dict[str, Tensor] = {}
     spellings, outer, adapters = set(), set(), set()
-    vision = "vision" in str((config.get("auto_mapping") or {}).get("base_model_class", "")).lower()
+    vision = "vision" in class_of_origin(config).lower()
     for key, tensor in sorted(tensors.items()):
         match = _KEY.fullmatch(key)
         if match is None:
@@ -55,12 +67,12 @@ def in_own_names(
         outer.add(around)
         adapters.add(adapter)
         # lora_A reads what goes in, which q, k and v share; the others have a row for everything that comes out.
-        shared = part == "lora_A" or len(names) == 1
+        shared = part == LORA_A or len(names) == 1
         pieces = [tensor.clone() for _ in names] if shared else _rows(tensor, len(names))
         if len(pieces) != len(names):
             raise ForgeError(f"{source}: {printable(key)!r} has too few rows for q, k and v", hint=_AGAIN)
         for name, piece in zip(names, pieces, strict=True):
-            own = f"base_model.model.{name}.{part}" + ("" if part == "lora_magnitude_vector" else ".weight")
+            own = key_of(name, part)
             if own in found:
                 raise ForgeError(f"{source}: {printable(key)!r} is there under two names", hint=_AGAIN)
             found[own] = piece.contiguous()
@@ -70,14 +82,12 @@ def in_own_names(
             f"{source}: this is more than one adapter, or one on more than one model: {printable(', '.join(several))}",
             hint="save each on its own",
         )
-    if set(found) == {key.removesuffix(".weight") if "magnitude" in key else key for key in tensors}:
+    if set(found) == {key.removesuffix(WEIGHT) if key.endswith(MAGNITUDE + WEIGHT) else key for key in tensors}:
         return None
-    targets = sorted({key.removeprefix("base_model.model.").rpartition(".lora_")[0] for key in found})
-    # These say which modules of the other program's model were meant.
-    gone = ("auto_mapping", "exclude_modules", "layers_pattern", "layers_to_transform")
-    kept = {key: None if key in gone else value for key, value in config.items()}
+    targets = sorted({place[0] for key in found if (place := factor_of(key))})
+    kept = {key: None if key in ELSEWHERE_KEYS else value for key, value in config.items()}
     return Renamed(
-        {**kept, "target_modules": targets}, found, " and ".join(sorted(spellings - {_OWN} or {"what wraps a model"}))
+        {**kept, MODULES_KEY: targets}, found, " and ".join(sorted(spellings - {_OWN} or {"what wraps a model"}))
     )
 
 
@@ -119,7 +129,7 @@ def _refuse(source: str, path: str, modules: Collection[str]) -> NoReturn:
 def _stripped(path: str) -> list[str]:
     """The parts of a module's name in the model itself, without what PEFT and other wrappers put around it."""
     parts = [part for part in path.split(".") if part not in _WRAPPERS]
-    return parts[2:] if parts[:2] == ["base_model", "model"] else parts
+    return [*without_prefix(parts)]
 
 
 def _resolve(parts: Sequence[str], modules: Collection[str], vision: bool) -> tuple[list[str], str, str] | None:

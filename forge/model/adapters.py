@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +11,12 @@ import torch
 from torch import Tensor
 
 from forge.errors import ForgeError
+from forge.formats.adapter import LORA_A, LORA_B, MAGNITUDE, factor_of, is_dora, rank_and_scaling
 from forge.model.adapter_names import why_unknown
 from forge.model.attention import PAPER_MODULES as PAPER_MODULES
 from forge.model.attention import VisualTower, adaptable_modules
 
-KEY_PREFIX = "base_model.model."
-
-MAGNITUDE = "lora_magnitude_vector"  # PEFT's name for a DoRA's m
-_LORA_PARTS = ("lora_A", "lora_B")
+_LORA_PARTS = (LORA_A, LORA_B)
 _DORA_PARTS = (*_LORA_PARTS, MAGNITUDE)
 _AGAIN = "export the adapter again"
 
@@ -100,16 +97,14 @@ def read_adapter(
     against `use_dora` raise ForgeError naming `source` and the key.
     """
     modules = adaptable_modules(tower)
-    wanted = _DORA_PARTS if config.get("use_dora") else _LORA_PARTS
+    parts = _DORA_PARTS if is_dora(config) else _LORA_PARTS
     factors: dict[str, dict[str, Tensor]] = {}
     for key, tensor in sorted(tensors.items()):  # a file gives them in no order
-        stem = key.removeprefix(KEY_PREFIX)
-        name, _, factor = stem.removesuffix(".weight").rpartition(".")
-        # PEFT saves a magnitude without ".weight", and reads it with or without.
-        complete = stem.endswith(".weight") or factor == MAGNITUDE
-        if stem == key or not complete or factor not in _DORA_PARTS:
+        place = factor_of(key)
+        if place is None:
             raise ForgeError(f"{source}: {key!r} is not part of a LoRA or DoRA", hint="train the adapter without it")
-        if factor not in wanted:
+        name, factor = place
+        if factor not in parts:
             raise ForgeError(
                 f"{source}: {key!r} belongs to a DoRA, but adapter_config.json does not set use_dora",
                 hint=_AGAIN,
@@ -122,18 +117,17 @@ def read_adapter(
         if factor in factors.setdefault(name, {}):
             raise ForgeError(f"{source}: {key!r} is there under two names", hint=_AGAIN)
         factors[name][factor] = tensor.detach().float()
-    scaling = _scaling(config, source)
+    rank, scaling = rank_and_scaling(config, source)
     adapter = {}
     for name in sorted(factors):
         # Detached, it keeps the tower's weight of now, also while another change is folded into the tower.
-        found, weight = factors[name], modules[name].weight.detach()
-        if len(found) == 1:
-            raise ForgeError(f"{source}: {name!r} has {next(iter(found))} alone", hint=_AGAIN)
-        missing = [part for part in wanted if part not in found]
+        of_module, weight = factors[name], modules[name].weight.detach()
+        if len(of_module) == 1:
+            raise ForgeError(f"{source}: {name!r} has {next(iter(of_module))} alone", hint=_AGAIN)
+        missing = [part for part in parts if part not in of_module]
         if missing:
             raise ForgeError(f"{source}: {name!r} has no {missing[0]}", hint=_AGAIN)
-        a, b = found["lora_A"], found["lora_B"]
-        rank = int(config["r"])
+        a, b = of_module[LORA_A], of_module[LORA_B]
         if a.shape != (rank, weight.shape[1]) or b.shape != (weight.shape[0], rank):
             raise ForgeError(
                 f"{source}: {name!r} has factors {tuple(a.shape)} and {tuple(b.shape)}, but this base and rank "
@@ -142,8 +136,9 @@ def read_adapter(
             )
         a, b = a.to(weight.device), b.to(weight.device)
         adapter[name] = LowRank(a, b, scaling)
-        if MAGNITUDE in found:
-            adapter[name] = _with_magnitude(adapter[name], found[MAGNITUDE].to(weight.device), weight, source, name)
+        if MAGNITUDE in of_module:
+            magnitude = of_module[MAGNITUDE].to(weight.device)
+            adapter[name] = _with_magnitude(adapter[name], magnitude, weight, source, name)
     if not adapter:
         raise ForgeError(f"{source}: the adapter holds no weights")
     return adapter
@@ -163,16 +158,6 @@ def _with_magnitude(module: LowRank, magnitude: Tensor, weight: Tensor, source: 
             hint="a DoRA rescales each row of W + s B A to its magnitude, which a row of zeros does not allow",
         )
     return complete
-
-
-def _scaling(config: Mapping[str, Any], source: str) -> float:
-    try:
-        rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ForgeError(f"{source}: adapter_config.json lacks a usable r or lora_alpha") from error
-    if rank < 1 or not math.isfinite(alpha):
-        raise ForgeError(f"{source}: adapter_config.json gives r={rank} and lora_alpha={alpha}")
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def parameter_count(adapter: Adapter) -> int:

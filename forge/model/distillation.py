@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from forge.errors import ForgeError
+from forge.formats.adapter import minimal_config
 from forge.model.adapters import Adapter, plain_delta, read_adapter
 from forge.model.augmentation import augment, draw
 from forge.model.base import BaseModel
@@ -107,7 +108,7 @@ def fit_on_distilled(
         advance=advance,
         dora=dora,
     )
-    return read_adapter({"r": 16, "lora_alpha": 16, "use_dora": dora}, tensors, base.tower, source="judging adapter")
+    return read_adapter(minimal_config(16, 16, dora=dora), tensors, base.tower, source="judging adapter")
 
 
 def judge(base: BaseModel, images: TaskImages, validation: TaskImages, settings: DistillSettings) -> Score:

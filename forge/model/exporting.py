@@ -17,19 +17,15 @@ import torch
 from torch import Tensor
 
 from forge.errors import ForgeError
-from forge.model.adapters import KEY_PREFIX, MAGNITUDE, Adapter, LowRank, lora_config, plain_config
+from forge.formats.adapter import BASE_KEY, EXPORT_KEYS, LORA_A, LORA_B, MAGNITUDE, config_bytes, key_of
+from forge.model.adapters import Adapter, LowRank, lora_config, plain_config
 from forge.model.attention import adaptable_modules, packed_state
 from forge.model.base import OWN_BASE, BaseModel
 from forge.model.base_config import CONFIG_NAME
 from forge.model.base_places import WEIGHTS_NAME
 from forge.model.composing import Delta, Members, folded, of_module
 from forge.model.strategies import implementation_of
-
-# What this adapter is. The other keys of adapter_config.json have PEFT's defaults, of which each version has others.
-_CONFIG_KEYS = (
-    "base_model_name_or_path", "bias", "fan_in_fan_out", "inference_mode", "lora_alpha", "lora_dropout", "peft_type",
-    "r", "target_modules", "task_type", "use_dora", "use_rslora",
-)  # fmt: skip
+from forge.recipe.layout import ADAPTER_FILE, CONFIG_FILE
 
 
 def export_peft(
@@ -56,17 +52,17 @@ def export_peft(
     tensors: dict[str, Tensor] = {}
     for name, module in modules.items():
         padding = rank - module.rank  # modules that some contributions leave alone; zeros change nothing
-        tensors[f"{KEY_PREFIX}{name}.lora_A.weight"] = torch.nn.functional.pad(module.a, (0, 0, 0, padding))
-        tensors[f"{KEY_PREFIX}{name}.lora_B.weight"] = torch.nn.functional.pad(module.b, (0, padding))
+        tensors[key_of(name, LORA_A)] = torch.nn.functional.pad(module.a, (0, 0, 0, padding))
+        tensors[key_of(name, LORA_B)] = torch.nn.functional.pad(module.b, (0, padding))
         if module.magnitude is not None:
-            tensors[f"{KEY_PREFIX}{name}.{MAGNITUDE}"] = module.magnitude
+            tensors[key_of(name, MAGNITUDE)] = module.magnitude
     config = plain_config(lora_config(rank=rank, alpha=rank, dropout=0.0, modules=sorted(modules), dora=dora))
-    config["base_model_name_or_path"] = f"{OWN_BASE}{base.fingerprint}"
-    config = {key: config[key] for key in _CONFIG_KEYS}
+    config[BASE_KEY] = f"{OWN_BASE}{base.fingerprint}"
+    config = {key: config[key] for key in EXPORT_KEYS}
     folder.mkdir(parents=True)
     weights = {name: value.float().contiguous() for name, value in tensors.items()}
-    (folder / "adapter_model.safetensors").write_bytes(save(weights, {"format": "pt"}))
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / ADAPTER_FILE).write_bytes(save(weights, {"format": "pt"}))
+    (folder / CONFIG_FILE).write_bytes(config_bytes(config))
     return "DoRA" if dora else "LoRA", rank
 
 

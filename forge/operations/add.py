@@ -9,7 +9,7 @@ from pathlib import Path
 from forge.console import Report, silent
 from forge.data.matching import KnownTask, check_texts, differ
 from forge.errors import ForgeError
-from forge.formats.payloads import DistilledView, check_distilled
+from forge.formats.distilled import DistilledView, check_distilled, relabelled
 from forge.formats.safetensors import canonicalise
 from forge.git.running import Repository
 from forge.operations.bases import load_repository_base
@@ -18,13 +18,12 @@ from forge.operations.contributing import (
     contribution_folder,
     doubled_in_work_tree,
     read_elsewhere,
-    relabelled,
     write_files,
 )
 from forge.operations.loading import load_adapter, load_distilled
 from forge.recipe.card import Card, check_labels, read_card, to_toml
+from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
 from forge.recipe.settings import Settings
-from forge.repo.contributions import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
 from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.locks import contribution_lock, only_one
 from forge.repo.made_with import KEY, made_with_another

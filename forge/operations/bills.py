@@ -8,24 +8,28 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from forge.errors import ForgeError
+from forge.formats.adapter import check_adapter_config
 from forge.formats.bill_of_materials import Bill, Contributed, Material, to_cyclonedx
-from forge.formats.payloads import check_adapter_config, check_distilled
+from forge.formats.distilled import check_distilled
 from forge.git.places import resolve
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git_text
-from forge.operations.loading import ReadBlobs, blob_reader
+from forge.operations.loading import ReadBlobs, files_of, repository_payloads
 from forge.recipe.card import read_card
 from forge.recipe.item import Base, Entry, ForgeItem
-from forge.recipe.settings import LimitSettings, Settings
-from forge.repo.consolidation import PATHS, consolidation_problems
-from forge.repo.contributions import (
+from forge.recipe.layout import (
     ADAPTER_FILE,
     CARD_FILE,
     CONFIG_FILE,
+    CONTRIBUTIONS,
     DISTILLED_FILE,
-    find_files,
+    consolidation_paths,
     path_of,
+    rows_in,
 )
+from forge.recipe.settings import LimitSettings, Settings
+from forge.repo.consolidation import consolidation_problems
+from forge.repo.contributions import ContributionFiles, find_files
 from forge.repo.erased import explained_disagreements
 from forge.repo.items import read_settings_of
 
@@ -55,10 +59,12 @@ def bill_of(
             f"no bill of materials for {rev}: {problems[0]}", hint=f"see what is wrong with it: git forge verify {rev}"
         )
     settings = read_settings_of(repo, commit)
-    read = blob_reader(repo, settings.limits)
+    there = [find_files(repo, name, commit) for name in item.names]
+    read = repository_payloads(repo, settings.limits)
+    read([*(blob for files in there for blob in files.blobs.values()), *files_of(item)])
     contributions = tuple(
-        _contributed(repo, commit, entry, (signers or {}).get(entry.name), read, settings.limits)
-        for entry in item.contributions
+        _contributed(entry, files, (signers or {}).get(entry.name), read, settings.limits)
+        for entry, files in zip(item.contributions, there, strict=True)
     )
     bill = Bill(
         commit, _committed(repo, commit), item, contributions, _consolidation(item, read), task, settings.license,
@@ -70,22 +76,23 @@ def bill_of(
 def _consolidation(item: ForgeItem, read: ReadBlobs) -> tuple[Material, ...]:
     if item.consolidation is None:
         return ()
-    ids = {part: getattr(item.consolidation, part) for part in ("adapter", "config")}
+    ids = {path: getattr(item.consolidation, part) for part, path in consolidation_paths().items()}
     blobs = read(ids.values())
-    return tuple(_material(PATHS[part], blob, blobs) for part, blob in ids.items())
+    return tuple(_material(path, blob, blobs) for path, blob in ids.items())
 
 
 def _contributed(
-    repo: Repository, commit: str, entry: Entry, signer: str | None, read: ReadBlobs, limits: LimitSettings
+    entry: Entry, files: ContributionFiles, signer: str | None, read: ReadBlobs, limits: LimitSettings
 ) -> Contributed:
-    name, found = entry.name, find_files(repo, entry.name, commit)
-    if CARD_FILE not in found.blobs:
-        raise ForgeError(f"{found.described(CARD_FILE)} is missing", hint=f"take it in again: git forge add {name}")
-    blobs = read(found.blobs.values())
-    materials = {file: _material(path_of(name, file), blob, blobs) for file, blob in found.blobs.items()}
-    config = check_adapter_config(blobs[entry.config], found.described(CONFIG_FILE))
-    distilled = check_distilled(blobs[entry.distilled], found.described(DISTILLED_FILE), limits.distilled_images)
-    card = read_card(blobs[found.blobs[CARD_FILE]], found.described(CARD_FILE))
+    name = entry.name
+    if CARD_FILE not in files.blobs:
+        raise ForgeError(f"{files.described(CARD_FILE)} is missing", hint=f"take it in again: git forge add {name}")
+    blobs = read(files.blobs.values())
+    materials = {file: _material(path_of(name, file), blob, blobs) for file, blob in files.blobs.items()}
+    config = check_adapter_config(blobs[entry.config], files.described(CONFIG_FILE))
+    distilled = check_distilled(blobs[entry.distilled], files.described(DISTILLED_FILE), limits.distilled_images)
+    card = read_card(blobs[files.blobs[CARD_FILE]], files.described(CARD_FILE))
+    named = (ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE)
     return Contributed(
         entry,
         adapter=materials[ADAPTER_FILE],
@@ -98,6 +105,11 @@ def _contributed(
         card=materials[CARD_FILE],
         license=card.license,
         signer=signer,
+        others={
+            row.word: materials[row.name]
+            for row in rows_in(CONTRIBUTIONS)
+            if row.name in materials and row.name not in named
+        },
     )
 
 

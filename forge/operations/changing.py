@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from forge.git.running import Repository
 from forge.operations.folding import Folded, fold
-from forge.operations.loading import ReadBlobs
+from forge.operations.loading import Payloads
 from forge.recipe.gate import Contradiction
 from forge.recipe.item import Entry, ForgeItem, identity
 from forge.recipe.settings import Settings
@@ -44,7 +44,13 @@ def changes_against(before: ForgeItem, tree: Iterable[Entry]) -> Changes:
 
 
 def fold_changes(
-    repo: Repository, before: ForgeItem, changes: Changes, settings: Settings, read: ReadBlobs, *, again: bool = False
+    repo: Repository,
+    before: ForgeItem,
+    changes: Changes,
+    settings: Settings,
+    payloads: Payloads,
+    *,
+    again: bool = False,
 ) -> Folded:
     """Fold changes into a recipe, one contribution at a time, as merges of one contribution each would.
 
@@ -64,7 +70,7 @@ def fold_changes(
         ours = tuple(each for each in item.contributions if each.name not in gone)
         removed = tuple(each.name for each in item.contributions if each.name in gone)
         plan = MergePlan(settings.base, settings.strategy, ours, entries, removed)
-        folded = fold(repo, plan, item, settings, read, compared_with=before, again=again)
+        folded = fold(repo, plan, item, settings, payloads, compared_with=before, again=again)
         item = folded.item
         contradictions |= {each.name: each for each in folded.contradictions}
         gone, again = set(), False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,35 +13,35 @@ from forge.errors import ForgeError
 from forge.git.files import is_plain_file, write_whole
 from forge.git.lfs import follow, require_filter
 from forge.git.places import INDEX, list_files, read_file, resolve
-from forge.git.running import Repository, git, git_succeeds, git_text
+from forge.git.running import Repository, fetch_promised, git, git_succeeds, git_text
 from forge.operations.changing import Changes, changes_against, fold_changes
+from forge.operations.completing import completed_attributes
 from forge.operations.consolidating import consolidated, without_consolidation
 from forge.operations.contributing import write_files
-from forge.operations.loading import ReadBlobs, blob_reader
+from forge.operations.loading import Payloads, blob_reader
 from forge.operations.restoring import restored_on_failure
 from forge.recipe.gate import pass_gate
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import Entry, ForgeItem, identity
 from forge.recipe.item_text import to_json
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
-from forge.recipe.settings import Settings
-from forge.recipe.without_effect import without_effect
-from forge.repo.consolidation import FOLDER as CONSOLIDATION
-from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contributions import (
-    ENTRY_PARTS,
-    FILES,
-    FOLDER,
-    check_contribution,
-    disagreements,
-    find_all,
+from forge.recipe.layout import (
+    CONSOLIDATION,
+    CONTRIBUTIONS,
+    ITEM_FILE,
+    SETTINGS_FILE,
+    consolidation_paths,
+    contribution_files,
+    entry_parts,
+    obligatory_files,
     path_of,
 )
+from forge.recipe.settings import Settings
+from forge.recipe.without_effect import without_effect
+from forge.repo.contributions import check_contribution, disagreements, find_all
 from forge.repo.erased import erased_contributions
 from forge.repo.items import read_item, read_settings_of
 from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.settings_file import load_settings
-from forge.repo.storage import is_kept_as, storage_of
+from forge.repo.storage import is_blob_of, storage_of
 from forge.repo.trailers import trailer_lines
 from forge.repo.tree_checks import tree_problems
 from forge.repo.unsettled import refuse_unfinished
@@ -75,7 +75,8 @@ def commit_contributions(
 class _Start:
     """What a commit starts from: HEAD and its recipe, what is different now, and the files that will be in it.
 
-    refolded: the coefficients are to be searched again, whether or not contributions changed.
+    refolded: the coefficients are to be searched again, whether or not contributions changed. attributes: what else the
+    commit is to take along, .gitattributes or nothing.
     """
 
     head: str
@@ -84,15 +85,22 @@ class _Start:
     changes: Changes
     refolded: bool
     paths: tuple[str, ...]
+    attributes: tuple[str, ...]
 
 
 def _commit(repo: Repository, message: str | None, steps: int | None, accept: bool) -> Committed:
-    start = _look(repo, steps)
+    settings, head = _ready(repo)
+    with completed_attributes(repo, head) as attributes:  # before a file is hashed as git would store it
+        start = _look(repo, settings, head, attributes, steps)
+        return _commit_from(repo, start, message, steps, accept)
+
+
+def _commit_from(repo: Repository, start: _Start, message: str | None, steps: int | None, accept: bool) -> Committed:
     settings, before, changes = start.settings, start.before, start.changes
     idle = _check(repo, changes, settings)
-    reader = work_tree_reader(repo, changes, settings)
-    folded = fold_changes(repo, before, changes, settings, reader, again=start.refolded)
-    item, files = _consolidate(repo, folded.item, settings, reader, steps)
+    payloads = work_tree_payloads(repo, changes, settings)
+    folded = fold_changes(repo, before, changes, settings, payloads, again=start.refolded)
+    item, files = _consolidate(repo, folded.item, settings, payloads, steps)
     if item == before and not start.paths and not start.refolded:
         raise ForgeError("the model is as it was: no step of a consolidation made it better")
     if item != before:
@@ -117,8 +125,8 @@ def _commit(repo: Repository, message: str | None, steps: int | None, accept: bo
     )
 
 
-def _look(repo: Repository, steps: int | None) -> _Start:
-    """Look at the work tree and HEAD. Raises ForgeError where nothing is to be committed, or not in this state."""
+def _ready(repo: Repository) -> tuple[Settings, str]:
+    """The settings of the work tree, and HEAD. Raises ForgeError where nothing may be committed in this state."""
     refuse_unfinished(repo, in_a_rebase=True)
     folder = repo.top / CONSOLIDATION
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -130,6 +138,11 @@ def _look(repo: Repository, steps: int | None) -> _Start:
         require_filter(repo, "the payloads of this model are kept in it")
     head = resolve(repo, "HEAD")
     _refuse_unforged_merge(repo, head)
+    return settings, head
+
+
+def _look(repo: Repository, settings: Settings, head: str, attributes: Sequence[str], steps: int | None) -> _Start:
+    """Look at the work tree against `head`. Raises ForgeError where nothing is to be committed."""
     before = read_item(repo, head)
     changes = find_changes(repo, before, settings)
     refolded = _settings_changed(repo, before, settings)
@@ -142,7 +155,7 @@ def _look(repo: Repository, steps: int | None) -> _Start:
         raise ForgeError(
             "no contribution changed since HEAD", hint="make one with git forge train and git forge distill"
         )
-    return _Start(head, settings, before, changes, refolded, tuple(paths))
+    return _Start(head, settings, before, changes, refolded, tuple(paths), tuple(attributes))
 
 
 def _check(repo: Repository, changes: Changes, settings: Settings) -> list[str]:
@@ -165,20 +178,20 @@ def _write(repo: Repository, start: _Start, item: ForgeItem, files: Mapping[str,
     paths = list(start.paths)
     there_before = [*list_files(repo, "HEAD", CONSOLIDATION), *list_files(repo, INDEX, CONSOLIDATION)]
     if files or item.consolidation is None:
-        paths += [path for path in CONSOLIDATION_PATHS.values() if path in files or path in there_before]
+        paths += [path for path in consolidation_paths().values() if path in files or path in there_before]
     if git_text(repo, "rev-parse", "HEAD") != start.head:
         raise ForgeError("HEAD has moved while git forge commit was at work", hint="run git forge commit again")
     plain = [path for path in (SETTINGS_FILE, *paths) if is_plain_file(repo.top / path)]  # a hook may write to them
-    with restored_on_failure(repo, start.head, dict.fromkeys([ITEM_FILE, *CONSOLIDATION_PATHS.values(), *plain])):
+    with restored_on_failure(repo, start.head, dict.fromkeys([ITEM_FILE, *consolidation_paths().values(), *plain])):
         write_whole(repo.top / ITEM_FILE, to_json(item).encode())
         if item.consolidation is None:
-            for path in CONSOLIDATION_PATHS.values():
+            for path in consolidation_paths().values():
                 (repo.top / path).unlink(missing_ok=True)
             with suppress(OSError):  # not there, or something else lies in it
                 (repo.top / CONSOLIDATION).rmdir()
         elif files:
             write_files(repo.top / CONSOLIDATION, {Path(path).name: content for path, content in files.items()})
-        committed = [ITEM_FILE, SETTINGS_FILE, *paths] if start.refolded else [ITEM_FILE, *paths]
+        committed = [ITEM_FILE, *([SETTINGS_FILE] if start.refolded else []), *paths, *start.attributes]
         # What `git rm` or `git mv` took out of the index already is nothing that git add could find.
         known = os.fsdecode(git(repo, "ls-files", "-z", "--", *literal(committed))).split("\0")
         there = [path for path in committed if path in known or (repo.top / path).exists()]
@@ -196,6 +209,8 @@ def find_changes(repo: Repository, before: ForgeItem, settings: Settings) -> Cha
         if files.missing:
             check_contribution(repo, name, None, base=settings.base, limits=settings.limits)  # says what is missing
     changes = changes_against(before, [files.entry(1.0) for files in there.values()])
+    if changes.new or changes.replaced or changes.removed:  # then they are weighed anew, all of them
+        fetch_promised(repo, [file.blob for file in list_files(repo, "HEAD", CONTRIBUTIONS).values() if file.blob])
     for entry in changes.replaced:
         old = before.entry(entry.name)
         assert old is not None  # it is replaced
@@ -208,15 +223,15 @@ def _blobs(changes: Changes) -> dict[str, str]:
     return {
         path_of(entry.name, file): getattr(entry, part)
         for entry in (*changes.new, *changes.replaced)
-        for part, file in ENTRY_PARTS.items()
+        for part, file in entry_parts().items()
     }
 
 
 def _refuse_moved(repo: Repository, old: Entry, settings: Settings) -> None:
     """Raise ForgeError where a contribution has not changed, but `git add` would now keep its files elsewhere."""
-    files = {getattr(old, part): path_of(old.name, file) for part, file in ENTRY_PARTS.items()}
+    files = {getattr(old, part): path_of(old.name, file) for part, file in entry_parts().items()}
     contents = {blob: read_file(repo, None, path, settings.limits.file_bytes) for blob, path in files.items()}
-    if all(content is not None and is_kept_as(repo, blob, content) for blob, content in contents.items()):
+    if all(content is not None and is_blob_of(repo, blob, content) for blob, content in contents.items()):
         storage = storage_of(repo)
         raise ForgeError(
             f"{path_of(old.name)} is kept otherwise than .gitattributes says: its files belong in {storage}",
@@ -225,15 +240,15 @@ def _refuse_moved(repo: Repository, old: Entry, settings: Settings) -> None:
 
 
 def _consolidate(
-    repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs, steps: int | None
+    repo: Repository, item: ForgeItem, settings: Settings, payloads: Payloads, steps: int | None
 ) -> tuple[ForgeItem, dict[str, bytes]]:
     """`item` with the consolidation that is wanted, and the files of a new one by path."""
     if steps == 0:
-        return without_consolidation(repo, item, settings, read), {}
+        return without_consolidation(repo, item, payloads), {}
     count = steps or settings.consolidate
     if not count or not item.contributions or (steps is None and item.consolidation is not None):
         return item, {}
-    return consolidated(repo, item, settings, count, read)
+    return consolidated(repo, item, settings, count, payloads)
 
 
 def _settings_changed(repo: Repository, before: ForgeItem, settings: Settings) -> bool:
@@ -247,8 +262,8 @@ def _settings_changed(repo: Repository, before: ForgeItem, settings: Settings) -
     return (settings.search, settings.task_aware) != (old.search, old.task_aware)
 
 
-def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> ReadBlobs:
-    """Reads blobs by id, those of changed contributions from the work tree: nothing is stored before the commit."""
+def work_tree_payloads(repo: Repository, changes: Changes, settings: Settings) -> Payloads:
+    """Payloads by blob id, those of changed contributions from the work tree: nothing is stored before the commit."""
     stored = blob_reader(repo, settings.limits)
     places = {blob: path for path, blob in _blobs(changes).items()}
 
@@ -263,7 +278,7 @@ def work_tree_reader(repo: Repository, changes: Changes, settings: Settings) -> 
                 contents[blob] = follow(repo, content, places[blob], settings.limits.file_bytes)
         return contents
 
-    return read
+    return Payloads(read, settings.limits)
 
 
 def _paths_to_commit(repo: Repository, changes: Changes) -> list[str]:
@@ -272,12 +287,15 @@ def _paths_to_commit(repo: Repository, changes: Changes) -> list[str]:
     Of files that git does not know yet only those that a contribution consists of: what else lies in the
     folder, private images above all, must not slip into a commit.
     """
-    listing = git(repo, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", FOLDER)
-    changed = {path_of(entry.name, file) for entry in (*changes.new, *changes.replaced) for file in FILES}
+    listing = git(repo, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", CONTRIBUTIONS)
+    come = [entry.name for entry in (*changes.new, *changes.replaced)]
+    changed = {path_of(name, file) for name in come for file in obligatory_files()}
+    extra = {path_of(name, file) for name in come for file in contribution_files()} - changed
+    changed |= {path for path in extra if is_plain_file(repo.top / path)}
     for record in listing.decode("utf-8", "surrogateescape").split("\0"):
         state, path = record[:2], record[3:]
-        _, _, inside = path.removeprefix(f"{FOLDER}/").partition("/")
-        if inside and (state != "??" or inside in FILES):
+        _, _, inside = path.removeprefix(f"{CONTRIBUTIONS}/").partition("/")
+        if inside and (state != "??" or inside in contribution_files()):
             changed.add(path)
     return sorted(changed)
 

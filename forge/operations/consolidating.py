@@ -5,27 +5,20 @@ It lost where it was measured: model/consolidating.py.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from forge.console import progress
-from forge.formats.safetensors import to_bytes
+from forge.formats.adapter import config_bytes, weights_bytes
 from forge.git.running import Repository, hash_object
 from forge.operations.bases import load_repository_base
 from forge.operations.folding import score_item
-from forge.operations.loading import (
-    ReadBlobs,
-    compose_model,
-    load_adapters,
-    load_distilled_sets,
-    load_residual,
-)
+from forge.operations.loading import Payloads, compose_model
 from forge.recipe.catalogue import DEFAULT_STRATEGY, check_one_model
 from forge.recipe.item import Consolidation, ForgeItem
 from forge.recipe.item_differences import differences
+from forge.recipe.layout import CONSOLIDATION, consolidation_paths
 from forge.recipe.settings import Settings
-from forge.repo.consolidation import FOLDER, PATHS
 
 if TYPE_CHECKING:
     from forge.model.consolidating import Consolidated
@@ -36,22 +29,25 @@ RESIDUAL = 0.05  # of its own length, by which one that is trained again may be 
 
 
 def consolidated(
-    repo: Repository, item: ForgeItem, settings: Settings, steps: int, read: ReadBlobs
+    repo: Repository, item: ForgeItem, settings: Settings, steps: int, payloads: Payloads
 ) -> tuple[ForgeItem, dict[str, bytes]]:
     """`item` with a consolidation of so many steps, and the two files that it names, by path.
 
     The residual is added to the model that all tasks share. Both blobs are written to the object store, nothing
     to the work tree. Where no step helps, the model stays as it is, without a consolidation.
     """
-    trained = _trained(repo, item, settings, steps, read)
+    trained = _trained(repo, item, settings, steps, payloads)
     if trained.objective_after >= trained.objective_before:
-        return without_consolidation(repo, item, settings, read), {}
+        return without_consolidation(repo, item, payloads), {}
     arrays = {name: tensor.numpy() for name, tensor in trained.tensors.items()}
     contents = {
-        "adapter": to_bytes(arrays, {"format": "pt"}, PATHS["adapter"]),
-        "config": json.dumps(trained.config, indent=2).encode() + b"\n",
+        "adapter": weights_bytes(arrays, consolidation_paths()["adapter"]),
+        "config": config_bytes(trained.config),
     }
-    ids = {part: hash_object(repo, content, write=True, path=PATHS[part]) for part, content in contents.items()}
+    ids = {
+        part: hash_object(repo, content, write=True, path=consolidation_paths()[part])
+        for part, content in contents.items()
+    }
     consolidation = Consolidation(
         adapter=ids["adapter"],
         config=ids["config"],
@@ -61,13 +57,12 @@ def consolidated(
         objective_before=trained.objective_before,
         objective_after=trained.objective_after,
     )
-    return _rescored(repo, replace(item, consolidation=consolidation), settings, read), {
-        PATHS[part]: content for part, content in contents.items()
-    }
+    kept = replace(item, consolidation=consolidation, unknown={})  # what was said of another model
+    return _rescored(repo, kept, payloads), {consolidation_paths()[part]: content for part, content in contents.items()}
 
 
 def consolidation_differs(
-    repo: Repository, recorded: ForgeItem, plain: ForgeItem, settings: Settings, read: ReadBlobs
+    repo: Repository, recorded: ForgeItem, plain: ForgeItem, settings: Settings, payloads: Payloads
 ) -> list[str]:
     """Where a recorded consolidation is not the one that training makes of the recipe `plain`, one line each."""
     said = recorded.consolidation
@@ -76,18 +71,18 @@ def consolidation_differs(
         return [f"a consolidation of {said.steps:,} steps is not made again: at most {MOST_STEPS_AGAIN} are"]
     if (said.learning_rate, said.seed) != (LEARNING_RATE, settings.search.seed):
         return ["the consolidation was not trained as git forge trains it"]
-    trained = _trained(repo, plain, settings, said.steps, read)
+    trained = _trained(repo, plain, settings, said.steps, payloads)
     if trained.objective_after >= trained.objective_before:
         return ["no consolidation makes this model better"]
 
     from forge.model.adapters import plain_delta, read_adapter
 
     base = load_repository_base(repo, recorded.base)
-    residual = load_residual(base, recorded, read)
+    residual = payloads.residual(base, recorded)
     assert residual is not None
     theirs, ours = (
         plain_delta(residual),
-        plain_delta(read_adapter(trained.config, trained.tensors, base.tower, source=FOLDER)),
+        plain_delta(read_adapter(trained.config, trained.tensors, base.tower, source=CONSOLIDATION)),
     )
     if theirs.keys() != ours.keys():
         return ["the consolidation changes other modules than the one that training makes"]
@@ -95,17 +90,17 @@ def consolidation_differs(
     length = sum(float(delta.square().sum()) for delta in ours.values())
     if not away <= RESIDUAL**2 * length:  # so that NaN is a difference, too
         return ["the consolidation is not the one that training makes of this model"]
-    return differences(recorded, _rescored(repo, replace(plain, consolidation=said), settings, read))
+    return differences(recorded, _rescored(repo, replace(plain, consolidation=said), payloads))
 
 
-def without_consolidation(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> ForgeItem:
+def without_consolidation(repo: Repository, item: ForgeItem, payloads: Payloads) -> ForgeItem:
     """`item` as it is without its consolidation, if it has one."""
     if item.consolidation is None:
         return item
-    return _rescored(repo, replace(item, consolidation=None), settings, read)
+    return _rescored(repo, replace(item, consolidation=None, unknown={}), payloads)
 
 
-def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, read: ReadBlobs) -> Consolidated:
+def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, payloads: Payloads) -> Consolidated:
     hint = f'use strategy = "{DEFAULT_STRATEGY}" in forge.toml, or set consolidate = 0'
     check_one_model(item.strategy, "there is no one model to consolidate", hint)
 
@@ -114,8 +109,8 @@ def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, 
 
     base = load_repository_base(repo, item.base)
     entries = item.contributions
-    adapters = load_adapters(base, entries, read)
-    images = load_distilled_sets(base, entries, read, settings.limits)
+    adapters = payloads.adapters(base, entries)
+    images = payloads.distilled_sets(base, entries)
     labels = {score.task: score.labels for score in item.scores}
     ((delta, _),) = compose_model(base, item.strategy, entries, adapters, labels).shared
     members = [Member(e.name, adapters[e.name], e.coefficient, "ours", images[e.name]) for e in entries]
@@ -126,9 +121,9 @@ def _trained(repo: Repository, item: ForgeItem, settings: Settings, steps: int, 
         )
 
 
-def _rescored(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> ForgeItem:
+def _rescored(repo: Repository, item: ForgeItem, payloads: Payloads) -> ForgeItem:
     """`item` with the scores that it has now; what it was made from keeps its own."""
-    judged = score_item(repo, item, settings, read)
+    judged = score_item(repo, item, payloads)
     before = {score.task: score for score in item.scores}
     scores = tuple(
         replace(

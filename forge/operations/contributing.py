@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from forge.data.matching import Given, KnownTask, by_name, check_texts, differ, fits, given_for
 from forge.errors import ForgeError
-from forge.formats.payloads import check_adapter_config
-from forge.formats.safetensors import canonicalise, load_numpy, to_bytes
+from forge.formats.adapter import BASE_KEY, check_adapter_config, config_bytes, weights_bytes
+from forge.formats.distilled import IMAGES, LABELS, OFFSET, SCALE, distilled_bytes
+from forge.formats.safetensors import canonicalise
 from forge.git.files import is_plain_file, read_plain_file, write_whole
 from forge.git.places import WORK_TREE
 from forge.git.running import Repository, git_text, hash_object
 from forge.recipe.card import Card, check_labels, read_card, to_toml
 from forge.recipe.item import Base, under_several_names
+from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
 from forge.recipe.toml_text import MAX_BYTES
-from forge.repo.contributions import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, find_all, path_of
+from forge.repo.contributions import find_all
 from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.made_with import made_with_another
 from forge.text import same_text
@@ -106,8 +108,8 @@ def write_adapter(
     arrays = {key: value.detach().cpu().numpy() for key, value in tensors.items()}
     folder = contribution_folder(repo, name)
     files = {
-        ADAPTER_FILE: to_bytes(arrays, {"format": "pt"}, path_of(name, ADAPTER_FILE)),
-        CONFIG_FILE: json.dumps(config, indent=2).encode() + b"\n",
+        ADAPTER_FILE: weights_bytes(arrays, path_of(name, ADAPTER_FILE)),
+        CONFIG_FILE: config_bytes(config),
         CARD_FILE: _rewritten_card(repo, name, card),
     }
     with alone_in_work_tree(repo, "git forge train", wait=True):
@@ -129,14 +131,13 @@ def write_card(repo: Repository, name: str, card: Card) -> None:
 def write_distilled(repo: Repository, name: str, distilled: DistilledImages, card: Card, method: str) -> list[str]:
     """Write distilled dataset and card. What a person should know of it, in lines."""
     arrays = {
-        "images": distilled.images.numpy(),
-        "labels": distilled.targets.numpy(),
-        "offset": distilled.offset.numpy(),
-        "scale": distilled.scale.numpy(),
+        IMAGES: distilled.images.numpy(),
+        LABELS: distilled.targets.numpy(),
+        OFFSET: distilled.offset.numpy(),
+        SCALE: distilled.scale.numpy(),
     }
-    metadata = {"task": card.task, "labels": json.dumps(list(card.labels), ensure_ascii=False), "method": method}
     files = {
-        DISTILLED_FILE: to_bytes(arrays, metadata, path_of(name, DISTILLED_FILE)),
+        DISTILLED_FILE: distilled_bytes(arrays, card.task, card.labels, method, path_of(name, DISTILLED_FILE)),
         CARD_FILE: _rewritten_card(repo, name, card),
     }
     with alone_in_work_tree(repo, "git forge distill", wait=True):
@@ -222,7 +223,7 @@ def adapter_in_own_names(
 
     check_adapter_config(config, f"{source}/{CONFIG_FILE}")
     read = json.loads(config)
-    trained_on = read.get("base_model_name_or_path")
+    trained_on = read.get(BASE_KEY)
     if isinstance(trained_on, str) and trained_on.startswith(OWN_BASE) and not base.goes_by(trained_on):
         raise ForgeError(
             f"{source}: this adapter was trained on another base: {trained_on.removeprefix(OWN_BASE)}, not on "
@@ -232,15 +233,9 @@ def adapter_in_own_names(
     renamed = in_own_names(read, load(weights), adaptable_modules(base.tower), source=source)
     if renamed is None:
         return config, weights, None
-    plain = {**renamed.config, "base_model_name_or_path": f"{OWN_BASE}{base.fingerprint}"}
+    plain = {**renamed.config, BASE_KEY: f"{OWN_BASE}{base.fingerprint}"}
     canonical = b"".join(canonicalise(save(renamed.tensors, {"format": "pt"}), f"{source}/{ADAPTER_FILE}"))
-    return json.dumps(plain, indent=2).encode() + b"\n", canonical, renamed.spelling
-
-
-def relabelled(distilled: bytes, task: str, labels: Sequence[str], source: str) -> bytes:
-    """A distilled dataset under another task name or other label texts; the images stay."""
-    arrays, metadata = load_numpy(distilled, source)
-    return to_bytes(arrays, {**metadata, "task": task, "labels": json.dumps(list(labels), ensure_ascii=False)}, source)
+    return config_bytes(plain), canonical, renamed.spelling
 
 
 def card_for(

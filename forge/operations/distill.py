@@ -27,8 +27,8 @@ from forge.operations.private_data import PrivateData, list_private_data, read_l
 from forge.operations.reading import complete_options
 from forge.recipe.card import validation_split
 from forge.recipe.catalogue import distillation_method_named
+from forge.recipe.layout import DISTILLED_FILE, path_of
 from forge.recipe.settings import LimitSettings
-from forge.repo.contributions import DISTILLED_FILE, path_of
 from forge.repo.locks import contribution_lock, only_one, unfinished_lock
 from forge.repo.made_with import KEY
 from forge.repo.settings_file import load_settings

@@ -12,7 +12,7 @@ from forge.data.listing import Listing, ReadOptions, list_images
 from forge.data.matching import Given
 from forge.data.summary import summarised
 from forge.errors import ForgeError
-from forge.git.running import Repository
+from forge.git.running import Repository, fetch_promised
 from forge.operations.reading import complete_options
 from forge.operations.task_labels import Asked, ask, tasks_of, unfit, with_grey
 from forge.repo.items import read_item, read_settings_of
@@ -76,8 +76,9 @@ def evaluate_models(
         report(f"left empty: {error.message}; {error.hint}")
 
     from forge.model.scoring import evaluate
-    from forge.operations.loading import load_model
+    from forge.operations.loading import files_of, load_model
 
+    fetch_promised(repo, {blob for item in items.values() for blob in files_of(item)})
     models: list[tuple[str, str | None]] = [*((rev, None) for rev in revs), *((last, name) for name in alone)]
     rows: list[Row] = []
     images: dict[Path, TaskImages] = {}

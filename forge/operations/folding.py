@@ -15,15 +15,7 @@ from forge.errors import ForgeError
 from forge.git.running import Repository
 from forge.operations.bases import load_repository_base
 from forge.operations.judging import Judged, answers, find_contradictions, judge, score_on
-from forge.operations.loading import (
-    ReadBlobs,
-    compose_model,
-    load_adapters,
-    load_distilled_sets,
-    load_item,
-    payloads_of,
-    read_at_once,
-)
+from forge.operations.loading import Payloads, compose_model, files_of, load_item
 from forge.recipe.catalogue import strategy_named
 from forge.recipe.checks import Coefficient
 from forge.recipe.gate import Contradiction
@@ -56,7 +48,7 @@ def fold(
     plan: MergePlan,
     before: ForgeItem,
     settings: Settings,
-    read: ReadBlobs,
+    payloads: Payloads,
     *,
     compared_with: ForgeItem | None = None,
     again: bool = False,
@@ -87,12 +79,11 @@ def fold(
     if known.base.fingerprint != base.fingerprint:
         known = empty(known.base, known.strategy)  # its adapters belong to another base
     gone = _replaced(known, entries)
-    incoming = [blob for entry in entries for blob in identity(entry)]
-    read = read_at_once(read, incoming, payloads_of(known), [entry.distilled for entry in gone])
-    adapters = load_adapters(base, entries, read)
-    images = load_distilled_sets(base, entries, read, settings.limits)
+    payloads([*(blob for entry in entries for blob in identity(entry)), *files_of(known), *(e.distilled for e in gone)])
+    adapters = payloads.adapters(base, entries)
+    images = payloads.distilled_sets(base, entries)
     pools = pooled(images)
-    model_before = load_item(base, known, read)
+    model_before = load_item(base, known, payloads)
     said_before = answers(base, model_before, pools)
     newcomers = {entry.name for entry in plan.theirs}
     contradictions = find_contradictions(base, pools, said_before, adapters, newcomers, set(known.names) - newcomers)
@@ -115,11 +106,11 @@ def fold(
         scores=judged.scores,
         own_scores=judged.own_scores,
     )
-    old = load_distilled_sets(base, gone, read, settings.limits)
+    old = payloads.distilled_sets(base, gone)
     return Folded(item, score_on(base, old, model, model_before), contradictions)
 
 
-def score_item(repo: Repository, item: ForgeItem, settings: Settings, read: ReadBlobs) -> Judged:
+def score_item(repo: Repository, item: ForgeItem, payloads: Payloads) -> Judged:
     """The scores of a recipe on its own distilled sets, computed anew (`git forge verify`); nothing of before."""
     if not item.contributions:
         return Judged((), ())
@@ -127,9 +118,9 @@ def score_item(repo: Repository, item: ForgeItem, settings: Settings, read: Read
     from forge.model.merging import pooled
 
     base = load_repository_base(repo, item.base)
-    read = read_at_once(read, payloads_of(item), [entry.distilled for entry in item.contributions])
-    pools = pooled(load_distilled_sets(base, item.contributions, read, settings.limits))
-    return judge(pools, answers(base, load_item(base, item, read, [pool.task for pool in pools]), pools), None)
+    payloads([*files_of(item), *(entry.distilled for entry in item.contributions)])
+    pools = pooled(payloads.distilled_sets(base, item.contributions))
+    return judge(pools, answers(base, load_item(base, item, payloads, [pool.task for pool in pools]), pools), None)
 
 
 def refuse_too_many(contributions: int, limits: LimitSettings) -> None:

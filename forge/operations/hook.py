@@ -9,7 +9,7 @@ from pathlib import Path
 from forge.console import Report, silent
 from forge.errors import ForgeError
 from forge.git.running import Repository, find_repository, read_path
-from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.layout import ITEM_FILE
 
 MOST_SHOWN = 20  # problems of one push
 
@@ -92,9 +92,10 @@ def push_to_lfs(repo: Repository, remote: Sequence[str], refs: Sequence[str]) ->
     remote: what git gives to the hook, its name and its URL.
     """
     from forge.git.lfs import push_objects
+    from forge.recipe.layout import FOLDERS
 
     if len(remote) == 2:
-        push_objects(repo, remote[0], remote[1], refs)
+        push_objects(repo, remote[0], remote[1], refs, FOLDERS)
 
 
 def _problems(repo: Repository, tip: str) -> list[str]:

@@ -13,13 +13,12 @@ from forge.errors import ForgeError
 from forge.git.files import write_whole
 from forge.git.running import Repository, git, git_succeeds, git_text
 from forge.operations.bases import allow_base, forbid_base
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import Base, empty
 from forge.recipe.item_text import to_json
+from forge.recipe.layout import ATTRIBUTES_FILE, ITEM_FILE, SETTINGS_FILE
 from forge.recipe.licences import check_license
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
 from forge.recipe.settings import PRESETS, choose_settings, to_toml
-from forge.repo.storage import ATTRIBUTES_FILE, MAX_ATTRIBUTES
+from forge.repo.storage import MAX_ATTRIBUTES
 
 PATHS = (SETTINGS_FILE, ITEM_FILE, ATTRIBUTES_FILE)
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from forge.errors import ForgeError
-from forge.formats.payloads import DistilledView, check_adapter, check_adapter_config, check_distilled
+from forge.errors import ForgeError, MissingObject
+from forge.formats.adapter import check_adapter, check_adapter_config
+from forge.formats.distilled import IMAGES, LABELS, OFFSET, SCALE, DistilledView, check_distilled
 from forge.git.lfs import read_payloads
 from forge.git.places import Place
 from forge.git.running import Repository
@@ -16,8 +17,8 @@ from forge.operations.bases import load_repository_base
 from forge.recipe.catalogue import check_one_model
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import Entry, ForgeItem, check_modules
+from forge.recipe.layout import ADAPTER_FILE, CONFIG_FILE, CONSOLIDATION, DISTILLED_FILE, path_of
 from forge.recipe.settings import LimitSettings
-from forge.repo.consolidation import FOLDER as CONSOLIDATION_FOLDER
 from forge.repo.erased import erased_blobs
 from forge.repo.items import read_item
 from forge.text import same_labels
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from forge.model.base import BaseModel
     from forge.model.composing import Model, Parts
     from forge.model.scoring import TaskImages
-
 ReadBlobs = Callable[[Iterable[str]], Mapping[str, bytes]]
 
 
@@ -46,15 +46,88 @@ class LoadedModel:
     residual: Adapter | None
 
 
+class Payloads:
+    """The files that the recipes of one operation name, by blob id: each is read once, and each adapter checked once.
+
+    Whatever is asked for together is read by one process of git, in a partial clone after one fetch: who needs several
+    things asks for all of them first. Adapters and distilled datasets are those of one base.
+    """
+
+    def __init__(self, read: ReadBlobs, limits: LimitSettings) -> None:
+        self.limits = limits
+        self._read = read
+        self._contents: dict[str, bytes] = {}
+        self._base: BaseModel | None = None
+        self._adapters: dict[tuple[str, str], Adapter] = {}
+        self._images: dict[str, TaskImages] = {}
+
+    def __call__(self, ids: Iterable[str]) -> Mapping[str, bytes]:
+        """The contents of blobs by id; those that nobody has asked for yet are read in one go."""
+        asked = list(dict.fromkeys(ids))
+        missing = [blob for blob in asked if blob not in self._contents]
+        if missing:
+            self._contents.update(self._read(missing))
+        return {blob: self._contents[blob] for blob in asked}
+
+    def adapters(self, base: BaseModel, entries: Sequence[Entry]) -> dict[str, Adapter]:
+        """The adapters of recipe entries by name, each checked on its own and against the base."""
+        self([blob for entry in entries for blob in (entry.config, entry.adapter)])
+        return {e.name: self._adapter(base, e.config, e.adapter, path_of(e.name)) for e in entries}
+
+    def residual(self, base: BaseModel, item: ForgeItem) -> Adapter | None:
+        """The adapter that a consolidation adds to the merged model; None where there is none."""
+        consolidation = item.consolidation
+        return (
+            None
+            if consolidation is None
+            else self._adapter(base, consolidation.config, consolidation.adapter, CONSOLIDATION)
+        )
+
+    def distilled_sets(self, base: BaseModel, entries: Sequence[Entry]) -> dict[str, TaskImages]:
+        """The distilled datasets of recipe entries by the contribution's name, sorted."""
+        self([entry.distilled for entry in entries])
+        self._of_base(base)
+        ordered = sorted(entries, key=lambda entry: entry.name)
+        for entry in ordered:
+            if entry.distilled not in self._images:
+                (content,) = self([entry.distilled]).values()
+                source = path_of(entry.name, DISTILLED_FILE)
+                self._images[entry.distilled] = load_distilled(base, content, source, self.limits)
+        return {entry.name: self._images[entry.distilled] for entry in ordered}
+
+    def view_distilled(self, entry: Entry) -> DistilledView:
+        """Task, labels and counts of a recipe entry's distilled dataset."""
+        (content,) = self([entry.distilled]).values()
+        return check_distilled(content, path_of(entry.name, DISTILLED_FILE), self.limits.distilled_images)
+
+    def _adapter(self, base: BaseModel, config: str, weights: str, source: str) -> Adapter:
+        self._of_base(base)
+        known = self._adapters.get((config, weights))
+        if known is None:
+            contents = self([config, weights])
+            known = self._adapters[config, weights] = load_adapter(base, contents[config], contents[weights], source)
+        return known
+
+    def _of_base(self, base: BaseModel) -> None:
+        """Forget what belongs to another base: an adapter refers to the weights of its own."""
+        if self._base is not base:
+            self._base, self._adapters, self._images = base, {}, {}
+
+
+def repository_payloads(repo: Repository, limits: LimitSettings) -> Payloads:
+    """The payloads of a repository, no file larger than the limits allow."""
+    return Payloads(blob_reader(repo, limits), limits)
+
+
 def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:
     """Reads blobs of the repository, none larger than the limits allow. What was erased from it is called that."""
 
     def read(ids: Iterable[str]) -> Mapping[str, bytes]:
-        wanted = list(ids)
+        blobs = list(ids)
         try:
-            return read_payloads(repo, wanted, limits.file_bytes)
-        except ForgeError:
-            erased = erased_blobs(repo, wanted)
+            return read_payloads(repo, blobs, limits.file_bytes)
+        except MissingObject:
+            erased = erased_blobs(repo, blobs)
             if not erased:
                 raise
         raise ForgeError(
@@ -65,35 +138,12 @@ def blob_reader(repo: Repository, limits: LimitSettings) -> ReadBlobs:
     return read
 
 
-def read_at_once(read: ReadBlobs, *ids: Iterable[str]) -> ReadBlobs:
-    """A reader that has these blobs already, all read in one go; each of any others is read when it is asked for."""
-    found = dict(read(dict.fromkeys(blob for each in ids for blob in each)))
-
-    def cached(wanted: Iterable[str]) -> Mapping[str, bytes]:
-        asked = list(wanted)
-        missing = [blob for blob in asked if blob not in found]
-        if missing:
-            found.update(read(missing))
-        return {blob: found[blob] for blob in asked}
-
-    return cached
-
-
-def payloads_of(item: ForgeItem) -> list[str]:
+def files_of(item: ForgeItem) -> list[str]:
     """The blobs that the model of a recipe is made of; its distilled sets are not among them."""
     blobs = [blob for entry in item.contributions for blob in (entry.config, entry.adapter)]
     if item.consolidation is not None:
         blobs += [item.consolidation.config, item.consolidation.adapter]
     return blobs
-
-
-def load_adapters(base: BaseModel, entries: Sequence[Entry], read: ReadBlobs) -> dict[str, Adapter]:
-    """The adapters of recipe entries by name, each checked on its own and against the base."""
-    blobs = read([blob for entry in entries for blob in (entry.config, entry.adapter)])
-    return {
-        entry.name: load_adapter(base, blobs[entry.config], blobs[entry.adapter], f"contributions/{entry.name}")
-        for entry in entries
-    }
 
 
 def load_adapter(base: BaseModel, config: bytes, weights: bytes, source: str) -> Adapter:
@@ -102,28 +152,9 @@ def load_adapter(base: BaseModel, config: bytes, weights: bytes, source: str) ->
 
     from forge.model.adapters import read_adapter
 
-    checked = check_adapter_config(config, f"{source}/adapter_config.json")
-    check_adapter(weights, checked, f"{source}/adapter_model.safetensors")
+    checked = check_adapter_config(config, f"{source}/{CONFIG_FILE}")
+    check_adapter(weights, checked, f"{source}/{ADAPTER_FILE}")
     return read_adapter(json.loads(config), load(weights), base.tower, source=source)
-
-
-def load_distilled_sets(
-    base: BaseModel, entries: Sequence[Entry], read: ReadBlobs, limits: LimitSettings
-) -> dict[str, TaskImages]:
-    """The distilled datasets of recipe entries by the contribution's name, sorted."""
-    blobs = read([entry.distilled for entry in entries])
-    return {
-        entry.name: load_distilled(
-            base, blobs[entry.distilled], f"contributions/{entry.name}/distilled.safetensors", limits
-        )
-        for entry in sorted(entries, key=lambda entry: entry.name)
-    }
-
-
-def view_distilled(entry: Entry, read: ReadBlobs, limits: LimitSettings) -> DistilledView:
-    """Task, labels and counts of a recipe entry's distilled dataset."""
-    data = read([entry.distilled])[entry.distilled]
-    return check_distilled(data, f"contributions/{entry.name}/distilled.safetensors", limits.distilled_images)
 
 
 def load_model(
@@ -135,30 +166,22 @@ def load_model(
     if contribution is not None:
         entries = (replace(entry_named(item, contribution), coefficient=1.0, tasks={}),)
     base = load_repository_base(repo, item.base)
-    read = read_at_once(blob_reader(repo, limits), payloads_of(item) if contribution is None else ())
-    adapters = load_adapters(base, entries, read)
+    payloads = repository_payloads(repo, limits)
+    payloads(files_of(item) if contribution is None else ())
+    adapters = payloads.adapters(base, entries)
     labels = {score.task: score.labels for score in item.scores}
-    residual = load_residual(base, item, read) if contribution is None else None
+    residual = payloads.residual(base, item) if contribution is None else None
     model = compose_model(base, item.strategy, entries, adapters, labels, residual)
     return LoadedModel(base, item, model, adapters, residual)
 
 
-def load_item(base: BaseModel, item: ForgeItem, read: ReadBlobs, tasks: Sequence[TaskImages] | None = None) -> Model:
+def load_item(base: BaseModel, item: ForgeItem, payloads: Payloads, tasks: Sequence[TaskImages] | None = None) -> Model:
     """The model of a recipe on its base; tasks: those that it is asked about, where its scores may say others."""
-    adapters = load_adapters(base, item.contributions, read)
+    adapters = payloads.adapters(base, item.contributions)
     known = {score.task: score.labels for score in item.scores}
     labels = known if tasks is None else {task.task: task.labels for task in tasks}
-    residual = load_residual(base, item, read)
+    residual = payloads.residual(base, item)
     return compose_model(base, item.strategy, item.contributions, adapters, labels, residual)
-
-
-def load_residual(base: BaseModel, item: ForgeItem, read: ReadBlobs) -> Adapter | None:
-    """The adapter that a consolidation adds to the merged model; None where there is none."""
-    made = item.consolidation
-    if made is None:
-        return None
-    blobs = read([made.config, made.adapter])
-    return load_adapter(base, blobs[made.config], blobs[made.adapter], CONSOLIDATION_FOLDER)
 
 
 def compose_model(
@@ -188,15 +211,15 @@ def compose_model(
     tasks = entries[0].tasks if entries else ()
     shared = parts([entry.coefficient for entry in entries])
     if residual is not None:
-        hint = f"take it out: git rm -r {CONSOLIDATION_FOLDER}, then git forge commit"
+        hint = f"take it out: git rm -r {CONSOLIDATION}, then git forge commit"
         check_one_model(strategy, "a consolidation cannot be added to it", hint)
         ((delta, weight),) = shared
         shared = ((mixed([delta, plain_delta(residual)], [1.0, 1.0]), weight),)
     known = {labels[task]: {entry.name: entry.tasks[task] for entry in entries} for task in tasks}
 
     def nearest(asked: tuple[str, ...]) -> Parts:
-        found = blend(known, label_similarities(base, asked, known))
-        return parts([found[entry.name] for entry in entries])
+        blended = blend(known, label_similarities(base, asked, known))
+        return parts([blended[entry.name] for entry in entries])
 
     return Model(
         shared,
@@ -223,5 +246,5 @@ def load_distilled(base: BaseModel, data: bytes, source: str, limits: LimitSetti
 
     view = check_distilled(data, source, limits.distilled_images, base.image_size)
     tensors = load(data)
-    pixels = base.normalise(restore(tensors["images"], tensors["offset"], tensors["scale"]))
-    return TaskImages(view.task, view.labels, pixels, tensors["labels"].to(base.device))
+    pixels = base.normalise(restore(tensors[IMAGES], tensors[OFFSET], tensors[SCALE]))
+    return TaskImages(view.task, view.labels, pixels, tensors[LABELS].to(base.device))

@@ -16,7 +16,7 @@ from forge.recipe.item import ForgeItem
 from forge.recipe.item_text import MAX_BYTES, from_json, to_json
 from forge.repo.leftovers import MERGE_FILE, tidy_merge_files
 from forge.repo.locks import driver_lock, sharing
-from forge.repo.storage import is_kept_in_both, stored_alike
+from forge.repo.storage import is_in_both_storages, with_ids_in_common
 
 _ACCEPT = (
     "`git forge resolve --accept` takes it all the same, records that and says how to go on; "
@@ -65,14 +65,14 @@ def _merged(repo: Repository, versions: Versions, union: bool, report: Report) -
     ours = from_json(_read(versions.ours), f"{versions.path} (ours)")
     theirs = from_json(_read(versions.theirs), f"{versions.path} (theirs)")
     # A file that one side keeps in git-lfs and the other in git is the same file: it was not replaced.
-    ancestor, ours, theirs = stored_alike(repo, ancestor, ours, theirs)
+    ancestor, ours, theirs = with_ids_in_common(repo, ancestor, ours, theirs)
     if union:
         return three_way.union(ancestor, ours, theirs)
     item = _folded(repo, three_way.plan_merge(ancestor, ours, theirs), ours)
     if item.consolidation is None and (ours.consolidation or theirs.consolidation):
         dropped = "the consolidation was made of other contributions and is dropped"
         report(f"{dropped}; make one with git forge commit --consolidate")
-    if is_kept_in_both(repo, item):
+    if is_in_both_storages(repo, item):
         both = "some of the contributions are kept in git and some in git-lfs"
         report(f"{both}: when this is merged, move them with git forge storage lfs (or git)")
 
@@ -89,13 +89,13 @@ def _merged(repo: Repository, versions: Versions, union: bool, report: Report) -
 def _folded(repo: Repository, plan: three_way.MergePlan, ours: ForgeItem) -> ForgeItem:
     """The plan with coefficients, where the gate of ours lets it pass."""
     from forge.operations.folding import fold
-    from forge.operations.loading import blob_reader
+    from forge.operations.loading import repository_payloads
     from forge.recipe.gate import pass_gate
     from forge.repo.items import read_settings_of
 
     # Ours' settings as committed: an edit of forge.toml that nobody else can see must not change a merge.
     settings = read_settings_of(repo, "HEAD")
-    folded = fold(repo, plan, ours, settings, blob_reader(repo, settings.limits))
+    folded = fold(repo, plan, ours, settings, repository_payloads(repo, settings.limits))
     if folded.item == ours:
         return ours
     return pass_gate(

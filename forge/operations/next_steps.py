@@ -17,8 +17,8 @@ from forge.git.quiet import quiet
 from forge.git.running import Repository, git
 from forge.operations.settings_conflict import strategies_to_choose_from
 from forge.operations.sides import Unmerged, describe_sides, find_sides, undecided_contributions
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.contributions import FOLDER, Found, disagreements, path_of
+from forge.recipe.layout import CONTRIBUTIONS, SETTINGS_FILE, path_of
+from forge.repo.contributions import Found, disagreements
 from forge.repo.unsettled import of_the_model
 
 
@@ -89,10 +89,10 @@ def _before_settling(repo: Repository, unmerged: Unmerged, index: Found) -> list
     steps = []
     if SETTINGS_FILE in unmerged and strategies_to_choose_from(repo, unmerged.get(SETTINGS_FILE)) is None:
         steps.append(f"git add {SETTINGS_FILE}  # once it is right")
-    changed = unstaged(repo, unmerged, FOLDER, SETTINGS_FILE)
+    changed = unstaged(repo, unmerged, CONTRIBUTIONS, SETTINGS_FILE)
     if changed:
         steps.append(f"git add {shlex.join(changed)}  # or git restore")
-    in_conflict = {path.split("/")[1] for path in unmerged if path.startswith(f"{FOLDER}/")}
+    in_conflict = {path.split("/")[1] for path in unmerged if path.startswith(f"{CONTRIBUTIONS}/")}
     for name, files in index[0].items():
         if files.missing and name not in in_conflict:
             steps.append(f"git rm -r {path_of(name)}  # or git add what it lacks: {', '.join(files.missing)}")

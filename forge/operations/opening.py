@@ -6,7 +6,7 @@ from pathlib import Path
 
 from forge.clone import setup as clone_setup
 from forge.git.running import Repository, find_repository, git
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.layout import SETTINGS_FILE
 from forge.repo.settings_file import not_a_model_repository
 
 

@@ -9,8 +9,8 @@ from forge.git.lfs import follow
 from forge.git.places import read_file
 from forge.git.running import Repository
 from forge.operations.loading import load_adapter
+from forge.recipe.layout import ADAPTER_FILE, CONFIG_FILE, path_of
 from forge.recipe.settings import LimitSettings
-from forge.repo.contributions import ADAPTER_FILE, CONFIG_FILE, path_of
 from forge.repo.made_with import adapter_id
 
 if TYPE_CHECKING:

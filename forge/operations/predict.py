@@ -14,7 +14,7 @@ from forge.data.matching import check_texts
 from forge.data.reasons import Reason
 from forge.errors import ForgeError
 from forge.git.running import Repository
-from forge.operations.loading import LoadedModel, blob_reader, load_model
+from forge.operations.loading import LoadedModel, load_model, repository_payloads
 from forge.operations.reading import complete_options
 from forge.operations.task_labels import known_tasks, labels_of, tasks_of, with_grey
 from forge.recipe.card import check_labels
@@ -39,7 +39,7 @@ def choose_texts(
         if same_labels(texts) not in map(same_labels, tasks.values()):
             check_texts(texts, texts, "--labels")
     elif contribution:
-        texts = labels_of(item, contribution, blob_reader(repo, limits), limits)
+        texts = labels_of(item, contribution, repository_payloads(repo, limits))
     elif len(tasks) == 1:
         texts = next(iter(tasks.values()))
     else:

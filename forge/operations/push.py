@@ -12,7 +12,7 @@ from forge.git.places import resolve
 from forge.git.pushing import find_push
 from forge.git.running import Repository, environment, git_text
 from forge.operations.verify import problems_of
-from forge.repo.contributions import path_of
+from forge.recipe.layout import FOLDERS, path_of
 from forge.repo.settings_file import load_settings
 from forge.repo.uncommitted import uncommitted_contributions
 
@@ -44,7 +44,8 @@ def push(
         )
     # The hook does this too, where hooks are not turned off.
     if not dry_run:
-        push_objects(repo, target.remote, target.remote, [f"{target.ref} {commit} {target.ref} {'0' * len(commit)}"])
+        refs = [f"{target.ref} {commit} {target.ref} {'0' * len(commit)}"]
+        push_objects(repo, target.remote, target.remote, refs, FOLDERS)
     # git speaks to the terminal itself: its progress, its questions for a password, its hooks' words.
     done = subprocess.run(["git", "push", *options, *target.words], cwd=repo.top, env=environment(repo), check=False)
     if done.returncode:

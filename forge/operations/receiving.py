@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from forge.errors import ForgeError
-from forge.formats.payloads import MAX_CONFIG, check_adapter, check_adapter_config
+from forge.formats.adapter import MAX_CONFIG, check_adapter, check_adapter_config
 from forge.git import lfs
 from forge.git.places import list_files, read_file
 from forge.git.running import Repository, git, git_succeeds, git_text, read_blob
@@ -29,10 +29,7 @@ from forge.operations.server_settings import (
 )
 from forge.operations.trusting import approval_problems, trust
 from forge.operations.verify import find_problems
-from forge.recipe.item import FILE_NAME as ITEM_FILE
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
-from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contributions import FOLDER as CONTRIBUTIONS
+from forge.recipe.layout import CONTRIBUTIONS, ITEM_FILE, SETTINGS_FILE, consolidation_paths
 from forge.repo.items import read_item
 
 
@@ -245,9 +242,9 @@ def _consolidation_problems(repo: Repository, commit: str, reader: _PointerReade
     residual = read_item(repo, commit).consolidation
     if residual is None:
         return []
-    path = CONSOLIDATION_PATHS["adapter"]
+    path = consolidation_paths()["adapter"]
     try:
-        config = check_adapter_config(read_blob(repo, residual.config, MAX_CONFIG), CONSOLIDATION_PATHS["config"])
+        config = check_adapter_config(read_blob(repo, residual.config, MAX_CONFIG), consolidation_paths()["config"])
         adapter = reader.follow(repo, read_blob(repo, residual.adapter), path, reader.limits.file_size)
         check_adapter(adapter, config, path)
     except UnseenError:

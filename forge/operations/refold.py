@@ -15,7 +15,7 @@ from forge.operations.settling import (
     stage_item,
 )
 from forge.operations.sides import Changes, Sides, sides_of_history
-from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.layout import ITEM_FILE
 from forge.repo.contributions import disagreements
 from forge.repo.items import read_item, read_settings_of
 from forge.repo.leftovers import alone_in_work_tree

@@ -14,16 +14,16 @@ from forge.git.running import Repository, git_text
 from forge.operations.changing import changes_against, fold_changes
 from forge.operations.consolidating import consolidation_differs, without_consolidation
 from forge.operations.folding import fold
-from forge.operations.loading import blob_reader
+from forge.operations.loading import repository_payloads
 from forge.operations.sides import sides_of_history
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import Entry, ForgeItem, empty
 from forge.recipe.item_differences import differences
+from forge.recipe.layout import ITEM_FILE
 from forge.recipe.settings import Settings
 from forge.recipe.three_way import plan_of_tree
 from forge.repo.contributions import disagreements, find_all
 from forge.repo.items import read_item, read_settings_of
-from forge.repo.storage import stored_as
+from forge.repo.storage import with_ids_of_tree
 
 _SHORT = 10
 _SHOWN = 4  # differences of one forge item
@@ -92,7 +92,7 @@ def _problems_of(repo: Repository, commit: _Commit, wanted: Settings | None, own
     tree = [files.entry(1.0) for files in found.values() if not files.missing]
     own = read_settings_of(repo, commit.id)
     before = _before(repo, commit, own)
-    if stored_as(repo, before, tree) == recorded:
+    if with_ids_of_tree(repo, before, tree) == recorded:
         return []  # the same model: its files are kept otherwise
     first: list[str] | None = None
     for settings in _candidates(repo, commit, own, None if own_settings else wanted):
@@ -150,27 +150,27 @@ def _made(
     again: bool,
 ) -> ForgeItem:
     """The forge item of a commit's tree, made as git forge makes it: by a merge of its parents, or by a commit."""
-    before = stored_as(repo, before, tree)
-    read = blob_reader(repo, settings.limits)
+    before = with_ids_of_tree(repo, before, tree)
+    payloads = repository_payloads(repo, settings.limits)
     others = [item for parent in commit.parents[1:] if (item := _readable(repo, parent)) is not None]
     if not others:
-        return fold_changes(repo, before, changes_against(before, tree), settings, read, again=again).item
+        return fold_changes(repo, before, changes_against(before, tree), settings, payloads, again=again).item
     plan = plan_of_tree(
-        tree, before, [stored_as(repo, each, tree) for each in others], settings.base, settings.strategy
+        tree, before, [with_ids_of_tree(repo, each, tree) for each in others], settings.base, settings.strategy
     )
-    return fold(repo, plan, before, settings, read).item
+    return fold(repo, plan, before, settings, payloads).item
 
 
 def _compared(repo: Repository, recorded: ForgeItem, made: ForgeItem, settings: Settings) -> list[str]:
     """What differs; a consolidation is trained again on the recipe that comes out."""
-    read = blob_reader(repo, settings.limits)
-    plain = without_consolidation(repo, made, settings, read)
+    payloads = repository_payloads(repo, settings.limits)
+    plain = without_consolidation(repo, made, payloads)
     if recorded.consolidation is None:
         return differences(recorded, plain)
     if recorded.consolidation == made.consolidation:
         return differences(recorded, made)
     said = differences(_unscored(recorded), _unscored(plain))
-    return said or consolidation_differs(repo, recorded, plain, settings, read)
+    return said or consolidation_differs(repo, recorded, plain, settings, payloads)
 
 
 def _unscored(item: ForgeItem) -> ForgeItem:

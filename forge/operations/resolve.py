@@ -17,8 +17,7 @@ from forge.operations.settling import (
     stage_item,
 )
 from forge.operations.sides import Changes, Unmerged, find_sides, settled_contributions
-from forge.recipe.item import FILE_NAME as ITEM_FILE
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.layout import ITEM_FILE, SETTINGS_FILE
 from forge.recipe.settings import Settings, read_settings, with_strategy
 from forge.repo.items import read_settings_of
 from forge.repo.leftovers import alone_in_work_tree

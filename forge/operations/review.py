@@ -26,11 +26,11 @@ from forge.operations.review_rows import ReviewedContribution, ReviewedScore, co
 from forge.operations.trusting import Trust, trust
 from forge.operations.verify import problems_of
 from forge.recipe import gate
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import ForgeItem, OwnScore, Search, TaskScore
+from forge.recipe.layout import ITEM_FILE
 from forge.recipe.settings import Settings
 from forge.repo.items import find_item, read_settings_of
-from forge.repo.storage import stored_as
+from forge.repo.storage import with_ids_of_tree
 from forge.repo.trailers import trailer_problems
 from forge.repo.tree_changes import find_changes
 from forge.trust import last_good
@@ -150,7 +150,7 @@ def _compared(
     after = find_item(repo, merged)
     assert after is not None  # it verified
     changed = find_changes(repo, sides.ours, merged)
-    before = None if sides.before is None else stored_as(repo, sides.before, after.contributions)
+    before = None if sides.before is None else with_ids_of_tree(repo, sides.before, after.contributions)
     same_base = before is None or before.base.fingerprint == after.base.fingerprint
     figures = None
     problems = [*rights]
@@ -238,13 +238,13 @@ def _gate_problems(sides: _Sides, after: ForgeItem, figures: Figures | None) -> 
     for each in figures.contradictions if figures else ():
         yield f"{each.name}: {each.what}"
     own = figures.own_scores if figures else _recorded(sides.before, after)
-    for loss in gate.lost(own, allowed):
-        yield f"on its own distilled images {loss}, more than the gate of the target allows ({allowed:g})"
-    for loss in gate.lost(figures.gone if figures else (), allowed):
-        if after.entry(loss.name) is not None:
-            yield f"on the images that it replaces {loss}, more than the gate of the target allows ({allowed:g})"
+    for drop in gate.drops_among(own, allowed):
+        yield f"on its own distilled images {drop}, more than the gate of the target allows ({allowed:g})"
+    for drop in gate.drops_among(figures.gone if figures else (), allowed):
+        if after.entry(drop.name) is not None:
+            yield f"on the images that it replaces {drop}, more than the gate of the target allows ({allowed:g})"
         elif not entitled:
-            yield f"it is taken out, so that its images are lost: {loss}; whoever merges this has to mean it"
+            yield f"it is taken out, so that its images are lost: {drop}; whoever merges this has to mean it"
 
 
 def _recorded(before: ForgeItem, after: ForgeItem) -> Sequence[OwnScore | TaskScore]:

@@ -13,14 +13,7 @@ from forge.console import progress
 from forge.git.running import Repository
 from forge.operations.bases import load_repository_base
 from forge.operations.judging import answers, find_contradictions, judge, score_on
-from forge.operations.loading import (
-    blob_reader,
-    load_adapters,
-    load_distilled_sets,
-    load_item,
-    payloads_of,
-    read_at_once,
-)
+from forge.operations.loading import files_of, load_item, repository_payloads
 from forge.recipe.gate import Contradiction
 from forge.recipe.item import Entry, ForgeItem, OwnScore, TaskScore, identity
 from forge.recipe.settings import LimitSettings
@@ -47,27 +40,23 @@ def find_figures(
 ) -> Figures:
     """Run both models, which must have one base. newcomers: contributions that are new, or other ones, in `after`."""
     gone = _gone(before, after)
-    read = read_at_once(
-        blob_reader(repo, limits),
-        payloads_of(before),
-        payloads_of(after),
-        [entry.distilled for entry in (*after.contributions, *gone)],
-    )
+    payloads = repository_payloads(repo, limits)
+    payloads([*files_of(before), *files_of(after), *(entry.distilled for entry in (*after.contributions, *gone))])
 
     from forge.model.composing import Model, alone
     from forge.model.merging import pooled
 
     base = load_repository_base(repo, after.base)
-    images = load_distilled_sets(base, after.contributions, read, limits)
+    images = payloads.distilled_sets(base, after.contributions)
     pools = pooled(images)
-    model_before = load_item(base, before, read)
-    model_after = load_item(base, after, read, [pool.task for pool in pools])
+    model_before = load_item(base, before, payloads)
+    model_after = load_item(base, after, payloads, [pool.task for pool in pools])
     with progress("comparing the models", len(pools) * (2 + len(newcomers))) as advance:
         said_before = answers(base, model_before, pools)
         advance(len(pools))
         judged = judge(pools, answers(base, model_after, pools), said_before)
         advance(len(pools))
-        adapters = load_adapters(base, after.contributions, read)
+        adapters = payloads.adapters(base, after.contributions)
         others = set(before.names) - set(newcomers)
         contradictions = find_contradictions(base, pools, said_before, adapters, newcomers, others)
         by_newcomer: dict[str, Mapping[str, float]] = {}
@@ -76,7 +65,7 @@ def find_figures(
             own = judge(pools, answers(base, single, pools), None).own_scores
             by_newcomer[name] = {score.name: score.accuracy for score in own}
             advance(len(pools))
-    lost = score_on(base, load_distilled_sets(base, gone, read, limits), model_after, model_before)
+    lost = score_on(base, payloads.distilled_sets(base, gone), model_after, model_before)
     return Figures(judged.scores, judged.own_scores, lost, by_newcomer, contradictions)
 
 

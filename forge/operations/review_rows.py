@@ -12,7 +12,8 @@ from forge.operations.review_figures import Figures
 from forge.operations.trusting import Trust
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import ForgeItem
-from forge.repo.contributions import FOLDER, check_contribution
+from forge.recipe.layout import CONTRIBUTIONS
+from forge.repo.contributions import check_contribution
 from forge.repo.tree_changes import TreeChanges
 from forge.repo.versions import changes
 
@@ -82,7 +83,7 @@ def _changers(repo: Repository, ours: str, theirs: str, judged: Trust) -> dict[s
     """Who has changed each contribution on the branch, the first one first: by signature, or as the commit says."""
     listing = git(
         repo, *quiet("log"), "--reverse", "--format=%x01%H%x02%an", "--name-only", "-z", f"{ours}..{theirs}",
-        "--", f":(top,literal){FOLDER}",
+        "--", f":(top,literal){CONTRIBUTIONS}",
     )  # fmt: skip
     changers: dict[str, dict[str, None]] = {}
     who = ""
@@ -91,7 +92,7 @@ def _changers(repo: Repository, ours: str, theirs: str, judged: Trust) -> dict[s
             commit, _, author = field[1:].partition("\x02")
             who = judged.signers.get(commit, author.strip())
             continue
-        name, inside, _ = field.lstrip("\n").removeprefix(f"{FOLDER}/").partition("/")
+        name, inside, _ = field.lstrip("\n").removeprefix(f"{CONTRIBUTIONS}/").partition("/")
         if inside:
             changers.setdefault(name, {})[who] = None
     return {name: tuple(people) for name, people in changers.items()}
@@ -99,7 +100,7 @@ def _changers(repo: Repository, ours: str, theirs: str, judged: Trust) -> dict[s
 
 def _sizes(repo: Repository, commit: str) -> dict[str, int]:
     """The bytes of every contribution's files; of those in git-lfs what their pointers say."""
-    listed = os.fsdecode(git(repo, "ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", FOLDER)).split("\0")
+    listed = os.fsdecode(git(repo, "ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", CONTRIBUTIONS)).split("\0")
     blobs_by_name: dict[str, list[tuple[str, int]]] = {}
     for line in listed:
         head, _, path = line.partition("\t")

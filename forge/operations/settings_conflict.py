@@ -10,7 +10,8 @@ from forge.errors import ForgeError
 from forge.git.in_progress import ANCESTOR, OURS, THEIRS
 from forge.git.places import ListedFile
 from forge.git.running import Repository, git_succeeds, read_blob
-from forge.recipe.settings import FILE_NAME, with_strategy
+from forge.recipe.layout import SETTINGS_FILE
+from forge.recipe.settings import with_strategy
 from forge.recipe.toml_text import parse_toml, take_table
 
 
@@ -38,7 +39,9 @@ def strategies_to_choose_from(repo: Repository, stages: Mapping[int, ListedFile]
 
 
 def _strategy(repo: Repository, file: ListedFile) -> str:
-    return str(take_table(parse_toml(read_blob(repo, file.blob or ""), FILE_NAME), "merge", FILE_NAME)["strategy"])
+    return str(
+        take_table(parse_toml(read_blob(repo, file.blob or ""), SETTINGS_FILE), "merge", SETTINGS_FILE)["strategy"]
+    )
 
 
 def _merge_texts(repo: Repository, texts: Sequence[bytes]) -> bytes | None:

@@ -15,28 +15,18 @@ from forge.errors import ForgeError
 from forge.git.places import INDEX, ListedFile, list_files, resolve
 from forge.git.running import Repository, git, hash_object
 from forge.operations.folding import fold
-from forge.operations.loading import blob_reader
+from forge.operations.loading import repository_payloads
 from forge.operations.next_steps import unstaged
 from forge.operations.restoring import restored_on_failure
 from forge.operations.sides import Changes, Sides, Unmerged
 from forge.recipe.gate import pass_gate
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import ForgeItem
 from forge.recipe.item_text import to_json
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.layout import CONSOLIDATION, CONTRIBUTIONS, ITEM_FILE, SETTINGS_FILE, consolidation_paths, path_of
 from forge.recipe.settings import Settings
 from forge.recipe.three_way import plan_of_tree
 from forge.recipe.without_effect import without_effect
-from forge.repo.consolidation import FOLDER as CONSOLIDATION
-from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contributions import (
-    FOLDER,
-    ContributionFiles,
-    check_contribution,
-    disagreements,
-    find_all,
-    path_of,
-)
+from forge.repo.contributions import ContributionFiles, check_contribution, disagreements, find_all
 from forge.repo.trailers import trailer_lines
 
 
@@ -67,7 +57,7 @@ def index_problems(repo: Repository) -> list[str]:
 
 def refuse_unstaged(repo: Repository, unmerged: Unmerged) -> None:
     """The next commit takes the index: a search over anything else would record a model that nobody has."""
-    changed = unstaged(repo, unmerged, FOLDER, SETTINGS_FILE)
+    changed = unstaged(repo, unmerged, CONTRIBUTIONS, SETTINGS_FILE)
     if changed:
         raise ForgeError(
             f"{changed[0]} has changes that are not staged",
@@ -77,11 +67,11 @@ def refuse_unstaged(repo: Repository, unmerged: Unmerged) -> None:
 
 def listed_contributions(repo: Repository, changes: Changes) -> dict[str, ListedFile]:
     """The files below contributions/ as the index will hold them."""
-    listed = list_files(repo, INDEX, FOLDER)
+    listed = list_files(repo, INDEX, CONTRIBUTIONS)
     for path, file in changes.items():
         if file is None:
             listed.pop(path, None)
-        elif path.startswith(f"{FOLDER}/"):
+        elif path.startswith(f"{CONTRIBUTIONS}/"):
             listed[path] = file
     return listed
 
@@ -103,9 +93,9 @@ def stage_item(
     for files in contributions.values():
         _refuse_incomplete(files)
     entries = [files.entry(1.0) for files in contributions.values()]
-    sides = sides.stored_as(repo, entries)
+    sides = sides.with_ids_of_tree(repo, entries)
     plan = plan_of_tree(entries, sides.ours, sides.others, settings.base, settings.strategy)
-    folded = fold(repo, plan, sides.ours, settings, blob_reader(repo, settings.limits))
+    folded = fold(repo, plan, sides.ours, settings, repository_payloads(repo, settings.limits))
     item = folded.item
     if item != sides.ours:
         item = pass_gate(
@@ -141,8 +131,8 @@ def _consolidation_changes(repo: Repository, item: ForgeItem) -> Changes:
     """A consolidation belongs to one set of contributions: its files are those of the forge item, or there are none."""
     residual, there = item.consolidation, list_files(repo, INDEX, CONSOLIDATION)
     if residual is None:
-        return {path: None for path in CONSOLIDATION_PATHS.values() if path in there}
-    return {path: ListedFile("100644", getattr(residual, part)) for part, path in CONSOLIDATION_PATHS.items()}
+        return {path: None for path in consolidation_paths().values() if path in there}
+    return {path: ListedFile("100644", getattr(residual, part)) for part, path in consolidation_paths().items()}
 
 
 def _refuse_to_overwrite(repo: Repository, changes: Changes) -> None:

@@ -13,14 +13,14 @@ from forge.errors import ForgeError, MergeConflict
 from forge.git.in_progress import ANCESTOR, OURS, THEIRS, Operation
 from forge.git.places import INDEX, UNMERGED, ListedFile, list_files
 from forge.git.running import Repository, git_text, read_blob
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import Entry, ForgeItem, empty
 from forge.recipe.item_text import from_json
+from forge.recipe.layout import CONTRIBUTIONS, ITEM_FILE, entry_parts, path_of
 from forge.recipe.settings import Settings
 from forge.recipe.three_way import put_together, same_contribution
-from forge.repo.contributions import ENTRY_PARTS, FOLDER, disagreements, find_all, path_of
+from forge.repo.contributions import disagreements, find_all
 from forge.repo.items import read_item
-from forge.repo.storage import stored_as
+from forge.repo.storage import with_ids_of_tree
 from forge.repo.unsettled import of_the_model
 from forge.repo.versions import versions
 
@@ -48,10 +48,12 @@ class Sides:
     merged: ForgeItem | None = None
     trees: Mapping[int, str | None] = field(default_factory=dict)
 
-    def stored_as(self, repo: Repository, tree: Sequence[Entry]) -> Sides:
+    def with_ids_of_tree(self, repo: Repository, tree: Sequence[Entry]) -> Sides:
         """The same, where a tree keeps some of the same files otherwise: where a file is kept is no part of a model."""
         return replace(
-            self, ours=stored_as(repo, self.ours, tree), others=[stored_as(repo, each, tree) for each in self.others]
+            self,
+            ours=with_ids_of_tree(repo, self.ours, tree),
+            others=[with_ids_of_tree(repo, each, tree) for each in self.others],
         )
 
 
@@ -131,7 +133,7 @@ def settled_contributions(repo: Repository, unmerged: Unmerged, side: str | None
     side: for those that both sides changed. Where one side alone did, and git saw more in it (a rename that is
     none, or two of them), that side's is taken.
     """
-    listed = list_files(repo, INDEX, FOLDER)
+    listed = list_files(repo, INDEX, CONTRIBUTIONS)
     clean = _clean(listed)
     chosen_side = _chosen_sides(repo, unmerged, sides, clean)
     names = sorted(name for name, chosen in chosen_side.items() if chosen is None)
@@ -155,7 +157,7 @@ def settled_contributions(repo: Repository, unmerged: Unmerged, side: str | None
 
 def undecided_contributions(repo: Repository, unmerged: Unmerged, sides: Sides) -> list[str]:
     """The names of the contributions of which a person has to say whose is taken, sorted."""
-    chosen = _chosen_sides(repo, unmerged, sides, _clean(list_files(repo, INDEX, FOLDER)))
+    chosen = _chosen_sides(repo, unmerged, sides, _clean(list_files(repo, INDEX, CONTRIBUTIONS)))
     return sorted(name for name, side in chosen.items() if side is None)
 
 
@@ -177,10 +179,12 @@ def _chosen_sides(
     repo: Repository, unmerged: Unmerged, sides: Sides, clean: Mapping[str, ListedFile]
 ) -> dict[str, str | None]:
     """Of every contribution in conflict the side whose version a merge takes, None where a person has to say."""
-    in_conflict = {path.split("/")[1] for path in unmerged if path.startswith(f"{FOLDER}/") and path.count("/") > 1}
+    in_conflict = {
+        path.split("/")[1] for path in unmerged if path.startswith(f"{CONTRIBUTIONS}/") and path.count("/") > 1
+    }
     chosen = {name: _side_that_changed(repo, name, unmerged, sides) for name in in_conflict}
     entries = [files.entry(1.0) for files in find_all(repo, INDEX, dict(clean))[0].values() if not files.missing]
-    alike = sides.stored_as(repo, entries)
+    alike = sides.with_ids_of_tree(repo, entries)
     if alike.others:
         halves = {each.name for each in entries if put_together(each, alike.ours, alike.others[0])}
         chosen |= dict.fromkeys(halves - in_conflict)
@@ -233,5 +237,5 @@ def _files_of_side(
     found = {path: file for path, file in clean.items() if path.startswith(inside)}
     found |= {path: file[stage] for path, file in unmerged.items() if path.startswith(inside) and stage in file}
     return found | {
-        path_of(name, file): ListedFile("100644", getattr(entry, part)) for part, file in ENTRY_PARTS.items()
+        path_of(name, file): ListedFile("100644", getattr(entry, part)) for part, file in entry_parts().items()
     }

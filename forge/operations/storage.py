@@ -14,15 +14,22 @@ from forge.git.places import list_files, resolve
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git, git_succeeds, git_text, hash_object, read_blob
 from forge.operations.restoring import restored_on_failure
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import ForgeItem
 from forge.recipe.item_text import to_json
-from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contributions import ENTRY_PARTS, FOLDER, check_contribution, disagreements, path_of
+from forge.recipe.layout import (
+    ATTRIBUTES_FILE,
+    CONSOLIDATION,
+    CONTRIBUTIONS,
+    ITEM_FILE,
+    consolidation_paths,
+    entry_parts,
+    path_of,
+    payload_rows,
+)
+from forge.repo.contributions import check_contribution, disagreements
 from forge.repo.items import read_item, read_settings_of
 from forge.repo.leftovers import alone_in_work_tree
 from forge.repo.storage import (
-    ATTRIBUTES_FILE,
     MAX_ATTRIBUTES,
     Storage,
     filter_name,
@@ -185,10 +192,11 @@ def _uncommitted(path: str) -> ForgeError:
 
 def _payload_blobs(repo: Repository, item: ForgeItem, rev: str) -> dict[str, tuple[str, str]]:
     """(mode, blob) of the safetensors files that a recipe names, by path, as they are in the tree of `rev`."""
-    listed = {**list_files(repo, rev, FOLDER), **list_files(repo, rev, "consolidation")}
-    paths = [path_of(name, file) for name in item.names for file in ENTRY_PARTS.values() if file.endswith(lfs.SUFFIX)]
+    listed = {**list_files(repo, rev, CONTRIBUTIONS), **list_files(repo, rev, CONSOLIDATION)}
+    payloads = [row for row in payload_rows() if row.part]
+    paths = [path_of(name, row.name) for name in item.names for row in payloads if row.folder == CONTRIBUTIONS]
     if item.consolidation is not None:
-        paths.append(CONSOLIDATION_PATHS["adapter"])
+        paths += [row.path for row in payloads if row.folder == CONSOLIDATION]
     return {path: (listed[path].mode, listed[path].blob or "") for path in paths if path in listed}
 
 
@@ -206,8 +214,8 @@ def _with_blobs(item: ForgeItem, moved: Mapping[str, str]) -> ForgeItem:
     """`item` with the ids of what has moved."""
     ids: dict[str, dict[str, str]] = {}
     for name in item.names:
-        for part, file in ENTRY_PARTS.items():
+        for part, file in entry_parts().items():
             if path_of(name, file) in moved:
                 ids.setdefault(name, {})[part] = moved[path_of(name, file)]
-    consolidation = {part: moved[path] for part, path in CONSOLIDATION_PATHS.items() if path in moved}
+    consolidation = {part: moved[path] for part, path in consolidation_paths().items() if path in moved}
     return with_ids(item, ids, consolidation)

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from forge.data.listing import ReadOptions
 from forge.data.matching import Given, KnownTask, by_name, check_texts, differ, fits, given_for
 from forge.errors import ForgeError
-from forge.git.places import Place, read_file
-from forge.git.running import Repository
-from forge.operations.loading import ReadBlobs, entry_named, view_distilled
+from forge.git.places import Place, list_files, read_file
+from forge.git.running import Repository, fetch_promised
+from forge.operations.loading import Payloads, entry_named
 from forge.recipe.card import Card, check_labels, grey_range, read_card
 from forge.recipe.item import ForgeItem
-from forge.recipe.settings import LimitSettings
-from forge.repo.contributions import CARD_FILE, path_of
+from forge.recipe.layout import CARD_FILE, CONTRIBUTIONS, path_of
 from forge.text import same_labels
 
 
@@ -36,9 +35,9 @@ class Asked:
     of_class: Mapping[str, str]
 
 
-def labels_of(item: ForgeItem, name: str, read: ReadBlobs, limits: LimitSettings) -> tuple[str, ...]:
+def labels_of(item: ForgeItem, name: str, payloads: Payloads) -> tuple[str, ...]:
     """The labels of a contribution in a recipe, in the order of its class numbers."""
-    return view_distilled(entry_named(item, name), read, limits).labels
+    return payloads.view_distilled(entry_named(item, name)).labels
 
 
 def known_tasks(item: ForgeItem) -> Mapping[str, tuple[str, ...]]:
@@ -124,8 +123,10 @@ def _fitting(tasks: Sequence[VersionTask], classes: Sequence[str], said: Mapping
 def cards_of(repo: Repository, place: Place, names: Iterable[str]) -> dict[str, Card]:
     """The cards of contributions by name, those that can be read: the forge item says the labels as well."""
     cards = {}
-    for name in names:
-        path = path_of(name, CARD_FILE)
+    paths = {name: path_of(name, CARD_FILE) for name in names}
+    listed = list_files(repo, place, CONTRIBUTIONS)
+    fetch_promised(repo, [listed[path].blob or "" for path in paths.values() if path in listed and listed[path].blob])
+    for name, path in paths.items():
         with suppress(ForgeError):
             text = read_file(repo, place, path)
             if text is not None:

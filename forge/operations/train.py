@@ -24,7 +24,7 @@ from forge.operations.contributing import (
 )
 from forge.operations.private_data import PrivateData, list_private_data, read_listed
 from forge.operations.reading import complete_options
-from forge.repo.contributions import ADAPTER_FILE, path_of
+from forge.recipe.layout import ADAPTER_FILE, path_of
 from forge.repo.locks import contribution_lock, only_one
 from forge.repo.settings_file import load_settings
 

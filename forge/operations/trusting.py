@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from forge.errors import ForgeError
 from forge.git.places import described, list_files, resolve
 from forge.git.running import Repository, git_text, read_blobs
+from forge.recipe.layout import CONTRIBUTIONS, path_of
 from forge.recipe.toml_text import MAX_BYTES
-from forge.repo.contributions import FOLDER as CONTRIBUTIONS
-from forge.repo.contributions import path_of
 from forge.trust.allowed_signers import FOLDER, SIGNERS_FILE, Key, read_signers
 from forge.trust.approvals import approvals, approve
 from forge.trust.rights import SITES_FILE, Rights, contribution_of, read_rights, rights

@@ -11,11 +11,10 @@ from forge.git.places import read_file, resolve
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git_text
 from forge.operations.folding import score_item
-from forge.operations.loading import blob_reader, entry_named
+from forge.operations.loading import entry_named, repository_payloads
 from forge.operations.trusting import Trust, trust
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import ForgeItem, OwnScore, TaskScore, check_modules, doubled_payloads, under_several_names
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.layout import ITEM_FILE, SETTINGS_FILE
 from forge.recipe.settings import LimitSettings
 from forge.repo.consolidation import consolidation_problems
 from forge.repo.contributions import Follow, check_contributions, disagreements
@@ -132,7 +131,7 @@ def find_problems(
     if problems or not scores:
         return problems
     try:
-        computed = score_item(repo, item, settings, blob_reader(repo, settings.limits))
+        computed = score_item(repo, item, repository_payloads(repo, settings.limits))
     except ForgeError as error:
         return [Problem(error.message, error)]
     wrong = [*_score_problems(item.scores, computed.scores), *_own_score_problems(item, computed.own_scores)]

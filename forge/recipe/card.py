@@ -10,10 +10,10 @@ from typing import Any
 from forge.errors import ForgeError
 from forge.recipe.checks import check_text
 from forge.recipe.item import Base
+from forge.recipe.layout import CARD_FILE
 from forge.recipe.licences import check_license
 from forge.recipe.toml_text import format_toml, parse_toml, take_table
 
-FILE_NAME = "card.toml"
 MAX_LABEL = 400  # characters; a base reads fewer, how many its context says
 MAX_LABELS = 10_000
 DEFAULT_SHARE = 0.2  # of the data that training holds back
@@ -87,7 +87,7 @@ def check_labels(labels: object, what: str) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def read_card(text: str | bytes, source: str = FILE_NAME) -> Card:
+def read_card(text: str | bytes, source: str = CARD_FILE) -> Card:
     """A card from the text of card.toml. Raises ForgeError naming `source`; unknown keys are kept."""
     tables = parse_toml(text, source)
     task, base = take_table(tables, "task", source), take_table(tables, "base", source)

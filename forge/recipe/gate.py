@@ -16,7 +16,7 @@ from forge.recipe.item import ForgeItem, OwnScore, TaskScore
 
 
 @dataclass(frozen=True)
-class Loss:
+class AccuracyDrop:
     """A contribution (in recipes of earlier versions a task) that does worse; cross-entropies in nats."""
 
     name: str
@@ -40,10 +40,10 @@ class Contradiction:
     what: str
 
 
-def lost(scores: Iterable[OwnScore | TaskScore], gate: float) -> tuple[Loss, ...]:
+def drops_among(scores: Iterable[OwnScore | TaskScore], gate: float) -> tuple[AccuracyDrop, ...]:
     """Those of the scores that lost more accuracy than `gate`, in their order."""
     return tuple(
-        Loss(
+        AccuracyDrop(
             score.name if isinstance(score, OwnScore) else score.task,
             score.accuracy_before,
             score.accuracy,
@@ -55,9 +55,9 @@ def lost(scores: Iterable[OwnScore | TaskScore], gate: float) -> tuple[Loss, ...
     )
 
 
-def losses(item: ForgeItem, gate: float) -> tuple[Loss, ...]:
+def accuracy_drops(item: ForgeItem, gate: float) -> tuple[AccuracyDrop, ...]:
     """What lost more than `gate` when this recipe was made, accepted or not; by task if there is no own score."""
-    return lost(item.own_scores or item.scores, gate)
+    return drops_among(item.own_scores or item.scores, gate)
 
 
 def pass_gate(
@@ -72,19 +72,19 @@ def pass_gate(
     """`item` itself where nothing is against it; with `accept`, `item` with what was against it recorded.
 
     replaced: how the models before and after do on distilled images that this recipe puts others in the place of.
-    Raises MergeConflict with both scores of every loss, with every contradiction, and `hint`, which says how to accept.
+    Raises MergeConflict with both scores of every drop, with every contradiction, and `hint`, which says how to accept.
     """
-    found = [*losses(item, gate), *lost(replaced, gate)]
-    if not found and not contradictions:
+    drops = [*accuracy_drops(item, gate), *drops_among(replaced, gate)]
+    if not drops and not contradictions:
         return item
     if accept:
-        names = {*(loss.name for loss in found), *(each.name for each in contradictions)}
+        names = {*(drop.name for drop in drops), *(each.name for each in contradictions)}
         return replace(item, accepted=tuple(sorted(names)))
     said = [f"{each.name}: {each.what}" for each in contradictions]
-    if found:
+    if drops:
         said.append(
             f"the merged model loses more than the gate of forge.toml allows ({gate:g} of accuracy on distilled "
             "images):"
         )
-        said += [f"  {loss}" for loss in found]
+        said += [f"  {drop}" for drop in drops]
     raise MergeConflict("\n".join(said), hint=hint)

@@ -1,4 +1,4 @@
-"""The forge item: which model a commit is, as values; recipe_text has the text of the file.
+"""The forge item: which model a commit is, as values; item_text.py has the text of the file.
 
 A forge item is a recipe, not weights: a base, a strategy and the coefficients of each contribution (MedForge
 (2025), Eq. 3 and 4, unrolled over all merges): one, or one per adapted module, and where the model is
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from forge.errors import ForgeError
+from forge.recipe import layout
 from forge.recipe.canonical_json import doubled
 from forge.recipe.catalogue import OBJECTIVES, PER, SEARCH_METHODS, strategy_named
 from forge.recipe.checks import (
@@ -26,8 +27,8 @@ from forge.recipe.checks import (
     check_share,
     check_text,
 )
+from forge.recipe.item_keys import NAME, UNKNOWN, check_unknown, since
 
-FILE_NAME = "forge-item.json"
 MAX_TASKS = 4096
 
 
@@ -51,17 +52,18 @@ class Entry:
     other labels than theirs these are blended by how near the labels are.
     """
 
-    name: str
+    name: str = field(metadata=NAME)
     adapter: str
     config: str
     distilled: str
     coefficient: Coefficient = field(hash=False)
-    tasks: Mapping[str, Coefficient] = field(default_factory=dict, hash=False)
+    tasks: Mapping[str, Coefficient] = field(default_factory=dict, hash=False, metadata=since(1))
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
         check_name(self.name)
         of = f"of contribution {self.name!r}"
-        for part in ("adapter", "config", "distilled"):
+        for part in layout.entry_parts():
             check_blob_id(getattr(self, part), f"{part} {of}")
         object.__setattr__(self, "coefficient", check_coefficient(self.coefficient, f"the coefficient {of}"))
         if len(self.tasks) > MAX_TASKS:
@@ -69,6 +71,7 @@ class Entry:
         names = sorted(check_text(task, f"a task {of}") for task in self.tasks)
         tasks = {task: check_coefficient(self.tasks[task], f"the coefficient {of} for task {task!r}") for task in names}
         object.__setattr__(self, "tasks", tasks)
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, f"contribution {self.name!r}"))
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Search:
     scales: Mapping[str, float] = field(hash=False)
     objective_before: float | None
     objective_after: float
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
         check_choice(self.method, "the search's method", SEARCH_METHODS)
@@ -111,6 +115,7 @@ class Search:
             for name, scale in sorted(self.scales.items())
         }
         object.__setattr__(self, "scales", scales)
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, "search"))
 
 
 @dataclass(frozen=True)
@@ -127,27 +132,30 @@ class Consolidation:
     seed: int
     objective_before: float
     objective_after: float
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
-        for part in ("adapter", "config"):
+        for part in layout.consolidation_paths():
             check_blob_id(getattr(self, part), f"{part} of the consolidation")
         check_count(self.steps, "the consolidation's steps", least=1)
         check_count(self.seed, "the consolidation's seed")
         for part in ("learning_rate", "objective_before", "objective_after"):
             object.__setattr__(self, part, check_number(getattr(self, part), f"the consolidation's {part}"))
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, "consolidation"))
 
 
 @dataclass(frozen=True)
 class TaskScore:
     """How the model does on the distilled images of one task; `before` is the model it was made from."""
 
-    task: str
+    task: str = field(metadata=NAME)
     labels: tuple[str, ...]
     images: int
     accuracy: float
     cross_entropy: float
     accuracy_before: float | None = None
     cross_entropy_before: float | None = None
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
         check_text(self.task, "the name of a scored task")
@@ -163,18 +171,20 @@ class TaskScore:
             object.__setattr__(self, "accuracy_before", share)
         loss_before = check_optional_number(self.cross_entropy_before, f"the cross_entropy_before {of}")
         object.__setattr__(self, "cross_entropy_before", loss_before)
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, f"the score of task {self.task!r}"))
 
 
 @dataclass(frozen=True)
 class OwnScore:
     """How the model does on the distilled images of one contribution; `before` is the model it was made from."""
 
-    name: str
+    name: str = field(metadata=NAME)
     images: int
     accuracy: float
     cross_entropy: float
     accuracy_before: float | None = None
     cross_entropy_before: float | None = None
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -187,6 +197,7 @@ class OwnScore:
             object.__setattr__(self, part, check_optional_number(getattr(self, part), f"the {part} {of}"))
         if self.accuracy is None or self.cross_entropy is None:
             raise ForgeError(f"the accuracy and cross_entropy {of} must be numbers")
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, of.removeprefix("of ")))
 
 
 @dataclass(frozen=True)
@@ -202,9 +213,10 @@ class ForgeItem:
     contributions: tuple[Entry, ...] = ()
     search: Search | None = None
     scores: tuple[TaskScore, ...] = ()
-    consolidation: Consolidation | None = None
-    accepted: tuple[str, ...] = ()
-    own_scores: tuple[OwnScore, ...] = ()
+    consolidation: Consolidation | None = field(default=None, metadata=since(1))
+    accepted: tuple[str, ...] = field(default=(), metadata=since(1))
+    own_scores: tuple[OwnScore, ...] = field(default=(), metadata=since(1))
+    unknown: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False, metadata=UNKNOWN)
 
     def __post_init__(self) -> None:
         strategy_named(self.strategy)
@@ -232,6 +244,7 @@ class ForgeItem:
         known = {*self.names, *(score.task for score in scores)}
         if doubled(list(accepted)) is not None or not known.issuperset(accepted):
             raise ForgeError("accepted must name contributions or scored tasks, each once")
+        object.__setattr__(self, "unknown", check_unknown(self.unknown, "the forge item"))
 
     def _check_coefficients(self) -> None:
         strategy = strategy_named(self.strategy)
@@ -293,12 +306,14 @@ def doubled_payloads(entries: Collection[Entry]) -> list[str]:
     Under two names it would count twice, in the merged model and in how that is judged.
     """
     problems = []
-    for part, what in (("adapter", "adapter"), ("distilled", "distilled dataset")):
+    for row in layout.rows_in(layout.CONTRIBUTIONS):
+        if not (row.is_payload and row.part):
+            continue
         names: dict[str, list[str]] = {}
         for entry in entries:
-            names.setdefault(getattr(entry, part), []).append(entry.name)
+            names.setdefault(getattr(entry, row.part), []).append(entry.name)
         for same in sorted(sorted(each) for each in names.values() if len(each) > 1):
-            problems.append(under_several_names(what, same))
+            problems.append(under_several_names(row.title, same))
     return problems
 
 
@@ -308,9 +323,9 @@ def under_several_names(what: str, names: Sequence[str]) -> str:
     return f"the same {what} under several names: {shown}"
 
 
-def identity(entry: Entry) -> tuple[str, str, str]:
+def identity(entry: Entry) -> tuple[str, ...]:
     """What makes a contribution the one it is: the blobs, not the coefficient that a merge gave it."""
-    return (entry.adapter, entry.config, entry.distilled)
+    return tuple(getattr(entry, part) for part in layout.entry_parts())
 
 
 def check_modules(name: str, coefficient: Coefficient, modules: Collection[str]) -> None:

@@ -10,11 +10,11 @@ made by hand were off by .1 and more.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 
 from forge.recipe.catalogue import search_method_named
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import ForgeItem, OwnScore, Search, TaskScore
+from forge.recipe.item_keys import known_fields
 
 OBJECTIVE = 2e-3
 CROSS_ENTROPY = 2e-3  # where the coefficients are the same; what they may differ by moves it further
@@ -48,7 +48,7 @@ def _search(recorded: Search | None, reproduced: Search | None) -> Iterator[str]
         return
     if recorded is None or reproduced is None:
         return
-    for each in fields(Search):
+    for each in known_fields(Search):
         said, other = getattr(recorded, each.name), getattr(reproduced, each.name)
         if each.name not in _OF_A_SEARCH and said != other:
             yield f"the search's {each.name} is {said}, not {other}"

@@ -12,26 +12,19 @@ opens the file what to do; in the files of earlier versions it is missing.
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from collections.abc import ItemsView, Mapping
 
 from forge.errors import ForgeError
 from forge.recipe.canonical_json import canonical, digest_of, parse_object, take_object
 from forge.recipe.catalogue import strategy_named
-from forge.recipe.item import (
-    FILE_NAME,
-    Base,
-    Consolidation,
-    Entry,
-    ForgeItem,
-    OwnScore,
-    Search,
-    TaskScore,
-)
+from forge.recipe.item import Base, Consolidation, Entry, ForgeItem, OwnScore, Search, TaskScore
+from forge.recipe.item_keys import format_of, taken, written
+from forge.recipe.layout import ITEM_FILE, limit_of
 
-FORMAT = 1
+FORMAT = 1  # the newest that this version reads; an item is of the earliest that has all of its keys
 NOTE_KEY = "# conflict"  # sorts before all other keys, so that it stands right where every conflict begins
 NOTE = "Not to be settled by hand: with git forge installed, run `git forge resolve`, and go on as it says."
-MAX_BYTES = 16 * 2**20
+MAX_BYTES = limit_of(ITEM_FILE)
 
 _MARKER = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
 
@@ -43,11 +36,10 @@ def digest(item: ForgeItem) -> str:
 
 def to_json(item: ForgeItem) -> str:
     """The canonical text of `item`: digest first, the other keys sorted, two spaces, a newline at the end."""
-    document = _document(item)
-    return f'{{\n  "digest": "{digest_of(document)}",\n' + canonical(document).removeprefix("{\n")
+    return _text(_document(item))
 
 
-def from_json(text: str | bytes, source: str = FILE_NAME) -> ForgeItem:
+def from_json(text: str | bytes, source: str = ITEM_FILE) -> ForgeItem:
     """Read to_json's text; `source` names the file in messages.
 
     Raises ForgeError for anything but a whole, unedited forge item of a format this version knows.
@@ -57,8 +49,8 @@ def from_json(text: str | bytes, source: str = FILE_NAME) -> ForgeItem:
         recorded = document.pop("digest", None)
         version = document.get("format")
         if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT:
-            raise ForgeError(f"format {version} was written by a newer git forge", hint="upgrade git forge")
-        if type(version) is not int or version != FORMAT:
+            raise ForgeError(f"format {version} was written by a newer git forge", hint="update git forge")
+        if type(version) is not int or version < 1:
             raise ForgeError("this is not a forge item: it names no format that git forge knows")
         if not isinstance(recorded, str):
             raise ForgeError("the digest is missing", hint=_RESTORE)
@@ -67,11 +59,12 @@ def from_json(text: str | bytes, source: str = FILE_NAME) -> ForgeItem:
         note = document.pop(NOTE_KEY, None)
         if note not in (None, NOTE):
             raise ForgeError(f"{NOTE_KEY!r} says something that no git forge has written", hint=_RESTORE)
+        del document["format"]
         item = _item(document)
-        written = _document(item)
+        again = _document(item)
         if note is None:
-            del written[NOTE_KEY]
-        if recorded != digest_of(written):  # a right digest over text that is not canonical, such as 0.50000001
+            del again[NOTE_KEY]
+        if _text(again) != _plain(text):  # a right digest over text that is not canonical, such as 0.50000001
             raise ForgeError(_EDITED, hint=_RESTORE)
         return item
     except ForgeError as error:
@@ -88,47 +81,19 @@ _UNMERGED = (
 )
 
 
+def _text(document: Mapping[str, object]) -> str:
+    return f'{{\n  "digest": "{digest_of(document)}",\n' + canonical(document).removeprefix("{\n")
+
+
+def _plain(text: str | bytes) -> str:
+    """The text with the line ends that git stores, whatever a work tree has in their place."""
+    return (text.decode("utf-8") if isinstance(text, bytes) else text).replace("\r\n", "\n")
+
+
 def _document(item: ForgeItem) -> dict[str, object]:
-    search, consolidation = item.search, item.consolidation
-    document: dict[str, object] = {
-        NOTE_KEY: NOTE,
-        "format": FORMAT,
-        "base": {"reference": item.base.reference, "fingerprint": item.base.fingerprint},
-        "strategy": item.strategy,
-        "contributions": {
-            entry.name: {part: getattr(entry, part) for part in _ENTRY_KEYS}
-            | ({"tasks": entry.tasks} if entry.tasks else {})
-            for entry in item.contributions
-        },
-        "search": None if search is None else {part: getattr(search, part) for part in _SEARCH_KEYS},
-        "scores": {
-            score.task: {
-                "labels": list(score.labels),
-                **{part: getattr(score, part) for part in _SCORE_KEYS if part != "labels"},
-            }
-            for score in item.scores
-        },
-    }
-    if consolidation is not None:
-        document["consolidation"] = {part: getattr(consolidation, part) for part in _CONSOLIDATION_KEYS}
-    if item.own_scores:
-        document["own_scores"] = {
-            score.name: {part: getattr(score, part) for part in _OWN_KEYS} for score in item.own_scores
-        }
-    if item.accepted:
-        document["accepted"] = list(item.accepted)
-    return document
-
-
-_TOP_KEYS = ("format", "base", "strategy", "contributions", "search", "scores")
-_BASE_KEYS = ("reference", "fingerprint")
-_ENTRY_KEYS = ("adapter", "config", "distilled", "coefficient")
-_SEARCH_KEYS = tuple(each.name for each in fields(Search))
-_CONSOLIDATION_KEYS = tuple(each.name for each in fields(Consolidation))
-_OWN_KEYS = ("images", "accuracy", "cross_entropy", "accuracy_before", "cross_entropy_before")
-_SCORE_KEYS = (
-    "labels", "images", "accuracy", "cross_entropy", "accuracy_before", "cross_entropy_before",
-)  # fmt: skip
+    document = {NOTE_KEY: NOTE, "format": format_of(item), **written(item)}
+    # Tables of none, too, which `written` cannot tell from lists of none.
+    return document | {key: document[key] or {} for key in ("contributions", "scores")}
 
 
 def _parse(text: str | bytes) -> dict[str, object]:
@@ -144,65 +109,46 @@ def _parse(text: str | bytes) -> dict[str, object]:
     return parse_object(text, "a forge item", _RESTORE)
 
 
-def _table(
-    value: object, what: str, keys: tuple[str, ...] | None = None, optional: tuple[str, ...] = ()
-) -> dict[str, object]:
-    return take_object(value, what, _RESTORE, keys, optional)
-
-
-# The dataclasses check every value themselves, hence the "type: ignore"s: what comes out of JSON is `object`.
+# The dataclasses check every value themselves: what comes out of JSON may be anything.
 
 
 def _item(document: dict[str, object]) -> ForgeItem:
-    top = _table(document, "the forge item", _TOP_KEYS, ("consolidation", "own_scores", "accepted"))
-    base = _table(top["base"], "base", _BASE_KEYS)
-    search = None
+    top = taken(ForgeItem, document, "the forge item", _RESTORE)
     if top["search"] is not None:
-        table = _table(top["search"], "search", _SEARCH_KEYS)
-        _table(table["scales"], "the search's scales")
-        search = Search(**table)  # type: ignore[arg-type]
-    consolidation = None
+        search = taken(Search, top["search"], "search", _RESTORE)
+        take_object(search["scales"], "the search's scales", _RESTORE)
+        top["search"] = Search(**search)
     if "consolidation" in top:
-        table = _table(top["consolidation"], "consolidation", _CONSOLIDATION_KEYS)
-        consolidation = Consolidation(**table)  # type: ignore[arg-type]
-    accepted = top.get("accepted", [])
-    if not isinstance(accepted, list) or ("accepted" in top and not accepted):
+        top["consolidation"] = Consolidation(**taken(Consolidation, top["consolidation"], "consolidation", _RESTORE))
+    if not isinstance(top.get("accepted", []), list):
         raise ForgeError("accepted must be a list of tasks", hint=_RESTORE)
-    return ForgeItem(
-        base=Base(**base),  # type: ignore[arg-type]
-        strategy=strategy_named(top["strategy"]).name,
-        contributions=tuple(
-            _entry(name, value) for name, value in _table(top["contributions"], "contributions").items()
-        ),
-        search=search,
-        scores=tuple(_score(task, value) for task, value in _table(top["scores"], "scores").items()),
-        consolidation=consolidation,
-        accepted=tuple(accepted),
-        own_scores=_own_scores(top["own_scores"]) if "own_scores" in top else (),
-    )
+    top["strategy"] = strategy_named(top["strategy"]).name
+    top["base"] = Base(**taken(Base, top["base"], "base", _RESTORE))
+    top["contributions"] = tuple(_entry(*each) for each in _named(top["contributions"], "contributions"))
+    top["scores"] = tuple(_score(*each) for each in _named(top["scores"], "scores"))
+    top["own_scores"] = tuple(_own_score(*each) for each in _named(top.get("own_scores", {}), "own_scores"))
+    top["accepted"] = tuple(top.get("accepted", []))
+    return ForgeItem(**top)
+
+
+def _named(value: object, what: str) -> ItemsView[str, object]:
+    return take_object(value, what, _RESTORE).items()
 
 
 def _entry(name: str, value: object) -> Entry:
     what = f"contribution {name[:80]!r}"
-    table = _table(value, what, _ENTRY_KEYS, ("tasks",))
-    if "tasks" in table and not _table(table["tasks"], f"tasks of {what}"):
-        raise ForgeError(f"tasks of {what} are empty", hint=_RESTORE)
-    return Entry(name=name, **table)  # type: ignore[arg-type]
+    table = taken(Entry, value, what, _RESTORE, name=name)
+    take_object(table.get("tasks", {}), f"tasks of {what}", _RESTORE)
+    return Entry(**table)
 
 
-def _own_scores(value: object) -> tuple[OwnScore, ...]:
-    found = _table(value, "own_scores")
-    if not found:
-        raise ForgeError("own_scores are empty", hint=_RESTORE)
-    return tuple(
-        OwnScore(name=name, **_table(table, f"the own score of {name[:80]!r}", _OWN_KEYS))  # type: ignore[arg-type]
-        for name, table in found.items()
-    )
+def _own_score(name: str, value: object) -> OwnScore:
+    return OwnScore(**taken(OwnScore, value, f"the own score of {name[:80]!r}", _RESTORE, name=name))
 
 
 def _score(task: str, value: object) -> TaskScore:
-    table = _table(value, f"the score of task {task[:80]!r}", _SCORE_KEYS)
-    labels = table.pop("labels")
-    if not isinstance(labels, list):
-        raise ForgeError(f"labels of the score of task {task[:80]!r} must be a list", hint=_RESTORE)
-    return TaskScore(task=task, labels=tuple(labels), **table)  # type: ignore[arg-type]
+    what = f"the score of task {task[:80]!r}"
+    table = taken(TaskScore, value, what, _RESTORE, task=task)
+    if not isinstance(table["labels"], list):
+        raise ForgeError(f"labels of {what} must be a list", hint=_RESTORE)
+    return TaskScore(**{**table, "labels": tuple(table["labels"])})

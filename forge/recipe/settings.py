@@ -26,10 +26,10 @@ from forge.recipe.catalogue import (
 )
 from forge.recipe.checks import check_choice
 from forge.recipe.item import Base
+from forge.recipe.layout import SETTINGS_FILE
 from forge.recipe.licences import check_license
 from forge.recipe.toml_text import format_toml, parse_toml, refuse_unknown, take_table
 
-FILE_NAME = "forge.toml"
 FORMAT = 1
 MEBIBYTE = 2**20
 STEPS = 40  # of a consolidation that is asked for without a number
@@ -180,7 +180,7 @@ def choose_settings(base: Base, preset: str, strategy: str, task_aware: bool, li
     return Settings(base, strategy, task_aware, search=PRESETS[preset].fitted_to(strategy), license=license)
 
 
-def read_settings(text: str | bytes, source: str = FILE_NAME) -> Settings:
+def read_settings(text: str | bytes, source: str = SETTINGS_FILE) -> Settings:
     """Settings from the text of forge.toml; what is left out has its default, [base] must be there.
 
     Raises ForgeError naming `source` for unknown keys and for values that make no sense.
@@ -220,7 +220,7 @@ def with_strategy(text: bytes, strategy: str) -> bytes:
     rewritten = re.sub(rb'(?m)^(strategy\s*=\s*)"[^"\n]*"', rb'\g<1>"%s"' % written, text, count=1)
     if rewritten == text and read_settings(text).strategy != strategy:
         raise ForgeError(
-            f"{FILE_NAME} has no line for the strategy", hint=f'write strategy = "{strategy}" under [merge]'
+            f"{SETTINGS_FILE} has no line for the strategy", hint=f'write strategy = "{strategy}" under [merge]'
         )
     return rewritten
 
@@ -244,12 +244,12 @@ def to_toml(settings: Settings) -> str:
     )
 
 
-_RESTORE = f"restore the file with `git checkout HEAD -- {FILE_NAME}`"
+_RESTORE = f"restore the file with `git checkout HEAD -- {SETTINGS_FILE}`"
 
 
 def _check_format(tables: Mapping[str, Any], source: str) -> None:
     version = tables.get("format")
     if type(version) is int and version > FORMAT:
-        raise ForgeError(f"{source}: format {version} was written by a newer git forge", hint="upgrade git forge")
+        raise ForgeError(f"{source}: format {version} was written by a newer git forge", hint="update git forge")
     if type(version) is not int or version != FORMAT:
         raise ForgeError(f"{source}: the line `format = {FORMAT}` is missing", hint=_RESTORE)

@@ -15,6 +15,7 @@ from forge.errors import MergeConflict
 from forge.recipe.catalogue import STRATEGIES
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import Base, Entry, ForgeItem, doubled_payloads, identity
+from forge.recipe.layout import path_of
 
 # Who runs the merge driver is not known to it: git merge has left no trace yet.
 _BACK = "`git merge --abort` (or rebase, cherry-pick, revert)"
@@ -204,7 +205,7 @@ def _merge_base(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) 
 
 
 def _contribution_conflict(name: str, before: Entry | None, mine: Entry | None, other: Entry | None) -> MergeConflict:
-    folder = f"contributions/{name}"
+    folder = path_of(name)
     if mine is None or other is None:
         doer, changer = ("ours", "theirs") if mine is None else ("theirs", "ours")
         what = f"contribution {name!r} was removed in {doer} and replaced in {changer}"
@@ -235,7 +236,7 @@ def _refuse_names_of_one_folder(entries: list[Entry]) -> None:
         other = seen.setdefault(entry.name.lower(), entry.name)
         if other != entry.name:
             raise MergeConflict(
-                f"contributions/{entry.name} and contributions/{other} differ only in upper and lower case, "
+                f"{path_of(entry.name)} and {path_of(other)} differ only in upper and lower case, "
                 "and are one folder on many machines",
                 hint=f"run {_BACK}, rename one of them (`git mv contributions/{entry.name} "
                 "contributions/NEW-NAME`), run `git forge commit` there, and merge again",

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from forge.errors import ForgeError
-from forge.formats.payloads import MAX_CONFIG, check_adapter_config
+from forge.formats.adapter import MAX_CONFIG, check_adapter_config
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git, stream_blobs
 from forge.recipe.card import read_card
+from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, CONTRIBUTIONS, DISTILLED_FILE, path_of
 from forge.recipe.toml_text import MAX_BYTES
-from forge.repo.contributions import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, FOLDER, path_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _kind(text: bytes | None) -> str | None:
 
 def _files(repo: Repository, commit: str) -> dict[str, tuple[str, int | None]]:
     """(blob, bytes) of every file below contributions/, by path."""
-    listing = git(repo, "ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", FOLDER)
+    listing = git(repo, "ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", CONTRIBUTIONS)
     found = {}
     for line in os.fsdecode(listing).split("\0"):
         head, _, path = line.partition("\t")
@@ -95,14 +95,16 @@ def _files(repo: Repository, commit: str) -> dict[str, tuple[str, int | None]]:
 
 def _last_authors(repo: Repository, commit: str, names: Iterable[str]) -> dict[str, str]:
     """Who made the last change of each contribution up to a commit, as the commit itself names them."""
-    listing = git(repo, *quiet("log"), "--format=%x01%an", "--name-only", "-z", commit, "--", f":(top,literal){FOLDER}")
+    listing = git(
+        repo, *quiet("log"), "--format=%x01%an", "--name-only", "-z", commit, "--", f":(top,literal){CONTRIBUTIONS}"
+    )
     missing, author = set(names), ""
     found: dict[str, str] = {}
     for field in listing.decode("utf-8", "replace").split("\0"):
         if field.startswith("\x01"):
             author = field[1:].strip()
             continue
-        name = field.lstrip("\n").removeprefix(f"{FOLDER}/").partition("/")[0]
+        name = field.lstrip("\n").removeprefix(f"{CONTRIBUTIONS}/").partition("/")[0]
         if name in missing:
             missing.discard(name)
             found[name] = author

@@ -4,36 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from forge.errors import ForgeError
-from forge.formats.payloads import (
-    AdapterConfig,
-    AdapterView,
-    DistilledView,
-    check_adapter,
-    check_adapter_config,
-    check_distilled,
-)
+from forge.formats.adapter import AdapterConfig, AdapterView, check_adapter, check_adapter_config
+from forge.formats.distilled import DistilledView, check_distilled
 from forge.git import lfs
 from forge.git.places import UNMERGED, ListedFile, Place, described, list_files, read_file
 from forge.git.running import Repository, hash_object, read_blob, stream_blobs
 from forge.recipe.card import Card, read_card
 from forge.recipe.checks import check_name
 from forge.recipe.item import Base, Entry, ForgeItem, doubled_payloads
+from forge.recipe.layout import (
+    ADAPTER_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    CONTRIBUTIONS,
+    DISTILLED_FILE,
+    ITEM_FILE,
+    contribution_files,
+    entry_parts,
+    obligatory_files,
+    path_of,
+    rows_in,
+)
 from forge.recipe.settings import LimitSettings
 from forge.repo.items import find_item, read_settings_of
 from forge.repo.made_with import KEY as MADE_WITH
 from forge.repo.made_with import made_with_another
-
-FOLDER = "contributions"
-CONFIG_FILE = "adapter_config.json"
-ADAPTER_FILE = "adapter_model.safetensors"
-DISTILLED_FILE = "distilled.safetensors"
-CARD_FILE = "card.toml"
-FILES = (CONFIG_FILE, ADAPTER_FILE, DISTILLED_FILE, CARD_FILE)
-
-# The part of an Entry that is the id of this file's blob.
-ENTRY_PARTS = {"adapter": ADAPTER_FILE, "config": CONFIG_FILE, "distilled": DISTILLED_FILE}
 
 Listing = dict[str, ListedFile]
 # As lfs.follow: repository, content, what a message names, limit; the content that it stands for.
@@ -44,7 +42,7 @@ _PLAIN_MODES = ("100644", "100755")
 
 @dataclass(frozen=True)
 class ContributionFiles:
-    """Which of FILES contributions/NAME has in a place, by blob id (as `git add` would store it)."""
+    """Which files contributions/NAME has in a place: name -> blob id (as `git add` would store it)."""
 
     name: str
     place: Place
@@ -52,7 +50,7 @@ class ContributionFiles:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        return tuple(file for file in FILES if file not in self.blobs)
+        return tuple(file for file in obligatory_files() if file not in self.blobs)
 
     def described(self, file: str) -> str:
         """How a message names one of the files."""
@@ -60,13 +58,8 @@ class ContributionFiles:
 
     def entry(self, coefficient: float) -> Entry:
         """This contribution in a recipe. All of its files must be there."""
-        return Entry(
-            name=self.name,
-            adapter=self.blobs[ADAPTER_FILE],
-            config=self.blobs[CONFIG_FILE],
-            distilled=self.blobs[DISTILLED_FILE],
-            coefficient=coefficient,
-        )
+        ids: dict[str, Any] = {part: self.blobs[file] for part, file in entry_parts().items() if file in self.blobs}
+        return Entry(name=self.name, coefficient=coefficient, **ids)
 
 
 # What find_all returns: the contributions by name, and the errors of those that cannot be read.
@@ -88,18 +81,12 @@ class Contribution:
         return self.files.name
 
 
-def path_of(name: str, file: str | None = None) -> str:
-    """Path of a contribution's folder, or of a file in it, from the top folder."""
-    folder = f"{FOLDER}/{check_name(name)}"
-    return folder if file is None else f"{folder}/{file}"
-
-
 def list_names(repo: Repository, place: Place) -> tuple[str, ...]:
     """The names of all contributions in a place, sorted: the folders in contributions/.
 
     Raises ForgeError for a folder that cannot be one, and for a link in place of a folder.
     """
-    return tuple(_by_name(list_files(repo, place, FOLDER), place))
+    return tuple(_by_name(list_files(repo, place, CONTRIBUTIONS), place))
 
 
 def find_files(repo: Repository, name: str, place: Place) -> ContributionFiles:
@@ -115,15 +102,15 @@ def find_all(repo: Repository, place: Place, listed: Listing | None = None) -> F
 
     listed: the files below contributions/, where they are not as they lie in the place.
     """
-    found: dict[str, ContributionFiles] = {}
+    readable: dict[str, ContributionFiles] = {}
     unreadable: dict[str, ForgeError] = {}
-    by_name = _by_name(list_files(repo, place, FOLDER) if listed is None else listed, place)
+    by_name = _by_name(list_files(repo, place, CONTRIBUTIONS) if listed is None else listed, place)
     for name, files in by_name.items():
         try:
-            found[name] = _files(repo, name, place, files)
+            readable[name] = _files(repo, name, place, files)
         except ForgeError as error:
             unreadable[name] = error
-    return found, unreadable
+    return readable, unreadable
 
 
 def check_contribution(
@@ -144,7 +131,7 @@ def check_contribution(
         limits = read_settings_of(repo, place).limits
     files = find_files(repo, name, place)
     _refuse_incomplete(files)
-    contents = (_content(repo, files, file, limits, follow) for file in _CHECKED)
+    contents = (_content(repo, files, file, limits, follow) for file in _to_check(files))
     return _checked(files, contents, base, limits)
 
 
@@ -155,14 +142,14 @@ def check_contributions(
 
     With the error of each that is not as it should be. Payloads are let go of as soon as they are checked.
     """
-    found, unreadable = find_all(repo, rev)
-    wanted = {name: found[name] for name in names if name in found and not found[name].missing}
+    readable, unreadable = find_all(repo, rev)
+    whole = {name: readable[name] for name in names if name in readable and not readable[name].missing}
     stream = stream_blobs(
-        repo, [files.blobs[file] for files in wanted.values() for file in _CHECKED], limits.file_bytes
+        repo, [files.blobs[file] for files in whole.values() for file in _to_check(files)], limits.file_bytes
     )
 
     def contents(files: ContributionFiles) -> Iterator[bytes]:
-        for file in _CHECKED:
+        for file in _to_check(files):
             _, content = next(stream)
             if isinstance(content, ForgeError):
                 raise content
@@ -171,20 +158,25 @@ def check_contributions(
     for name in names:
         if name in unreadable:
             yield name, unreadable[name]
-        elif name not in wanted:
-            yield name, _incomplete(found.get(name, ContributionFiles(name, rev, {})))
+        elif name not in whole:
+            yield name, _incomplete(readable.get(name, ContributionFiles(name, rev, {})))
         else:
-            read = _Counted(contents(wanted[name]))
+            read = _Counted(contents(whole[name]))
             try:
-                yield name, _checked(wanted[name], read, base, limits)
+                yield name, _checked(whole[name], read, base, limits)
             except ForgeError as error:
-                for _ in range(len(_CHECKED) - read.taken):  # what is left of it
+                for _ in range(len(_to_check(whole[name])) - read.taken):  # what is left of it
                     next(stream)
                 yield name, error
 
 
-# In this order a contribution is read: what is small and can be wrong first.
+# In this order a contribution is read: what is small and can be wrong first, and what is known by its size alone last.
 _CHECKED = (CARD_FILE, CONFIG_FILE, ADAPTER_FILE, DISTILLED_FILE)
+
+
+def _to_check(files: ContributionFiles) -> list[str]:
+    """The files of a contribution in the order in which _checked takes their contents."""
+    return [*_CHECKED, *(file for file in contribution_files() if file in files.blobs and file not in _CHECKED)]
 
 
 class _Counted:
@@ -204,7 +196,7 @@ class _Counted:
 def _checked(
     files: ContributionFiles, contents: Iterator[bytes], base: Base | None, limits: LimitSettings
 ) -> Contribution:
-    """A contribution from the contents of its files, in the order of _CHECKED."""
+    """A contribution from the contents of its files, in the order of _to_check."""
     card = read_card(next(contents), files.described(CARD_FILE))
     config = check_adapter_config(next(contents), files.described(CONFIG_FILE))
     weights = next(contents)
@@ -218,6 +210,11 @@ def _checked(
     del weights  # of many contributions, one is held at a time
     distilled = check_distilled(next(contents), files.described(DISTILLED_FILE), limits.distilled_images)
     _check_agreement(files, card, distilled, base)
+    limit_of = {row.name: row.limit for row in rows_in(CONTRIBUTIONS)}
+    for file, content in zip(_to_check(files)[len(_CHECKED) :], contents, strict=True):
+        limit = limit_of[file]
+        if limit is not None and len(content) > limit:
+            raise ForgeError(f"{files.described(file)}: {len(content):,} bytes, more than the limit of {limit:,}")
     return Contribution(files, card, config, adapter, distilled)
 
 
@@ -239,7 +236,7 @@ def _incomplete(files: ContributionFiles) -> ForgeError:
 
 def pointers(repo: Repository, name: str) -> tuple[str, ...]:
     """The payload files in the work tree that are git-lfs pointers instead of content, by path."""
-    paths = (path_of(name, file) for file in (ADAPTER_FILE, DISTILLED_FILE))
+    paths = (path_of(name, row.name) for row in rows_in(CONTRIBUTIONS) if row.is_payload)
     return tuple(path for path in paths if lfs.is_pointer_file(repo.top / path))
 
 
@@ -254,7 +251,7 @@ def disagreements(
     try:
         item = find_item(repo, place)
         if item is None:
-            return ["there is no forge-item.json"]
+            return [f"there is no {ITEM_FILE}"]
         problems = [*_settings_disagreements(repo, place, item), *doubled_payloads(item.contributions)]
         found, unreadable = find_all(repo, place) if contributions is None else contributions
     except ForgeError as error:
@@ -276,18 +273,18 @@ def disagreements(
 
 def _by_name(listed: Listing, place: Place) -> dict[str, Listing]:
     """What is listed in contributions/ by the name of the contribution, sorted; files beside them are not."""
-    found: dict[str, Listing] = {}
+    by_name: dict[str, Listing] = {}
     for path, file in sorted(listed.items()):
-        name, _, rest = path.removeprefix(f"{FOLDER}/").partition("/")
+        name, _, rest = path.removeprefix(f"{CONTRIBUTIONS}/").partition("/")
         if not rest and file.mode not in (*_PLAIN_MODES, UNMERGED):
             raise _not_plain(described(place, path))
         if rest:
             try:
-                found.setdefault(check_name(name), {})[path] = file
+                by_name.setdefault(check_name(name), {})[path] = file
             except ForgeError as error:
-                where = described(place, f"{FOLDER}/")
+                where = described(place, f"{CONTRIBUTIONS}/")
                 raise ForgeError(f"{where}: {error.message}", hint=error.hint) from None
-    return dict(sorted(found.items()))
+    return dict(sorted(by_name.items()))
 
 
 def _files(repo: Repository, name: str, place: Place, listed: Listing) -> ContributionFiles:
@@ -295,7 +292,7 @@ def _files(repo: Repository, name: str, place: Place, listed: Listing) -> Contri
     if folder in listed:
         raise _not_plain(described(place, folder))
     blobs = {}
-    for file in FILES:
+    for file in contribution_files():
         path = f"{folder}/{file}"
         if any(other.startswith(f"{path}/") for other in listed):
             raise _not_plain(described(place, path))
@@ -329,7 +326,7 @@ def _settings_disagreements(repo: Repository, place: Place, item: ForgeItem) -> 
 
 def _entry_disagreements(files: ContributionFiles, entry: Entry) -> list[str]:
     problems = []
-    for part, file in ENTRY_PARTS.items():
+    for part, file in entry_parts().items():
         recorded, found = getattr(entry, part), files.blobs.get(file)
         if found is None:
             problems.append(f"{path_of(entry.name, file)} is missing")

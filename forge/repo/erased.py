@@ -12,8 +12,8 @@ from forge.errors import ForgeError
 from forge.git.places import Place
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git, git_text
-from forge.repo.consolidation import FOLDER as CONSOLIDATION
-from forge.repo.contributions import FOLDER, disagreements, find_all
+from forge.recipe.layout import CONSOLIDATION, CONTRIBUTIONS
+from forge.repo.contributions import disagreements, find_all
 from forge.repo.items import find_item
 
 
@@ -59,5 +59,5 @@ def _is_shallow(repo: Repository) -> bool:
 def _blobs_of_history(repo: Repository) -> set[str]:
     """Every blob that a commit of any branch or tag has ever put below contributions/ or consolidation/."""
     raw = ("--all", "-m", "--raw", "--no-abbrev", "--no-renames", "--format=")
-    lines = git(repo, *quiet("log"), *raw, "--", FOLDER, CONSOLIDATION).split(b"\n")
+    lines = git(repo, *quiet("log"), *raw, "--", CONTRIBUTIONS, CONSOLIDATION).split(b"\n")
     return {line.split(b" ", 4)[3].decode() for line in lines if line.startswith(b":")}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from forge.errors import ForgeError
 from forge.git.places import INDEX, Place, described, read_file
 from forge.git.running import Repository
-from forge.recipe.item import FILE_NAME as ITEM_FILE
 from forge.recipe.item import ForgeItem
 from forge.recipe.item_text import MAX_BYTES, from_json
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.layout import ITEM_FILE, SETTINGS_FILE
 from forge.recipe.settings import Settings, read_settings
 from forge.recipe.toml_text import MAX_BYTES as MAX_TOML
 from forge.repo.settings_file import load_settings, not_a_model_repository

@@ -10,15 +10,13 @@ from pathlib import Path
 
 from forge.git.files import UNFINISHED, is_plain_file
 from forge.git.running import Repository
+from forge.recipe.layout import FOLDERS, rows_in
 from forge.repo import locks as lock
 
 KEPT_FOLDER = "before-forge"  # in the git folder: what git forge commit puts back if it fails
 MERGE_FILE = ".merge_file_"  # how git begins the name of what it hands to a merge driver, in the top folder
 ITEM_START = b'{\n  "digest"'
 ENOUGH = 60.0  # seconds: far longer than a driver needs to start and to say that it is at work
-
-_WRITTEN_AT_TOP = ("forge-item.json", "forge.toml", ".gitattributes", ".merge_file_")
-_WRITTEN_IN = ("contributions/*", "consolidation")
 
 
 @contextmanager
@@ -31,8 +29,10 @@ def alone_in_work_tree(repo: Repository, doing: str, *, wait: bool = False) -> I
 
 def tidy(repo: Repository) -> list[str]:
     """Remove leftovers, and say which; only for who holds the lock of the work tree."""
-    found = [path for name in _WRITTEN_AT_TOP for path in repo.top.glob(f".{name}*{UNFINISHED}")]
-    for folder in _WRITTEN_IN:
+    at_top = (*(row.name for row in rows_in("")), MERGE_FILE)
+    found = [path for name in at_top for path in repo.top.glob(f".{name}*{UNFINISHED}")]
+    written_in = {row.path.rpartition("/")[0]: None for folder in FOLDERS for row in rows_in(folder)}
+    for folder in written_in:
         # Linked folders lead elsewhere: nothing there is ours to remove.
         found += [path for path in repo.top.glob(f"{folder}/.*{UNFINISHED}") if not _through_link(repo, path)]
     gone = [path for path in found if is_plain_file(path) and _removed(path)]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from forge.errors import ForgeError
 from forge.git.files import read_plain_file
-from forge.recipe.settings import FILE_NAME, Settings, read_settings
+from forge.recipe.layout import SETTINGS_FILE
+from forge.recipe.settings import Settings, read_settings
 from forge.recipe.toml_text import MAX_BYTES
 
 
@@ -15,7 +16,7 @@ def load_settings(top: Path) -> Settings:
 
     Raises ForgeError where there is no forge.toml: this is no model repository (yet).
     """
-    text = read_plain_file(top / FILE_NAME, MAX_BYTES, FILE_NAME)
+    text = read_plain_file(top / SETTINGS_FILE, MAX_BYTES, SETTINGS_FILE)
     if text is None and (top / "HEAD").is_file() and (top / "objects").is_dir():
         raise ForgeError(
             f"{top} is a bare repository: it has no work tree",
@@ -29,6 +30,6 @@ def load_settings(top: Path) -> Settings:
 def not_a_model_repository(where: str) -> ForgeError:
     """The error for a repository, or a revision of one, without forge.toml."""
     return ForgeError(
-        f"no {FILE_NAME} in {where}: this is not a model repository",
+        f"no {SETTINGS_FILE} in {where}: this is not a model repository",
         hint="make it one with `git forge init`",
     )

@@ -15,40 +15,41 @@ from typing import Literal, get_args
 from forge.errors import ForgeError
 from forge.git import lfs
 from forge.git.files import read_plain_file, write_whole
-from forge.git.running import Repository, git, read_blob, read_blobs
+from forge.git.running import Repository, fetch_promised, git, read_blob, read_blobs
 from forge.recipe.item import Entry, ForgeItem
+from forge.recipe.layout import (
+    ATTRIBUTES_FILE,
+    CONTRIBUTIONS,
+    FOLDERS,
+    ModelFile,
+    entry_parts,
+    limit_of,
+    payload_rows,
+    rows_in,
+)
 
 Storage = Literal["git", "lfs"]
 STORAGES: tuple[Storage, ...] = get_args(Storage)
-ATTRIBUTES_FILE = ".gitattributes"
-MAX_ATTRIBUTES = 100 * 2**20  # bytes: git reads no larger one
+MAX_ATTRIBUTES = limit_of(ATTRIBUTES_FILE)
 
-# `-text`: no line end conversion may touch tensors. Blob ids of the text files are in the forge item, so their
-# line ends are fixed as well. merge=binary for them too: a card, or a config, speaks of the adapter beside it. Two
-# edits of it blended, or one that git carries to a file that looks like it in another folder, would speak of none.
-_PAYLOADS = (
-    "contributions/*/adapter_model.safetensors",
-    "contributions/*/distilled.safetensors",
-    "consolidation/adapter_model.safetensors",
-)
-_DRIVERS = "diff=forge merge=binary -text"
-_LINES = (
-    "forge-item.json merge=forge diff=forge text eol=lf",
-    "forge.toml text eol=lf",
-    _PAYLOADS[0],
-    _PAYLOADS[1],
-    "contributions/*/adapter_config.json text eol=lf merge=binary",
-    "contributions/*/card.toml text eol=lf merge=binary",
-    _PAYLOADS[2],
-    "consolidation/adapter_config.json text eol=lf",
-)
 _FILTERS: dict[Storage, str] = {"git": "forge", "lfs": "lfs"}
-_PARTS = ("adapter", "config", "distilled")
 
 
 def attribute_lines(storage: Storage = "git") -> tuple[str, ...]:
-    """Which files of a model repository are what, as .gitattributes has it."""
-    return tuple(_payload_line(line, storage) if line in _PAYLOADS else line for line in _LINES)
+    """Which files of a model repository are what, as .gitattributes has it: payloads first in each folder."""
+    rows = [row for folder in ("", *FOLDERS) for row in sorted(rows_in(folder), key=lambda row: not row.is_payload)]
+    return tuple(_line(row, storage) for row in rows if row.attributes)
+
+
+def with_missing_rows(text: str, storage: Storage) -> str:
+    """The text of a .gitattributes with a line for every file of a model that no line in it names.
+
+    Such a file came with a later git forge. A line that names it and says something else is somebody's own.
+    """
+    named = {line.split()[0] for line in text.splitlines() if line.split()}
+    missing = [line for line in attribute_lines(storage) if line.split()[0] not in named]
+    end = "\n" if missing and text and not text.endswith(("\n", "\r")) else ""
+    return text + end + "".join(f"{line}\n" for line in missing)
 
 
 def with_storage(text: str, storage: Storage) -> str:
@@ -56,8 +57,8 @@ def with_storage(text: str, storage: Storage) -> str:
 
     Lines that git forge did not write stay as they are. There and back gives the same text.
     """
-    wanted = attribute_lines(storage)
-    ours = {line: _payload_line(pattern, storage) for pattern in _PAYLOADS for line in _both(pattern)}
+    expected = attribute_lines(storage)
+    ours = {_line(row, other): _line(row, storage) for row in payload_rows() for other in STORAGES}
     lines = []
     for line in text.splitlines(keepends=True):
         bare = " ".join(line.split())
@@ -65,7 +66,7 @@ def with_storage(text: str, storage: Storage) -> str:
         end = line[len(line.rstrip("\r\n")) :]
         lines.append(line if changed == bare else changed + end)
     present = {" ".join(line.split()) for line in lines}
-    missing = [line for line in wanted if line not in present]
+    missing = [line for line in expected if line not in present]
     if missing and lines and not lines[-1].endswith(("\n", "\r")):
         lines[-1] += "\n"
     return "".join(lines) + "".join(f"{line}\n" for line in missing)
@@ -89,8 +90,8 @@ def storage_of(repo: Repository) -> Storage:
         return "git"
     if text is None or b"filter=lfs" not in text:  # whatever this clone alone says: its pointers would be nobody's
         return "git"
-    found = set(filters_of(repo, [pattern.replace("*", "any") for pattern in _PAYLOADS]).values())
-    return "lfs" if found == {_FILTERS["lfs"]} else "git"
+    filters = set(filters_of(repo, [row.path.replace("*", "any") for row in payload_rows()]).values())
+    return "lfs" if filters == {_FILTERS["lfs"]} else "git"
 
 
 def filters_of(repo: Repository, paths: Iterable[str]) -> dict[str, str]:
@@ -120,7 +121,7 @@ def same_file(repo: Repository, one: str, other: str) -> bool:
     return _stands_for(contents[one], contents[other]) or _stands_for(contents[other], contents[one])
 
 
-def is_kept_as(repo: Repository, blob: str, content: bytes) -> bool:
+def is_blob_of(repo: Repository, blob: str, content: bytes) -> bool:
     """Whether a blob is `content`, or the git-lfs pointer to it, or where `content` is a pointer, what that says."""
     try:
         kept = read_blob(repo, blob)
@@ -129,13 +130,14 @@ def is_kept_as(repo: Repository, blob: str, content: bytes) -> bool:
     return kept == content or _stands_for(kept, content) or _stands_for(content, kept)
 
 
-def is_kept_in_both(repo: Repository, item: ForgeItem) -> bool:
+def is_in_both_storages(repo: Repository, item: ForgeItem) -> bool:
     """Whether some payloads of a recipe's contributions are pointers of git-lfs and others are not."""
-    blobs = {blob for entry in item.contributions for blob in (entry.adapter, entry.distilled)}
+    parts = [row.part for row in rows_in(CONTRIBUTIONS) if row.is_payload and row.part]
+    blobs = {getattr(entry, part) for entry in item.contributions for part in parts}
     return 0 < len(lfs.pointers_among(repo, blobs)) < len(blobs)
 
 
-def stored_alike(
+def with_ids_in_common(
     repo: Repository, ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem
 ) -> tuple[ForgeItem | None, ForgeItem, ForgeItem]:
     """Three recipes in which a contribution that a side only stored in another way counts as unchanged.
@@ -145,28 +147,30 @@ def stored_alike(
     """
     if ancestor is None:
         return ancestor, ours, theirs
+    ids = {
+        (entry.name, part): tuple(getattr(each, part) for each in (entry, our_entry, their_entry))
+        for entry in ancestor.contributions
+        if (our_entry := ours.entry(entry.name)) is not None and (their_entry := theirs.entry(entry.name)) is not None
+        for part in entry_parts()
+    }
+    changed = {place: each for place, each in ids.items() if len(set(each)) > 1}
+    fetch_promised(repo, {blob for each in changed.values() for blob in each})
     chosen: dict[str, dict[str, str]] = {}
-    for entry in ancestor.contributions:
-        mine, other = ours.entry(entry.name), theirs.entry(entry.name)
-        if mine is None or other is None:
-            continue
-        for part in _PARTS:
-            before, here, there = (getattr(each, part) for each in (entry, mine, other))
-            if before != here or before != there:
-                taken = there if here == before else here
-                if all(same_file(repo, taken, each) for each in {before, here, there}):
-                    chosen.setdefault(entry.name, {})[part] = taken
+    for (name, part), (before, here, there) in changed.items():
+        taken = there if here == before else here
+        if all(same_file(repo, taken, each) for each in {before, here, there}):
+            chosen.setdefault(name, {})[part] = taken
     if not chosen:
         return ancestor, ours, theirs
     return with_ids(ancestor, chosen), with_ids(ours, chosen), with_ids(theirs, chosen)
 
 
-def stored_as(repo: Repository, item: ForgeItem, tree: Iterable[Entry]) -> ForgeItem:
+def with_ids_of_tree(repo: Repository, item: ForgeItem, tree: Iterable[Entry]) -> ForgeItem:
     """`item` with the ids that the contributions of a `tree` have, where they are the same files stored otherwise."""
     ids: dict[str, dict[str, str]] = {}
     for entry in tree:
         known = item.entry(entry.name)
-        for part in _PARTS if known else ():
+        for part in entry_parts() if known else ():
             there = getattr(entry, part)
             if there != getattr(known, part) and same_file(repo, getattr(known, part), there):
                 ids.setdefault(entry.name, {})[part] = there
@@ -178,10 +182,10 @@ def with_ids(
 ) -> ForgeItem:
     """`item` with other ids for some files: by the contribution's name, then by the part of its entry."""
     entries = tuple(replace(entry, **ids.get(entry.name, {})) for entry in item.contributions)  # type: ignore[arg-type]
-    made = item.consolidation
-    if made is not None and consolidation:
-        made = replace(made, **consolidation)  # type: ignore[arg-type]
-    return replace(item, contributions=entries, consolidation=made)
+    moved = item.consolidation
+    if moved is not None and consolidation:
+        moved = replace(moved, **consolidation)  # type: ignore[arg-type]
+    return replace(item, contributions=entries, consolidation=moved)
 
 
 def _attributes(repo: Repository) -> bytes | None:
@@ -193,9 +197,8 @@ def _stands_for(pointer: bytes, content: bytes) -> bool:
     return said is not None and said.size == len(content) and hashlib.sha256(content).hexdigest() == said.oid
 
 
-def _both(pattern: str) -> tuple[str, ...]:
-    return tuple(_payload_line(pattern, storage) for storage in STORAGES)
-
-
-def _payload_line(pattern: str, storage: Storage) -> str:
-    return f"{pattern} filter={_FILTERS[storage]} {_DRIVERS}"
+def _line(row: ModelFile, storage: Storage) -> str:
+    """What .gitattributes says of a file, a payload's filter included."""
+    return (
+        f"{row.path} filter={_FILTERS[storage]} {row.attributes}" if row.is_payload else f"{row.path} {row.attributes}"
+    )

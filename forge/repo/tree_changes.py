@@ -14,21 +14,13 @@ from typing import Any
 from forge.git.places import read_file
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git
-from forge.recipe.item import FILE_NAME as ITEM_FILE
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.layout import CONTRIBUTIONS, ITEM_FILE, SETTINGS_FILE, row_of
 from forge.recipe.toml_text import MAX_BYTES
-from forge.repo.contributions import FILES, FOLDER
 from forge.text import printable
 
 MOST_SHOWN = 100  # files
 
 _WORDS = {"A": "added", "D": "removed", "M": "changed", "T": "another kind of file"}
-_PARTS = {
-    "adapter_config.json": "config",
-    "adapter_model.safetensors": "adapter",
-    "distilled.safetensors": "images",
-    "card.toml": "card",
-}
 
 
 @dataclass(frozen=True)
@@ -48,10 +40,9 @@ def find_changes(repo: Repository, before: str, after: str) -> TreeChanges:
     parts: dict[str, list[str]] = {}
     others: list[str] = []
     for letter, path in zip(fields[0::2], fields[1::2], strict=False):
-        folder, _, rest = path.partition("/")
-        name, _, file = rest.partition("/")
-        if folder == FOLDER and file in FILES and letter != "T":
-            parts.setdefault(name, []).append(_PARTS[file])
+        row = row_of(path)
+        if row is not None and row.folder == CONTRIBUTIONS and letter != "T":
+            parts.setdefault(path.split("/")[1], []).append(row.word)
         elif path == SETTINGS_FILE and letter == "M":
             found = [*_settings_changes(repo, before, after)]
             others += [f"{SETTINGS_FILE}: {line}" for line in found] or [f"{SETTINGS_FILE}: its text, but no setting"]

@@ -12,9 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from forge.git.places import UNMERGED, ListedFile, Place, list_files
 from forge.git.running import Repository
-from forge.repo.consolidation import FOLDER as CONSOLIDATION
-from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
-from forge.repo.contributions import FILES, FOLDER
+from forge.recipe.layout import is_in_model, row_of
 from forge.text import printable
 
 MOST_NAMED = 20  # of one kind, in a list of problems
@@ -50,31 +48,21 @@ def listing_problems(listed: Mapping[str, ListedFile]) -> list[str]:
 def case_twins(paths: Iterable[str]) -> list[tuple[str, str]]:
     """The pairs of files or folders that are one where case and Unicode's normal form do not count, sorted."""
     seen: dict[str, str] = {}
-    found = set()
+    twins = set()
     for path in sorted(paths):
         parts = path.split("/")
         for count in range(1, len(parts) + 1):
             start = "/".join(parts[:count])
             other = seen.setdefault(_folded(start), start)
             if other != start:
-                found.add((other, start))
+                twins.add((other, start))
                 break  # what lies below differs for the same reason
-    return sorted(found)
+    return sorted(twins)
 
 
 def foreign_files(paths: Iterable[str]) -> list[str]:
     """The paths below contributions/ and consolidation/ that are no file of a contribution or consolidation, sorted."""
-    known = set(CONSOLIDATION_PATHS.values())
-    found = []
-    for path in sorted(paths):
-        folder, _, rest = path.partition("/")
-        if folder == FOLDER and rest:
-            name, _, file = rest.partition("/")
-            if not name or file not in FILES:
-                found.append(path)
-        elif folder == CONSOLIDATION and rest and path not in known:
-            found.append(path)
-    return found
+    return sorted(path for path in paths if is_in_model(path) and row_of(path) is None)
 
 
 def _folded(path: str) -> str:

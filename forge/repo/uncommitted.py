@@ -9,8 +9,9 @@ from forge.git.places import WORK_TREE, read_file
 from forge.git.running import BLOB_LIMIT, Repository
 from forge.recipe.card import read_card
 from forge.recipe.item import doubled_payloads
+from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, path_of
 from forge.recipe.toml_text import MAX_BYTES
-from forge.repo.contributions import ADAPTER_FILE, CARD_FILE, ContributionFiles, find_all, path_of
+from forge.repo.contributions import ContributionFiles, find_all
 from forge.repo.made_with import made_with_another
 
 

@@ -8,16 +8,13 @@ from forge.errors import ForgeError
 from forge.git.in_progress import Operation, find_operation, go_on, octopus_error, unmerged_files
 from forge.git.places import INDEX
 from forge.git.running import Repository
-from forge.recipe.item import FILE_NAME as ITEM_FILE
-from forge.recipe.settings import FILE_NAME as SETTINGS_FILE
+from forge.recipe.layout import ATTRIBUTES_FILE, is_in_model
 from forge.repo.contributions import disagreements
-
-_MODEL_PLACES = (ITEM_FILE, SETTINGS_FILE, "contributions/", "consolidation/")
 
 
 def of_the_model(paths: Iterable[str]) -> list[str]:
     """Those of the paths that a model consists of, sorted."""
-    return sorted(path for path in paths if path.startswith(_MODEL_PLACES))
+    return sorted(path for path in paths if is_in_model(path) and path != ATTRIBUTES_FILE)
 
 
 def refuse_unfinished(repo: Repository, *, in_a_rebase: bool) -> Operation | None:

@@ -12,8 +12,9 @@ from forge.git.places import described, resolve
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git, read_blobs
 from forge.recipe.checks import Coefficient
-from forge.recipe.item import FILE_NAME, ForgeItem, identity
+from forge.recipe.item import ForgeItem, identity
 from forge.recipe.item_text import MAX_BYTES, from_json
+from forge.recipe.layout import ITEM_FILE
 from forge.repo.items import find_item
 
 Kind = Literal["added", "removed", "replaced", "rescaled", "kept"]
@@ -83,7 +84,7 @@ def find_version(repo: Repository, rev: str = "HEAD") -> Version:
     item = find_item(repo, commit)
     if item is None:
         raise ForgeError(
-            f"no {FILE_NAME} in {rev}: it is no version of a model",
+            f"no {ITEM_FILE} in {rev}: it is no version of a model",
             hint="see `git forge log` for the versions there are",
         )
     head = git(repo, *quiet("log"), "--no-walk", f"--format={_FORMAT}", commit).decode("utf-8", "replace")
@@ -166,7 +167,7 @@ def _logged(repo: Repository, commit: str, all_parents: bool) -> Iterator[_Logge
     walk = ["--full-history", "--topo-order", "--diff-merges=first-parent"] if all_parents else ["--first-parent"]
     output = git(
         repo, *quiet("log"), *walk, "--raw", "--no-abbrev", "--no-renames", f"--format={_FORMAT}", commit, "--",
-        f":(top,literal){FILE_NAME}",
+        f":(top,literal){ITEM_FILE}",
     )  # fmt: skip
     fields: tuple[str, ...] = ()
     for line in output.decode("utf-8", "replace").split("\n"):
@@ -183,8 +184,8 @@ def _read(repo: Repository, batch: list[_Logged]) -> list[Version]:
     texts = read_blobs(repo, [blob for mode, blob in sides if mode in _PLAIN_MODES], MAX_BYTES)
     result = []
     for logged in batch:
-        previous, _ = _item(texts, logged.before, FILE_NAME)
-        item, problem = _item(texts, logged.after, described(logged.fields[0][:_SHORT], FILE_NAME))
+        previous, _ = _item(texts, logged.before, ITEM_FILE)
+        item, problem = _item(texts, logged.after, described(logged.fields[0][:_SHORT], ITEM_FILE))
         result.append(Version(*logged.fields, item, previous, problem))
     return result
 

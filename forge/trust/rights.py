@@ -12,9 +12,8 @@ from typing import Any, Literal, get_args
 
 from forge.errors import ForgeError
 from forge.recipe.checks import check_choice, check_count, check_name
-from forge.recipe.item import FILE_NAME as ITEM_FILE
+from forge.recipe.layout import CONTRIBUTIONS, ITEM_FILE, consolidation_paths
 from forge.recipe.toml_text import parse_toml, refuse_unknown, take_table
-from forge.repo.consolidation import PATHS as CONSOLIDATION_PATHS
 from forge.text import printable
 from forge.trust.allowed_signers import FOLDER
 
@@ -44,7 +43,6 @@ _WORDS: Mapping[Signature, str] = {
     "refused": "its signature does not hold (altered, revoked, or not for git)",
 }
 _KEYS = ("format", "maintainers", "threshold", "newcomers", "sites")
-_CONTRIBUTIONS = "contributions"
 _SHOWN = 4  # principals, or paths, of one message
 _SHORT = 10
 
@@ -138,7 +136,7 @@ def contribution_of(path: str) -> str | None:
     """The contribution that a file is in; None for all other files, and for what only looks like one."""
     folder, _, rest = path.partition("/")
     name, _, inside = rest.partition("/")
-    if folder != _CONTRIBUTIONS or not inside:
+    if folder != CONTRIBUTIONS or not inside:
         return None
     try:
         return check_name(name)
@@ -162,7 +160,7 @@ def _problems(base: Rights, facts: CommitFacts, standing: frozenset[str]) -> lis
     for name, kinds in sorted(contributions.items()):
         refusal = _refusal(base, facts, name, kinds, standing)
         if refusal:
-            found.append(f"{facts.id[:_SHORT]} {_CONTRIBUTIONS}/{name}: {signed}; {refusal}")
+            found.append(f"{facts.id[:_SHORT]} {CONTRIBUTIONS}/{name}: {signed}; {refusal}")
     if contributions and not found:
         # A consolidation belongs to one set of contributions: `git forge commit` takes it out as it folds in another.
         others = {path: kind for path, kind in others.items() if not _is_dropped_consolidation(path, kind)}
@@ -208,7 +206,7 @@ def _is_recomputed(path: str, kind: Kind) -> bool:
 
 
 def _is_dropped_consolidation(path: str, kind: Kind) -> bool:
-    return kind == "deleted" and path in CONSOLIDATION_PATHS.values()
+    return kind == "deleted" and path in consolidation_paths().values()
 
 
 def _folded(name: str) -> str:

@@ -16,6 +16,7 @@ from forge.git import lfs
 from forge.git.path_merge import BasesOf, File, Unsettled, settled
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git, git_text, read_blobs, run_git
+from forge.recipe.layout import path_of
 from forge.repo.storage import same_file
 from forge.trust.rights import CommitFacts, Kind, contribution_of
 from forge.trust.signatures import signatures
@@ -169,7 +170,7 @@ def _removed(repo: Repository, changes: Mapping[str, Mapping[str, Kind]]) -> dic
             if kind == "deleted" and (name := contribution_of(path))
         }
     )
-    question = "".join(f"{commit}:contributions/{name}\n" for commit, name in asked).encode()
+    question = "".join(f"{commit}:{path_of(name)}\n" for commit, name in asked).encode()
     answers = git_text(repo, "cat-file", "--batch-check=%(objecttype)", input=question).splitlines() if asked else []
     gone: dict[str, frozenset[str]] = {}
     for (commit, name), answer in zip(asked, answers, strict=True):

@@ -9,8 +9,8 @@ import pytest
 from sample_models import LABELS, SampleModel
 
 from forge.cli import run
-from forge.recipe import item as recipe
 from forge.recipe.item import TaskScore
+from forge.recipe.layout import ITEM_FILE
 
 
 def score(task: str, accuracy: float, before: float | None = None) -> TaskScore:
@@ -96,7 +96,7 @@ def test_json(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_damaged_version(model: SampleModel, capsys: pytest.CaptureFixture[str]) -> None:
-    path = model.top / recipe.FILE_NAME
+    path = model.top / ITEM_FILE
     path.write_text(path.read_text().replace("0.7", "0.8"))
     model.commit("Edit by \x1b[2J hand")
     assert run(["log", "-n", "1"]) == 0

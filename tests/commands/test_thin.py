@@ -28,6 +28,8 @@ ALLOWED = (
     "forge.operations",
     "forge.text",
     "forge.recipe.catalogue",  # the choices and their help
+    "forge.recipe.layout",  # names of files
+    "forge.recipe.item_keys.written",  # a recipe's values as JSON has them
     "forge.recipe.wording",
     "forge.recipe.settings",  # constants
     "forge.data.listing.ReadOptions",

@@ -17,7 +17,8 @@ import numpy as np
 from forge.clone.filter_process import LARGEST_PACKET, serve
 from forge.commands.model_json import item_as_json
 from forge.errors import ForgeError
-from forge.formats import payloads
+from forge.formats import adapter as adapter_format
+from forge.formats import distilled as distilled_format
 from forge.formats import safetensors as safetensors_format
 from forge.formats.safetensors import Limits
 from forge.formats.summary import summarise_item, summarise_safetensors
@@ -27,8 +28,8 @@ from forge.recipe.card import Card, read_card
 from forge.recipe.card import to_toml as card_text
 from forge.recipe.item import Base, Entry, ForgeItem
 from forge.recipe.item_text import from_json, to_json
+from forge.recipe.layout import contribution_files, path_of
 from forge.recipe.settings import LimitSettings, Settings, read_settings
-from forge.repo.contributions import FILES, path_of
 from forge.repo.trailers import trailer_lines
 from forge.repo.versions import changes
 
@@ -154,9 +155,12 @@ def check_canonical(content: bytes) -> None:
 
 
 def check_adapter(content: bytes) -> None:
-    for config in (payloads.AdapterConfig(2, 16.0, False), payloads.AdapterConfig(2, 16.0, True, dora=True)):
+    for config in (
+        adapter_format.AdapterConfig(2, 16.0, False),
+        adapter_format.AdapterConfig(2, 16.0, True, dora=True),
+    ):
         try:
-            view = payloads.check_adapter(content, config, SOURCE)
+            view = adapter_format.check_adapter(content, config, SOURCE)
         except ForgeError:
             if config.dora:
                 raise
@@ -166,13 +170,13 @@ def check_adapter(content: bytes) -> None:
 
 
 def check_distilled(content: bytes) -> None:
-    view = payloads.check_distilled(content, SOURCE)
+    view = distilled_format.check_distilled(content, SOURCE)
     assert sum(view.per_class) == view.images and len(view.per_class) == len(view.labels) >= 2
 
 
 def check_config(content: bytes) -> None:
-    config = payloads.check_adapter_config(content, SOURCE)
-    assert 1 <= config.rank <= payloads.MAX_RANK and abs(config.alpha) < 1e9
+    config = adapter_format.check_adapter_config(content, SOURCE)
+    assert 1 <= config.rank <= adapter_format.MAX_RANK and abs(config.alpha) < 1e9
 
 
 def check_card(content: bytes) -> None:
@@ -195,7 +199,7 @@ def check_item(content: bytes) -> None:
 def check_uses_of_item(item: ForgeItem) -> None:
     """Everything that commands do with an item before they look at a payload."""
     for name in item.names:
-        for file in FILES:
+        for file in contribution_files():
             path = PurePosixPath(path_of(name, file))
             assert len(path.parts) == 3 and path.parts[0] == "contributions" and ".." not in path.parts
     assert json.dumps(item_as_json(item), allow_nan=False)

@@ -18,7 +18,7 @@ SHOWING = (
     "format-patch", "reflog", "stash",
 )  # fmt: skip
 # Where a program is started: git by git.py; git-lfs and a push, which speak to a person or stream; recorded programs.
-STARTING = ("git/running.py", "git/lfs.py", "commands/push.py", "clone/programs.py")
+STARTING = ("git/running.py", "git/lfs.py", "operations/push.py", "clone/programs.py")
 SOURCE = Path(forge.__file__).parent
 # A section of the user's own settings each.
 HOSTILE = {

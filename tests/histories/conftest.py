@@ -17,6 +17,7 @@ from forge.git.running import find_repository
 from forge.recipe import card, settings
 from forge.recipe import item as recipe
 from forge.recipe import item_text as recipe_text
+from forge.recipe.layout import ITEM_FILE
 
 Files = Mapping[str, Mapping[str, bytes]]
 
@@ -42,7 +43,7 @@ def start_model(top: Path) -> Path:
     clone_setup.add_attributes(find_repository(top))
     search = settings.SearchSettings(method="shiwa", per="contribution")
     (top / "forge.toml").write_text(settings.to_toml(settings.Settings(BASE, search=search)))
-    (top / recipe.FILE_NAME).write_text(recipe_text.to_json(recipe.empty(BASE, "mixture")))
+    (top / ITEM_FILE).write_text(recipe_text.to_json(recipe.empty(BASE, "mixture")))
     git_ok(top, "add", "--all")
     git_ok(top, "commit", "--quiet", "-m", "Start the model")
     return top

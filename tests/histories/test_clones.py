@@ -307,13 +307,13 @@ def test_a_newer_format_on_one_side(pair: Path) -> None:
     git_ok(pair, "switch", "--quiet", "main")
     before = head(pair)
     done = git(pair, "merge", "lung")
-    assert_stopped(done, "format 2 was written by a newer git forge", "hint: upgrade git forge")
+    assert_stopped(done, "format 2 was written by a newer git forge", "hint: update git forge")
     assert blob(pair) == git_ok(pair, "hash-object", ITEM)
     assert_given_up(pair, before, "merge", "--abort")
     assert "written by a newer git forge" in problems(pair, "lung")
     git_ok(pair, "switch", "--quiet", "lung")
     said = forge(pair, "commit")
-    assert said.code == 128 and "written by a newer git forge" in said.err and "upgrade" in said.err
+    assert said.code == 128 and "written by a newer git forge" in said.err and "update" in said.err
     git_ok(pair, "merge", "--quiet", "--no-edit", "-s", "ours", "main")
     assert sorted(item(pair)["contributions"]) == ["lung"]
 

@@ -18,9 +18,9 @@ from forge.clone.setup import ATTRIBUTE_LINES
 from forge.git.running import Repository
 from forge.operations import changing, settling
 from forge.operations.folding import Folded
-from forge.recipe.item import FILE_NAME as ITEM
 from forge.recipe.item import ForgeItem, TaskScore, empty
 from forge.recipe.item_text import from_json
+from forge.recipe.layout import ITEM_FILE
 from forge.recipe.settings import Settings
 from forge.recipe.three_way import MergePlan, combine
 
@@ -103,7 +103,7 @@ def snapshot(model: SettledModel) -> Snapshot:
 
 
 def item(model: SettledModel, rev: str = "") -> ForgeItem:
-    return from_json(model.git("show", f"{rev}:{ITEM}"))
+    return from_json(model.git("show", f"{rev}:{ITEM_FILE}") + "\n")
 
 
 def coefficients(model: SettledModel, rev: str = "HEAD") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from forge.errors import ForgeError
 from forge.git.places import resolve
 from forge.model.base import load_base
 from forge.operations.bills import bill_of
+from forge.recipe import layout
 from forge.recipe.item import Base, Consolidation, TaskScore
 from forge.repo.items import read_item
 
@@ -108,3 +110,15 @@ def test_a_file_that_is_missing(model: SampleModel, file: str) -> None:
     model.commit("Less of it")
     with pytest.raises(ForgeError, match=rf"contributions/lung/{file.replace('.', '[.]')} is missing"):
         bill(model)
+
+
+def test_a_file_that_is_new_in_the_layout(model: SampleModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = layout.ModelFile("contributions/*/consent.txt", 20, word="consent", is_optional=True)
+    monkeypatch.setattr(layout, "ROWS", (*layout.ROWS, row))
+    model.write("contributions/lung/consent.txt", b"yes\n")
+    model.commit("Consent")
+    document = bill(model)
+    for kind in ("adapter", "distilled"):
+        component = part(document, f"contribution:lung:{kind}")
+        assert told(component, "consent:path") == "contributions/lung/consent.txt"
+        assert told(component, "consent:sha256") == hashlib.sha256(b"yes\n").hexdigest()

@@ -20,8 +20,8 @@ from operations.settled_models import (
 from story.snapshots import assert_refused
 from story.snapshots import snapshot as snapshot_of
 
-from forge.recipe.item import FILE_NAME as ITEM
 from forge.recipe.item_text import to_json
+from forge.recipe.layout import ITEM_FILE
 
 MERGED = {"breast": OURS * 0.8, "lung": THEIRS * 0.4}
 
@@ -30,8 +30,8 @@ MERGED = {"breast": OURS * 0.8, "lung": THEIRS * 0.4}
 def test_a_merge_that_was_committed_without_being_forged(settled: SettledModel, left: str) -> None:
     assert settled.run("merge", "lung").returncode == 1
     if left != "markers":
-        settled.git("checkout", f"--{left}", "--", ITEM)
-    settled.git("add", ITEM)
+        settled.git("checkout", f"--{left}", "--", ITEM_FILE)
+    settled.git("add", ITEM_FILE)
     go_on(settled, "commit", "--no-edit")
     said = run(settled, "verify", "--no-scores")
     assert said.code == (0 if left == "theirs" else 1)
@@ -49,17 +49,17 @@ def test_a_merge_that_was_committed_without_being_forged(settled: SettledModel, 
 
 
 def test_an_edited_forge_item_is_made_again(settled: SettledModel) -> None:
-    right = settled.blob(f"HEAD:{ITEM}")
-    text = (settled.top / ITEM).read_bytes()
-    settled.write(ITEM, text.replace(b"0.8", b"0.9"))
+    right = settled.blob(f"HEAD:{ITEM_FILE}")
+    text = (settled.top / ITEM_FILE).read_bytes()
+    settled.write(ITEM_FILE, text.replace(b"0.8", b"0.9"))
     assert "the forge item is that of HEAD again" in ok(settled, "refold")
     assert settled.git("status", "--porcelain") == ""
     settled.commit("A version between")
-    settled.write(ITEM, text.replace(b"0.8", b"0.9"))
+    settled.write(ITEM_FILE, text.replace(b"0.8", b"0.9"))
     settled.commit("Edited")
     ok(settled, "refold")
     go_on(settled, "commit", "-m", "As it was")
-    assert settled.blob(f"HEAD:{ITEM}") == right  # of the last whole version, whose contributions are these
+    assert settled.blob(f"HEAD:{ITEM_FILE}") == right  # of the last whole version, whose contributions are these
     assert_whole(settled)
 
 

@@ -25,8 +25,8 @@ from sample_models import adapter
 from story.snapshots import assert_refused
 from story.snapshots import snapshot as snapshot_of
 
-from forge.recipe.item import FILE_NAME as ITEM
 from forge.recipe.item import ForgeItem
+from forge.recipe.layout import ITEM_FILE
 
 MERGED = {"breast": OURS * 0.8, "lung": THEIRS * 0.4}
 
@@ -35,7 +35,7 @@ MERGED = {"breast": OURS * 0.8, "lung": THEIRS * 0.4}
 def test_a_merge_without_the_driver(settled: SettledModel, driver: str) -> None:
     if driver == "not set up":
         assert settled.run("merge", "lung").returncode == 1
-        conflict = (settled.top / ITEM).read_text()
+        conflict = (settled.top / ITEM_FILE).read_text()
         assert "<<<<<<<" in conflict and "run `git forge resolve`" in conflict
     else:
         settled.stop("merge", "lung")
@@ -95,7 +95,7 @@ def test_a_stash(settled: SettledModel) -> None:
     settled.git("switch", "--quiet", "colon")
     settled.stop("stash", "pop")
     assert "The model is in conflict:\n  forge-item.json\n" in ok(settled, "status")
-    assert_refused(run(settled, "commit"), ITEM, "git forge resolve")
+    assert_refused(run(settled, "commit"), ITEM_FILE, "git forge resolve")
     assert "\nNext: git stash drop" in ok(settled, "resolve")
     settled.git("stash", "drop")
     go_on(settled, "commit", "-m", "Lung after all")
@@ -189,7 +189,7 @@ def test_halves_of_two_sides_are_not_taken_for_a_contribution(settled: SettledMo
     settled.write_item(settled.item({"breast": 0.2}))
     settled.commit("Distilled again")
     settled.stop("merge", "trained")
-    assert settled.git("diff", "--name-only", "--diff-filter=U") == ITEM
+    assert settled.git("diff", "--name-only", "--diff-filter=U") == ITEM_FILE
     assert_refused(run(settled, "resolve"), "contributions/breast: both sides changed", code=1)
     ok(settled, "resolve", "--theirs")
     go_on(settled, "merge", "--continue")
@@ -247,12 +247,12 @@ def test_an_ancestor_that_cannot_be_read(settled: SettledModel) -> None:
     """As of a criss-cross where the driver for virtual ancestors is not set up."""
     settled.git("switch", "--quiet", "lung")
     settled.stop("merge", "other")
-    entry = settled.git("ls-files", "--unmerged", ITEM).splitlines()[0]
+    entry = settled.git("ls-files", "--unmerged", ITEM_FILE).splitlines()[0]
     damaged = settled.top.parent / "damaged"
     damaged.write_text("<<<<<<< one\n")
     blob = settled.git("hash-object", "-w", str(damaged))
-    lines = settled.git("ls-files", "--unmerged", ITEM).replace(entry.split()[1], blob, 1)
-    done = settled.run("update-index", "--force-remove", ITEM)
+    lines = settled.git("ls-files", "--unmerged", ITEM_FILE).replace(entry.split()[1], blob, 1)
+    done = settled.run("update-index", "--force-remove", ITEM_FILE)
     assert done.returncode == 0
     subprocess.run(
         ["git", "update-index", "--index-info"], cwd=settled.top, input=f"{lines}\n", text=True, check=True,
@@ -344,7 +344,7 @@ def test_a_card_alone_that_both_sides_changed(settled: SettledModel) -> None:
     ok(settled, "resolve", "--theirs")
     go_on(settled, "merge", "--continue")
     assert "side = 0.5" in card.read_text()
-    assert settled.blob(f"HEAD:{ITEM}") == settled.blob(f"HEAD^:{ITEM}")  # no card is in a model
+    assert settled.blob(f"HEAD:{ITEM_FILE}") == settled.blob(f"HEAD^:{ITEM_FILE}")  # no card is in a model
     assert_whole(settled)
 
 
@@ -396,24 +396,24 @@ def test_a_failure_while_it_is_staged_puts_everything_back(
 
 def test_a_damaged_side_is_named(settled: SettledModel) -> None:
     settled.git("switch", "--quiet", "lung")
-    settled.write(ITEM, (settled.top / ITEM).read_bytes().replace(b"0.4", b"0.9"))
+    settled.write(ITEM_FILE, (settled.top / ITEM_FILE).read_bytes().replace(b"0.4", b"0.9"))
     settled.commit("Edited by hand")
     settled.git("switch", "--quiet", "main")
     settled.stop("merge", "lung")
     stopped = snapshot_of(settled.top)
-    assert_refused(run(settled, "resolve"), f"{ITEM} of theirs", "git forge refold")
+    assert_refused(run(settled, "resolve"), f"{ITEM_FILE} of theirs", "git forge refold")
     assert snapshot_of(settled.top) == stopped
 
 
 def test_a_consolidation_of_both_sides_is_dropped(settled: SettledModel) -> None:
     from forge.recipe.item import Consolidation
-    from forge.repo.consolidation import PATHS
+    from forge.recipe.layout import consolidation_paths
 
     for branch in ("lung", "main"):
         settled.git("switch", "--quiet", branch)
-        for path in PATHS.values():
+        for path in consolidation_paths().values():
             settled.write(path, f"{branch}\n".encode())
-        ids = {part: settled.git("hash-object", path) for part, path in PATHS.items()}
+        ids = {part: settled.git("hash-object", path) for part, path in consolidation_paths().items()}
         found = item(settled, "HEAD")
         made = Consolidation(**ids, steps=1, learning_rate=0.1, seed=0, objective_before=1.0, objective_after=0.5)
         settled.write_item(ForgeItem(found.base, "mixture", found.contributions, None, found.scores, made))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forge.errors import ForgeError, MergeConflict
-from forge.recipe.gate import Contradiction, losses, pass_gate
+from forge.recipe.gate import Contradiction, accuracy_drops, pass_gate
 from forge.recipe.item import Base, Entry, ForgeItem, OwnScore, TaskScore
 from forge.recipe.item_text import from_json, to_json
 from forge.repo.trailers import trailer_lines
@@ -50,7 +50,7 @@ def owned(**own: tuple[float | None, float]) -> ForgeItem:
 )
 def test_what_is_stopped(made: type[ForgeItem], before: float | None, after: float, gate: float, stopped: bool) -> None:
     item = made(breast=(before, after), lung=(0.5, 0.5))
-    assert [loss.name for loss in losses(item, gate)] == (["breast"] if stopped else [])
+    assert [drop.name for drop in accuracy_drops(item, gate)] == (["breast"] if stopped else [])
     if not stopped:
         assert pass_gate(item, gate, accept=False, hint="") is item
         assert pass_gate(item, gate, accept=True, hint="") is item  # nothing to record
@@ -65,7 +65,7 @@ def test_what_is_accepted_is_recorded() -> None:
     item = owned(breast=(0.9, 0.1), lung=(0.9, 0.2), colon=(0.9, 0.9))
     taken = pass_gate(item, 0.2, accept=True, hint="")
     assert taken.accepted == ("breast", "lung")
-    assert losses(taken, 0.2) == losses(item, 0.2)  # what is accepted is lost all the same
+    assert accuracy_drops(taken, 0.2) == accuracy_drops(item, 0.2)  # what is accepted is lost all the same
     text = to_json(taken)
     assert '  "accepted": [\n    "breast",\n    "lung"\n  ],\n' in text
     assert from_json(text) == taken
@@ -146,6 +146,6 @@ shares = st.integers(0, 40).map(lambda images: images / 40)
 def test_a_wider_gate_never_stops_more(before: float, after: float, gate: float, wider: float) -> None:
     item = owned(breast=(before, after))
     narrow, wide = sorted((gate, wider))
-    assert set(losses(item, wide)) <= set(losses(item, narrow))
-    assert not losses(item, 1.0)
-    assert bool(losses(item, 0.0)) == (after < before)
+    assert set(accuracy_drops(item, wide)) <= set(accuracy_drops(item, narrow))
+    assert not accuracy_drops(item, 1.0)
+    assert bool(accuracy_drops(item, 0.0)) == (after < before)

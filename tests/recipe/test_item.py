@@ -422,7 +422,7 @@ def output(document: dict[str, Any], coefficient: Any, tasks: Any) -> None:
             "a module in the coefficient of contribution",
         ),
         (lambda d: d["contributions"]["lung"].update(coefficient=[1]), "must be a number"),
-        (lambda d: d["contributions"]["lung"].update(tasks={}), "tasks of contribution 'lung' are empty"),
+        (lambda d: d["contributions"]["lung"].update(tasks={}), "tasks of contribution 'lung' says nothing"),
         (lambda d: d["contributions"]["lung"].update(tasks=[]), "tasks of contribution 'lung' must be a JSON object"),
         (lambda d: d["contributions"]["lung"].update(tasks={"breast": 1}), "coefficients for different tasks"),
         (lambda d: with_tasks(d, {"breast": True}), "for task 'breast' must be a number"),
@@ -431,7 +431,7 @@ def output(document: dict[str, Any], coefficient: Any, tasks: Any) -> None:
         (lambda d: with_tasks(d, {str(n): 1 for n in range(4097)}), "more than 4096 tasks"),
         (lambda d: output(d, {"m": 1.0}, None), "one coefficient per module, but the strategy mixture-output"),
         (lambda d: output(d, 1.0, {"breast": {"m": 1.0}}), "one coefficient per module, but the strategy"),
-        (lambda d: d.update(consolidation=None), "consolidation must be a JSON object"),
+        (lambda d: d.update(consolidation=None), "consolidation of the forge item says nothing"),
         (lambda d: d.update(consolidation={}), "'adapter' is missing in consolidation"),
         (lambda d: d.update(consolidation={**CONSOLIDATION, "steps": 0}), "steps must be a whole number of at least 1"),
         (

@@ -94,7 +94,7 @@ def test_round_trip(settings: Settings) -> None:
     [
         ("", "the line `format = 1` is missing", "git checkout"),
         ("format = true", "the line `format = 1` is missing", ""),
-        ("format = 2", "written by a newer git forge", "upgrade"),
+        ("format = 2", "written by a newer git forge", "update git forge"),
         ("format = 1\nbase = 3", r"\[base\] must be a table", ""),
         ("format = 1", r"\[base\] has no reference", ""),
         (MINIMAL.replace('"embedded"', "3"), "reference must be text", ""),

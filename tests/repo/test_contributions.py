@@ -14,22 +14,21 @@ import pytest
 from sample_models import BASE, LABELS, SampleModel, adapter, adapter_config, distilled
 
 from forge.errors import ForgeError
-from forge.formats import payloads
+from forge.formats import adapter as adapter_format
+from forge.formats import distilled as distilled_format
 from forge.formats import safetensors as safetensors_format
 from forge.git.places import INDEX, WORK_TREE
 from forge.recipe import card
-from forge.recipe import item as recipe
 from forge.recipe.item import Base
+from forge.recipe.layout import ITEM_FILE, contribution_files, path_of
 from forge.recipe.settings import LimitSettings
 from forge.repo import items
 from forge.repo.contributions import (
-    FILES,
     check_contribution,
     check_contributions,
     disagreements,
     find_files,
     list_names,
-    path_of,
     pointers,
 )
 
@@ -69,7 +68,7 @@ def test_places_differ(model: SampleModel) -> None:
     committed = find_files(model.repo, "lung", "HEAD").blobs
     model.write_contribution("lung", version=7)
     changed = find_files(model.repo, "lung", WORK_TREE).blobs
-    for file in FILES:
+    for file in contribution_files():
         assert changed[file] == model.git("hash-object", f"contributions/lung/{file}")
     assert find_files(model.repo, "lung", INDEX).blobs == committed != changed
     model.git("add", "--all")
@@ -215,7 +214,7 @@ def test_pointers(model: SampleModel) -> None:
 
 
 def edit_item(model: SampleModel) -> None:
-    path = model.top / recipe.FILE_NAME
+    path = model.top / ITEM_FILE
     path.write_text(path.read_text().replace("0.25", "0.75"))
 
 
@@ -242,7 +241,7 @@ def other_settings(model: SampleModel) -> None:
             ["contributions/breast/adapter_config.json is missing"],
         ),
         (edit_item, [r".*forge-item\.json: the digest does not match: edited by hand.*"]),
-        (lambda model: (model.top / recipe.FILE_NAME).unlink(), ["there is no forge-item.json"]),
+        (lambda model: (model.top / ITEM_FILE).unlink(), ["there is no forge-item.json"]),
         (
             other_settings,
             [r"forge.toml names the base other \(.*\), the forge item embedded \(.*\)",
@@ -290,7 +289,7 @@ def test_disagreements(model: SampleModel, change: Callable[[SampleModel], objec
 )
 def test_refused_adapter_config(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ForgeError, match=f"^config: .*{message}"):
-        payloads.check_adapter_config(adapter_config(**changes), "config")  # type: ignore[arg-type]
+        adapter_format.check_adapter_config(adapter_config(**changes), "config")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -298,7 +297,7 @@ def test_refused_adapter_config(changes: dict[str, object], message: str) -> Non
 )
 def test_refused_adapter_config_text(data: bytes) -> None:
     with pytest.raises(ForgeError, match=r"^config: "):
-        payloads.check_adapter_config(data, "config")
+        adapter_format.check_adapter_config(data, "config")
 
 
 def test_config_as_peft_writes_it() -> None:
@@ -313,13 +312,13 @@ def test_config_as_peft_writes_it() -> None:
         "target_modules": ["q_proj", "v_proj"], "target_parameters": None, "task_type": None,
         "trainable_token_indices": None, "use_dora": False, "use_qalora": False, "use_rslora": True,
     }  # fmt: skip
-    found = payloads.check_adapter_config(json.dumps(config).encode(), "config")
-    assert found == payloads.AdapterConfig(16, 8.5, rslora=True, dora=False)
+    found = adapter_format.check_adapter_config(json.dumps(config).encode(), "config")
+    assert found == adapter_format.AdapterConfig(16, 8.5, rslora=True, dora=False)
     assert found.kind == "LoRA"
-    found = payloads.check_adapter_config(json.dumps(config | {"use_dora": True}).encode(), "config")
-    assert found == payloads.AdapterConfig(16, 8.5, rslora=True, dora=True)
+    found = adapter_format.check_adapter_config(json.dumps(config | {"use_dora": True}).encode(), "config")
+    assert found == adapter_format.AdapterConfig(16, 8.5, rslora=True, dora=True)
     assert found.kind == "DoRA"
-    found = payloads.check_adapter_config(json.dumps(config | {"use_dora": None}).encode(), "config")
+    found = adapter_format.check_adapter_config(json.dumps(config | {"use_dora": None}).encode(), "config")
     assert not found.dora
 
 
@@ -347,16 +346,16 @@ M, LENGTHS = "base_model.model.x.lora_magnitude_vector", np.full(3, 0.5, np.floa
     ],
 )
 def test_refused_adapter(tensors: dict[str, np.ndarray], message: str) -> None:
-    config = payloads.AdapterConfig(2, 16.0, False)
+    config = adapter_format.AdapterConfig(2, 16.0, False)
     with pytest.raises(ForgeError, match=message):
-        payloads.check_adapter(safetensors_format.to_bytes(tensors), config, "adapter")
+        adapter_format.check_adapter(safetensors_format.to_bytes(tensors), config, "adapter")
 
 
 def test_refused_values() -> None:
     data = bytearray(adapter())
     data[-4:] = np.float32(np.nan).tobytes()
     with pytest.raises(ForgeError, match="NaN"):
-        payloads.check_adapter(bytes(data), payloads.AdapterConfig(2, 16.0, False), "adapter")
+        adapter_format.check_adapter(bytes(data), adapter_format.AdapterConfig(2, 16.0, False), "adapter")
 
 
 DORA = {KEY[0]: A, KEY[1]: B, M: LENGTHS}
@@ -366,10 +365,10 @@ DORA = {KEY[0]: A, KEY[1]: B, M: LENGTHS}
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
 def test_a_dora(name: str, dtype: type) -> None:
     tensors = {KEY[0]: A, KEY[1]: B, name: LENGTHS.astype(dtype)}
-    config = payloads.AdapterConfig(2, 16.0, False, dora=True)
+    config = adapter_format.AdapterConfig(2, 16.0, False, dora=True)
     data = safetensors_format.to_bytes(tensors)
-    found = payloads.check_adapter(data, config, "adapter")
-    assert found == payloads.AdapterView({"x": (3, 4)}, 2 * 4 + 3 * 2 + 3, hashlib.sha256(data).hexdigest())
+    found = adapter_format.check_adapter(data, config, "adapter")
+    assert found == adapter_format.AdapterView({"x": (3, 4)}, 2 * 4 + 3 * 2 + 3, hashlib.sha256(data).hexdigest())
 
 
 @pytest.mark.parametrize(
@@ -394,9 +393,9 @@ def test_a_dora(name: str, dtype: type) -> None:
 )
 def test_refused_dora(changes: dict[str, np.ndarray | None], message: str) -> None:
     tensors = {name: array for name, array in (DORA | changes).items() if array is not None}
-    config = payloads.AdapterConfig(2, 16.0, False, dora=True)
+    config = adapter_format.AdapterConfig(2, 16.0, False, dora=True)
     with pytest.raises(ForgeError, match=f"^adapter: .*{message}"):
-        payloads.check_adapter(safetensors_format.to_bytes(tensors), config, "adapter")
+        adapter_format.check_adapter(safetensors_format.to_bytes(tensors), config, "adapter")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -405,7 +404,7 @@ def test_refused_values_of_a_magnitude(value: float) -> None:
     assert data.count(LENGTHS.tobytes()) == 1
     data = data.replace(LENGTHS.tobytes(), np.array([1, value, 1], np.float32).tobytes())
     with pytest.raises(ForgeError, match=r"^adapter: .*lora_magnitude_vector holds NaN or infinity"):
-        payloads.check_adapter(data, payloads.AdapterConfig(2, 16.0, False, dora=True), "adapter")
+        adapter_format.check_adapter(data, adapter_format.AdapterConfig(2, 16.0, False, dora=True), "adapter")
 
 
 IMAGES = {
@@ -447,7 +446,7 @@ def test_refused_distilled(changes: dict[str, np.ndarray | None], about: dict[st
     tensors = {name: array for name, array in (IMAGES | changes).items() if array is not None}
     metadata = {key: text for key, text in (ABOUT | about).items() if text is not None}
     with pytest.raises(ForgeError, match=f"^distilled: .*{message}"):
-        payloads.check_distilled(safetensors_format.to_bytes(tensors, metadata), "distilled")
+        distilled_format.check_distilled(safetensors_format.to_bytes(tensors, metadata), "distilled")
 
 
 def test_a_pickle_is_refused(model: SampleModel) -> None:

@@ -12,6 +12,7 @@ from sample_models import BASE, SampleModel
 from forge.errors import ForgeError
 from forge.recipe import item as recipe
 from forge.recipe.item import Entry, ForgeItem, TaskScore
+from forge.recipe.layout import ITEM_FILE
 from forge.repo.trailers import take_trailers_out, trailer_lines, trailer_problems, write_trailers
 
 ITEM = ForgeItem(
@@ -141,14 +142,14 @@ def test_removed_and_damaged_items(model: SampleModel, written: Callable[..., st
     model.write_item(model.item({"breast": 0.25}))
     model.git("add", "--all")
     assert "Forge-Removed: lung\n" in written("Subject\n")
-    (model.top / recipe.FILE_NAME).write_text("{}")
+    (model.top / ITEM_FILE).write_text("{}")
     model.commit("Damage")
     with pytest.raises(ForgeError, match=r":forge-item\.json"):
         write_trailers(model.repo, tmp_path / "a message", "message")
     model.write_item(model.item({"breast": 0.25}))
     model.git("add", "--all")
     assert written("Mend\n") == "Mend\n\nForge-Strategy: mixture\nForge-Contribution: breast 0.250000\n"
-    model.git("rm", "--quiet", "--force", recipe.FILE_NAME)
+    model.git("rm", "--quiet", "--force", ITEM_FILE)
     assert written("No model\n") == "No model\n"
 
 

@@ -15,6 +15,7 @@ from forge.errors import ForgeError
 from forge.operations.opening import open_model
 from forge.recipe import item as recipe
 from forge.recipe.item import Entry, ForgeItem, Search, TaskScore
+from forge.recipe.layout import ITEM_FILE
 from forge.repo.versions import (
     Change,
     changes,
@@ -119,11 +120,11 @@ def test_odd_authors_and_subjects(model: SampleModel) -> None:
 
 
 def test_damaged_removed_and_linked_items(model: SampleModel) -> None:
-    (model.top / recipe.FILE_NAME).write_text("{}")
+    (model.top / ITEM_FILE).write_text("{}")
     damaged = model.commit("Damage")
-    model.git("rm", "-q", recipe.FILE_NAME)
+    model.git("rm", "-q", ITEM_FILE)
     removed = model.commit("Remove")
-    (model.top / recipe.FILE_NAME).symlink_to("/etc/passwd")
+    (model.top / ITEM_FILE).symlink_to("/etc/passwd")
     linked = model.commit("Link")
     found = versions(model.repo, count=3)
     assert [version.item for version in found] == [None, None, None]

@@ -14,6 +14,7 @@ from forge.clone import setup as clone_setup
 from forge.errors import ForgeError
 from forge.git import lfs
 from forge.git.running import find_repository, read_blob
+from forge.recipe.layout import FOLDERS
 
 NONE = "0" * 40
 
@@ -49,7 +50,7 @@ def test_git_lfs_hook_is_kept_and_both_agree(lfs_model: Path, server: LfsServer)
 
 
 def test_a_clone_without_git_lfs_names_its_pointers(lfs_model: Path, server: LfsServer, clone: CloneOf) -> None:
-    lfs.push_objects(find_repository(lfs_model), "origin", "origin", push_line(lfs_model))
+    lfs.push_objects(find_repository(lfs_model), "origin", "origin", push_line(lfs_model), FOLDERS)
     git_ok(lfs_model, "push", "--quiet", "origin", "main")
     without = clone("without", lfs=False)
     said = forge_ok(without, "status", "--porcelain")
@@ -74,7 +75,7 @@ def test_git_lfs_is_not_on_this_machine(lfs_model: Path, clone: CloneOf, monkeyp
     assert "hint: install git-lfs" in forge(top, "commit").err
     assert "hint: install git-lfs" in forge(top, "storage", "lfs").err
     with pytest.raises(ForgeError, match="git-lfs is not on this machine, and what is pushed keeps files in it"):
-        lfs.push_objects(find_repository(top), "origin", "origin", push_line(top))
+        lfs.push_objects(find_repository(top), "origin", "origin", push_line(top), FOLDERS)
 
 
 def test_a_push_is_refused_while_an_object_is_nowhere(lfs_model: Path, server: LfsServer) -> None:
@@ -94,7 +95,11 @@ def test_what_a_push_without_hooks_left_behind_comes_with_the_next(lfs_model: Pa
     assert not server.has(objects(lfs_model)[0])
     git_ok(lfs_model, "commit", "--quiet", "--allow-empty", "-m", "Another")
     lfs.push_objects(
-        find_repository(lfs_model), "origin", "origin", push_line(lfs_model, git_ok(lfs_model, "rev-parse", "main~1"))
+        find_repository(lfs_model),
+        "origin",
+        "origin",
+        push_line(lfs_model, git_ok(lfs_model, "rev-parse", "main~1")),
+        FOLDERS,
     )
     assert all(server.has(oid) for oid in objects(lfs_model))
 
@@ -102,13 +107,17 @@ def test_what_a_push_without_hooks_left_behind_comes_with_the_next(lfs_model: Pa
 def test_pushes_that_have_nothing_in_git_lfs_start_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lfs, "_push", lambda *args: pytest.fail("git-lfs was started"))
     repo = find_repository(model)
-    lfs.push_objects(repo, "origin", "origin", push_line(model))
+    lfs.push_objects(repo, "origin", "origin", push_line(model), FOLDERS)
     lfs.push_objects(
-        repo, "origin", "origin", [f"(delete) {NONE} refs/heads/main {git_ok(model, 'rev-parse', 'main')}\n"]
+        repo, "origin", "origin", [f"(delete) {NONE} refs/heads/main {git_ok(model, 'rev-parse', 'main')}\n"], FOLDERS
     )
     git_ok(model, "tag", "-m", "A tree", "tree", "HEAD^{tree}")
     lfs.push_objects(
-        repo, "origin", "origin", [f"refs/tags/tree {git_ok(model, 'rev-parse', 'tree')} refs/tags/tree {NONE}\n"]
+        repo,
+        "origin",
+        "origin",
+        [f"refs/tags/tree {git_ok(model, 'rev-parse', 'tree')} refs/tags/tree {NONE}\n"],
+        FOLDERS,
     )
 
 
@@ -138,7 +147,7 @@ def test_a_pointer_is_followed_and_checked(lfs_model: Path) -> None:
 
 def test_an_object_that_is_elsewhere_is_fetched_when_it_is_read(lfs_model: Path, server: LfsServer) -> None:
     repo = find_repository(lfs_model)
-    lfs.push_objects(repo, "origin", "origin", push_line(lfs_model))
+    lfs.push_objects(repo, "origin", "origin", push_line(lfs_model), FOLDERS)
     content, oid = (lfs_model / PAYLOADS[0]).read_bytes(), oid_of(lfs_model, PAYLOADS[0])
     lose(lfs_model, oid)
     blob = git_ok(lfs_model, "rev-parse", f"HEAD:{PAYLOADS[0]}")

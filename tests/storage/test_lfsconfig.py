@@ -19,6 +19,7 @@ from forge.errors import ForgeError
 from forge.git import lfs
 from forge.git.running import find_repository
 from forge.recipe.item import ForgeItem
+from forge.recipe.layout import FOLDERS
 from forge.repo.contributions import find_files
 from forge.repo.storage import attribute_lines
 
@@ -263,7 +264,7 @@ def test_a_push_to_no_remote_by_name_goes_where_git_lfs_itself_would(
     top = attack(in_lfs, tmp_path / "model", EVIL.format(url=attacker.url))
     git_ok(top, "switch", "--force", "attack", GIT_LFS_SKIP_SMUDGE="1")
     place, tip = server.url.removesuffix("/info/lfs"), git_ok(top, "rev-parse", "main")
-    lfs.push_objects(find_repository(top), place, place, [f"refs/heads/main {tip} refs/heads/main {'0' * 40}"])
+    lfs.push_objects(find_repository(top), place, place, [f"refs/heads/main {tip} refs/heads/main {'0' * 40}"], FOLDERS)
     assert server.has(oid_of(top, PAYLOADS[0]))
     assert attacker.requests == []
 
@@ -286,7 +287,7 @@ def test_ssh_goes_on_telling_git_lfs_where_to_go(
     git_ok(top, "switch", "--force", "attack", GIT_LFS_SKIP_SMUDGE="1")
     tip = git_ok(top, "rev-parse", "main")
     url = "git@host.invalid:tests/model.git"
-    lfs.push_objects(repo, "origin", url, [f"refs/heads/main {tip} refs/heads/main {'0' * 40}"])
+    lfs.push_objects(repo, "origin", url, [f"refs/heads/main {tip} refs/heads/main {'0' * 40}"], FOLDERS)
     assert server.has(oid)
     lose(top, oid)
     blob = git_ok(top, "rev-parse", f"main:{PAYLOADS[0]}")

@@ -16,7 +16,14 @@ from forge.clone import setup as clone_setup
 from forge.git.running import find_repository, hash_object
 from forge.recipe.item import ForgeItem, TaskScore
 from forge.recipe.item_text import from_json
-from forge.repo.storage import attribute_lines, same_file, storage_of, stored_alike, stored_as, with_storage
+from forge.repo.storage import (
+    attribute_lines,
+    same_file,
+    storage_of,
+    with_ids_in_common,
+    with_ids_of_tree,
+    with_storage,
+)
 
 COLON = ("contributions/colon/adapter_model.safetensors", "contributions/colon/distilled.safetensors")
 COEFFICIENTS = {"breast": 0.3, "lung": 0.125, "colon": 0.5}
@@ -36,7 +43,7 @@ def feature(in_lfs: Path, tmp_path: Path) -> SampleModel:
 
 
 def item_of(top: Path, rev: str = "HEAD") -> ForgeItem:
-    return from_json(git_ok(top, "show", f"{rev}:{ITEM}"))
+    return from_json(git_ok(top, "show", f"{rev}:{ITEM}") + "\n")
 
 
 def test_the_move_itself_merges_without_a_search(feature: SampleModel) -> None:
@@ -100,14 +107,14 @@ def test_a_file_that_one_side_moved_and_the_other_replaced_is_a_conflict(feature
 def test_recipes_are_alike_only_where_the_file_is_the_same(in_lfs: Path) -> None:
     repo = find_repository(in_lfs)
     git_item, lfs_item = item_of(in_lfs, "HEAD~1"), item_of(in_lfs)
-    assert stored_alike(repo, git_item, git_item, lfs_item) == (lfs_item, lfs_item, lfs_item)
-    assert stored_alike(repo, git_item, lfs_item, git_item) == (lfs_item, lfs_item, lfs_item)
-    assert stored_alike(repo, git_item, lfs_item, lfs_item) == (lfs_item, lfs_item, lfs_item)
-    assert stored_alike(repo, lfs_item, git_item, git_item) == (git_item, git_item, git_item)
-    assert stored_alike(repo, None, git_item, lfs_item) == (None, git_item, lfs_item)  # git itself conflicts
-    assert stored_as(repo, git_item, lfs_item.contributions) == lfs_item
-    assert stored_as(repo, lfs_item, git_item.contributions[:1]).entry("breast") == git_item.entry("breast")
-    assert stored_as(repo, git_item, ()) == git_item
+    assert with_ids_in_common(repo, git_item, git_item, lfs_item) == (lfs_item, lfs_item, lfs_item)
+    assert with_ids_in_common(repo, git_item, lfs_item, git_item) == (lfs_item, lfs_item, lfs_item)
+    assert with_ids_in_common(repo, git_item, lfs_item, lfs_item) == (lfs_item, lfs_item, lfs_item)
+    assert with_ids_in_common(repo, lfs_item, git_item, git_item) == (git_item, git_item, git_item)
+    assert with_ids_in_common(repo, None, git_item, lfs_item) == (None, git_item, lfs_item)  # git itself conflicts
+    assert with_ids_of_tree(repo, git_item, lfs_item.contributions) == lfs_item
+    assert with_ids_of_tree(repo, lfs_item, git_item.contributions[:1]).entry("breast") == git_item.entry("breast")
+    assert with_ids_of_tree(repo, git_item, ()) == git_item
     one = git_ok(in_lfs, "rev-parse", f"HEAD:{PAYLOADS[0]}")
     for other in (f"HEAD:{PAYLOADS[1]}", f"HEAD~1:{PAYLOADS[1]}"):
         assert not same_file(repo, one, git_ok(in_lfs, "rev-parse", other))

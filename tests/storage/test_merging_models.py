@@ -23,6 +23,7 @@ from story.hospitals import write_contribution as write
 from forge.clone import setup as clone_setup
 from forge.git import lfs
 from forge.git.running import find_repository
+from forge.recipe.layout import FOLDERS
 
 BREAST = tuple(f"contributions/breast/{file}.safetensors" for file in ("adapter_model", "distilled"))
 
@@ -50,7 +51,9 @@ def test_a_merge_across_storages_is_the_merge(branches: Path, tmp_path: Path, se
     remotes(top, server)
     forge_ok(top, "storage", "lfs")
     tip = git_ok(top, "rev-parse", "main")
-    lfs.push_objects(find_repository(top), "origin", "origin", [f"refs/heads/main {tip} refs/heads/main {'0' * 40}"])
+    lfs.push_objects(
+        find_repository(top), "origin", "origin", [f"refs/heads/main {tip} refs/heads/main {'0' * 40}"], FOLDERS
+    )
     for path in BREAST:  # the driver finds pointers only, and gets the files
         lose(top, oid_of(top, path))
     git_ok(top, "merge", "--quiet", "--no-edit", "colon")
@@ -71,7 +74,9 @@ def test_the_driver_refuses_pointers_where_the_clone_does_not_use_git_lfs(
     git_ok(other, "switch", "--quiet", "colon")
     forge_ok(other, "storage", "lfs")
     tip = git_ok(other, "rev-parse", "colon")
-    lfs.push_objects(find_repository(other), "origin", "origin", [f"refs/heads/x {tip} refs/heads/x {'0' * 40}"])
+    lfs.push_objects(
+        find_repository(other), "origin", "origin", [f"refs/heads/x {tip} refs/heads/x {'0' * 40}"], FOLDERS
+    )
 
     git_ok(branches, "fetch", "--quiet", str(other), "colon:theirs")
     before = item(branches)

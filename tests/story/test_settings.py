@@ -33,7 +33,7 @@ from forge.git.running import find_repository
 from forge.model.adapters import plain_delta
 from forge.model.base import BaseModel
 from forge.model.scoring import TaskImages, probabilities
-from forge.operations.loading import LoadedModel, blob_reader, load_adapters, load_model
+from forge.operations.loading import LoadedModel, load_model, repository_payloads
 from forge.recipe.item_text import from_json, to_json
 from forge.recipe.settings import PAPER, LimitSettings, SearchSettings, to_toml
 from forge.repo.settings_file import load_settings
@@ -167,7 +167,7 @@ def test_a_task_aware_model_answers_each_task_with_its_own_coefficients(
 
     # The parts of a label set are those of its task, in whatever order the labels come; others are blended.
     model = loaded(top)
-    adapters = load_adapters(model.base, model.item.contributions, blob_reader(find_repository(top), LimitSettings()))
+    adapters = repository_payloads(find_repository(top), LimitSettings()).adapters(model.base, model.item.contributions)
     for labels, coefficients in (
         (LABELS["lung"][::-1], {name: entry["tasks"]["lung"] for name, entry in found["contributions"].items()}),
         (LABELS["colon"], blended(model.base, LABELS["colon"], found)),
@@ -216,7 +216,7 @@ def test_a_mixture_of_outputs(hospitals: Path, tmp_path: Path, base: BaseModel) 
 
     # p(y|x) = sum_k c_k p_k(y|x) / sum_k c_k, with the coefficients of the task that has these labels.
     model = loaded(top)
-    adapters = load_adapters(base, model.item.contributions, blob_reader(find_repository(top), LimitSettings()))
+    adapters = repository_payloads(find_repository(top), LimitSettings()).adapters(base, model.item.contributions)
     images = distilled(base, "breast")
     for labels, key in ((LABELS["breast"], "breast"), (LABELS["colon"], "colon"), (LABELS["lung"], None)):
         known = {name: entry["tasks"].get(key) for name, entry in entries.items()}
@@ -273,7 +273,7 @@ def test_a_consolidation_is_added_to_the_model_and_dropped_by_a_merge(
 
     # The model is the contributions with their coefficients and, as it is, the residual: read here without git forge.
     model = loaded(top)
-    adapters = load_adapters(model.base, model.item.contributions, blob_reader(find_repository(top), LimitSettings()))
+    adapters = repository_payloads(find_repository(top), LimitSettings()).adapters(model.base, model.item.contributions)
     residual = load_file(top / files["adapter"])
     config = json.loads((top / files["config"]).read_text())
     ((delta, _),) = model.model.shared

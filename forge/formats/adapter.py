@@ -1,8 +1,8 @@
-"""What the three payload files of a contribution must hold; pure checks of bytes, with numpy only.
+"""An adapter in PEFT's format, its two files checked and written; pure functions of bytes, with numpy only.
 
-A contribution comes from someone else. What is not a plain LoRA or DoRA in PEFT's format, or not a distilled
-dataset in ours, is refused by the name of what is wrong, because an adapter variant that is read as plain LoRA is
-a model that is silently wrong.
+All of PEFT's own names stand here: of tensors, and of the keys of adapter_config.json. An adapter comes from someone
+else. What is not a plain LoRA or DoRA is refused by the name of what is wrong, because an adapter variant that is read
+as plain LoRA is a model that is silently wrong.
 """
 
 from __future__ import annotations
@@ -11,30 +11,42 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from forge.errors import ForgeError
-from forge.recipe.card import check_labels
-from forge.recipe.checks import check_text
+from forge.recipe.layout import CONFIG_FILE, CONTRIBUTIONS, limit_of
 from forge.text import printable
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from forge.formats.safetensors import TensorInfo
 
-MAX_CONFIG = 2**20  # bytes
+MAX_CONFIG = limit_of(f"{CONTRIBUTIONS}/*/{CONFIG_FILE}")
 MAX_RANK = 4096
-MAX_SIDE = 4096  # pixels
-MAX_DISTILLED = 100_000  # images
+
+PREFIX = "base_model.model."
+LORA_A, LORA_B = "lora_A", "lora_B"
+MAGNITUDE = "lora_magnitude_vector"  # a DoRA's m
+WEIGHT = ".weight"
+# What an adapter_config.json says of the adapter's place: which base, and which of its modules.
+BASE_KEY, MODULES_KEY = "base_model_name_or_path", "target_modules"
+# These say which modules of another program's model were meant.
+ELSEWHERE_KEYS = ("auto_mapping", "exclude_modules", "layers_pattern", "layers_to_transform")
+# What an exported adapter is. The other keys have PEFT's defaults, of which each version has others.
+EXPORT_KEYS = (
+    BASE_KEY, "bias", "fan_in_fan_out", "inference_mode", "lora_alpha", "lora_dropout", "peft_type",
+    "r", MODULES_KEY, "task_type", "use_dora", "use_rslora",
+)  # fmt: skip
 
 # PEFT saves a magnitude without ".weight", and reads it with or without.
 _TENSOR = re.compile(
-    r"base_model\.model\.([A-Za-z0-9_.]+)\.(?:(lora_[AB])\.weight|(lora_magnitude_vector)(?:\.weight)?)"
+    rf"{re.escape(PREFIX)}([A-Za-z0-9_.]+)\.(?:({LORA_A}|{LORA_B})\.weight|({MAGNITUDE})(?:\.weight)?)"
 )
-_MAGNITUDE = "lora_magnitude_vector"
 _FLOATS = ("F16", "BF16", "F32", "F64")
-_DISTILLED = {"images": "U8", "labels": "I64", "offset": "F32", "scale": "F32"}
+_METADATA = {"format": "pt"}  # what PEFT writes: tensors of PyTorch
 
 # Keys of adapter_config.json that do not change what the stored factors mean.
 _NEUTRAL = frozenset(
@@ -81,18 +93,62 @@ class AdapterView:
     is_idle: bool = False
 
 
-@dataclass(frozen=True)
-class DistilledView:
-    """distilled.safetensors without its pixels; per_class counts the images of each label. digest: as an adapter's."""
+def key_of(module: str, factor: str) -> str:
+    """The name under which PEFT stores a factor (LORA_A, LORA_B or MAGNITUDE) of an adapted module."""
+    return f"{PREFIX}{module}.{factor}" + ("" if factor == MAGNITUDE else WEIGHT)
 
-    task: str
-    labels: tuple[str, ...]
-    images: int
-    height: int
-    width: int
-    per_class: tuple[int, ...]
-    method: str | None
-    digest: str = ""
+
+def factor_of(key: str) -> tuple[str, str] | None:
+    """(module, factor) of a tensor's name in PEFT's format, whatever its module is called; None for any other name."""
+    stem = key.removeprefix(PREFIX)
+    module, _, factor = stem.removesuffix(WEIGHT).rpartition(".")
+    is_whole = stem.endswith(WEIGHT) or factor == MAGNITUDE
+    known = stem != key and is_whole and factor in (LORA_A, LORA_B, MAGNITUDE)
+    return (module, factor) if known else None
+
+
+def class_of_origin(config: Mapping[str, Any]) -> str:
+    """The class of the model that an adapter was trained on, as PEFT notes it; empty where it does not."""
+    return str((config.get("auto_mapping") or {}).get("base_model_class", ""))
+
+
+def without_prefix(parts: Sequence[str]) -> Sequence[str]:
+    """The parts of a module's name without those that PEFT puts before them."""
+    before = PREFIX.rstrip(".").split(".")
+    return parts[len(before) :] if list(parts[: len(before)]) == before else parts
+
+
+def is_dora(config: Mapping[str, Any]) -> bool:
+    """Whether an adapter_config.json sets use_dora."""
+    return bool(config.get("use_dora"))
+
+
+def minimal_config(rank: int, alpha: float, *, dora: bool) -> dict[str, Any]:
+    """What of adapter_config.json decides what the factors mean."""
+    return {"r": rank, "lora_alpha": alpha, "use_dora": dora}
+
+
+def rank_and_scaling(config: Mapping[str, Any], source: str) -> tuple[int, float]:
+    """r, and by what B A is multiplied: lora_alpha / r, or / sqrt(r) with rsLoRA."""
+    try:
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ForgeError(f"{source}: adapter_config.json lacks a usable r or lora_alpha") from error
+    if rank < 1 or not math.isfinite(alpha):
+        raise ForgeError(f"{source}: adapter_config.json gives r={rank} and lora_alpha={alpha}")
+    return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def config_bytes(config: Mapping[str, object]) -> bytes:
+    """The text of adapter_config.json, its keys in the order of `config`."""
+    return json.dumps(config, indent=2).encode() + b"\n"
+
+
+def weights_bytes(factors: Mapping[str, NDArray[Any]], source: str) -> bytes:
+    """The canonical bytes of adapter_model.safetensors; factors by the names of key_of."""
+    from forge.formats.safetensors import to_bytes
+
+    return to_bytes(factors, _METADATA, source)
 
 
 def check_adapter_config(data: bytes, source: str) -> AdapterConfig:
@@ -137,7 +193,7 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
         if not match:
             _refuse(source, f"{printable(tensor.name)!r} is not a factor of one")
         module, factor = match[1], match[2] or match[3]
-        if factor == _MAGNITUDE and not config.dora:
+        if factor == MAGNITUDE and not config.dora:
             raise ForgeError(
                 f"{source}: {tensor.name} is the magnitude of a DoRA, but adapter_config.json does not set use_dora",
                 hint="adapter_config.json belongs to another adapter, or is edited; export it again",
@@ -152,7 +208,7 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
         raise ForgeError(f"{source}: the adapter holds no factors", hint=_EXPORT)
     modules = {}
     for module, found in sorted(factors.items()):
-        a, b, magnitude = (found.get(factor) for factor in ("lora_A", "lora_B", _MAGNITUDE))
+        a, b, magnitude = (found.get(factor) for factor in (LORA_A, LORA_B, MAGNITUDE))
         if len(found) == 1:
             raise ForgeError(f"{source}: {module} has {next(iter(found))} alone", hint=_EXPORT)
         if a is None or b is None:
@@ -166,7 +222,7 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
             )
         if config.dora and magnitude is None:
             raise ForgeError(
-                f"{source}: {module} has no {_MAGNITUDE}, but adapter_config.json sets use_dora",
+                f"{source}: {module} has no {MAGNITUDE}, but adapter_config.json sets use_dora",
                 hint="adapter_config.json belongs to another adapter, or is edited; export it again",
             )
         if magnitude is not None and magnitude != b[:1]:
@@ -184,60 +240,7 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
     return AdapterView(modules, parameters, hashlib.sha256(data).hexdigest(), idle)
 
 
-def check_distilled(
-    data: bytes, source: str, most: int = MAX_DISTILLED, size: tuple[int, int] | None = None
-) -> DistilledView:
-    """A distilled dataset of at most `most` images: uint8 [n, 3, h, w], every label with an image.
-
-    size: the height and width that the base takes, where that is known; looked at before anything of the pixels is.
-    """
-    import numpy as np
-
-    from forge.formats.safetensors import check_finite, parse_header, tensor_array
-
-    header = parse_header(data, source)
-    found = {tensor.name: tensor for tensor in header.tensors}
-    for name in found:
-        if name not in _DISTILLED:
-            raise ForgeError(f"{source}: unknown tensor {printable(name)!r}", hint=_DISTIL)
-    for name, dtype in _DISTILLED.items():
-        if name not in found:
-            raise ForgeError(f"{source}: the tensor {name!r} is missing", hint=_DISTIL)
-        if found[name].dtype != dtype:
-            raise ForgeError(f"{source}: {name!r} is {found[name].dtype}, not {dtype}", hint=_DISTIL)
-    shape = found["images"].shape
-    if len(shape) != 4 or shape[1] != 3 or not all(1 <= side <= MAX_SIDE for side in shape[2:]):
-        raise ForgeError(f"{source}: 'images' has the shape {shape}, not [n, 3, h, w]", hint=_DISTIL)
-    count = shape[0]
-    if not 1 <= count <= most:
-        raise ForgeError(
-            f"{source}: {count:,} images, but 1 to {most:,} are allowed",
-            hint="distil fewer per class, or raise limits.distilled_images in forge.toml",
-        )
-    if size is not None and shape[2:] != size:
-        raise ForgeError(
-            f"{source}: images of {shape[2]}x{shape[3]}, but this base takes {size[0]}x{size[1]}",
-            hint="distil again for this base with git forge distill",
-        )
-    for name, wanted in (("labels", (count,)), ("offset", (3,)), ("scale", (3,))):
-        if found[name].shape != wanted:
-            raise ForgeError(f"{source}: {name!r} has the shape {found[name].shape}, not {wanted}", hint=_DISTIL)
-    check_finite(data, header, source)
-    task, labels = _task_of(header.metadata, source)
-    numbers = tensor_array(data, header, found["labels"])
-    if numbers.min() < 0 or numbers.max() >= len(labels):
-        raise ForgeError(f"{source}: class numbers go beyond the {len(labels)} labels", hint=_DISTIL)
-    per_class = tuple(int(each) for each in np.bincount(numbers, minlength=len(labels)))
-    for label, images in zip(labels, per_class, strict=True):
-        if not images:
-            raise ForgeError(f"{source}: no image of the label {label!r}", hint=_DISTIL)
-    method = header.metadata.get("method")
-    digest = hashlib.sha256(data).hexdigest()
-    return DistilledView(task, labels, count, shape[2], shape[3], per_class, method, digest)
-
-
 _EXPORT = "save the adapter again with PEFT's save_pretrained"
-_DISTIL = "make it again with `git forge distill`"
 
 
 def _shown(value: object) -> str:
@@ -249,20 +252,6 @@ def _refuse(source: str, what: str) -> NoReturn:
         f"{source}: neither a plain LoRA nor a DoRA: {what}",
         hint="git forge merges plain LoRA and DoRA: train without it, or convert the adapter with PEFT first",
     )
-
-
-def _task_of(metadata: Mapping[str, str], source: str) -> tuple[str, tuple[str, ...]]:
-    for key in ("task", "labels"):
-        if key not in metadata:
-            raise ForgeError(f"{source}: the metadata names no {key}", hint=_DISTIL)
-    try:
-        labels = json.loads(metadata["labels"])
-    except (ValueError, RecursionError):
-        raise ForgeError(f"{source}: the labels in the metadata are not a JSON list", hint=_DISTIL) from None
-    try:
-        return check_text(metadata["task"], "the task"), check_labels(labels, "the labels")
-    except ForgeError as error:
-        raise ForgeError(f"{source}: {error.message}", hint=error.hint) from None
 
 
 def _json_object(data: bytes, source: str) -> dict[str, Any]:
