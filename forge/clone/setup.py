@@ -22,11 +22,10 @@ from forge.errors import ForgeError
 from forge.git import lfs, lfs_endpoint
 from forge.git.lfs_endpoint import Setting
 from forge.git.running import Repository, git
-from forge.repo.storage import attribute_lines, read_attributes, storage_of, with_storage, write_attributes
+from forge.repo.storage import read_attributes, storage_of, with_storage, write_attributes
 
 Scope = Literal["local", "global"]
 
-ATTRIBUTE_LINES = attribute_lines()
 
 # Setting: its value. {program} is quoted for the shell; {driver} is the same for a merge driver, where git
 # expands % first. The driver's arguments are ancestor, ours (and result), theirs and the path.

@@ -106,13 +106,6 @@ def read_listing(
     )
 
 
-def load_picture(path: Path, base: BaseModel, options: ReadOptions | None = None) -> Tensor:
-    """One picture as uint8 [3, h, w] at the base's size."""
-    reader = Reader(base, options or ReadOptions())
-    (found,) = [picture for _, picture in reader.each([path])]
-    return found
-
-
 def load_pictures(
     paths: Sequence[Path],
     base: BaseModel,

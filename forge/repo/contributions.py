@@ -81,14 +81,6 @@ class Contribution:
         return self.files.name
 
 
-def list_names(repo: Repository, place: Place) -> tuple[str, ...]:
-    """The names of all contributions in a place, sorted: the folders in contributions/.
-
-    Raises ForgeError for a folder that cannot be one, and for a link in place of a folder.
-    """
-    return tuple(_by_name(list_files(repo, place, CONTRIBUTIONS), place))
-
-
 def find_files(repo: Repository, name: str, place: Place) -> ContributionFiles:
     """The files that contributions/NAME has. In the work tree, changed ones are hashed, never stored.
 

@@ -127,11 +127,6 @@ def rights(base: Rights, commits: Iterable[CommitFacts], standing: Collection[st
     return tuple(problem for facts in commits for problem in _problems(base, facts, known))
 
 
-def needs_signature(changes: Mapping[str, Kind]) -> bool:
-    """Whether it matters who made some changes: not of none at all, and not of the forge item alone."""
-    return any(not _is_recomputed(path, kind) for path, kind in changes.items())
-
-
 def contribution_of(path: str) -> str | None:
     """The contribution that a file is in; None for all other files, and for what only looks like one."""
     folder, _, rest = path.partition("/")

@@ -11,7 +11,6 @@ import pytest
 from forge.clone import hooks as hook_files
 from forge.clone import setup as clone_setup
 from forge.clone.setup import (
-    ATTRIBUTE_LINES,
     SETTINGS,
     add_attributes,
     ensure_installed,
@@ -23,6 +22,7 @@ from forge.clone.setup import (
 )
 from forge.errors import ForgeError
 from forge.git.running import Repository, find_repository
+from forge.repo.storage import attribute_lines
 
 if TYPE_CHECKING:
     from tests.conftest import RunGit
@@ -216,7 +216,7 @@ def test_attributes_are_added_once_to_what_is_there(repository: Repository, run_
     path = repository.top / ".gitattributes"
     path.write_text("*.png binary")
     assert add_attributes(repository)
-    assert path.read_text().splitlines() == ["*.png binary", *ATTRIBUTE_LINES]
+    assert path.read_text().splitlines() == ["*.png binary", *attribute_lines()]
     assert not add_attributes(repository)
     run_git(repository.top, "config", "core.autocrlf", "true")
     names = ("filter", "diff", "merge", "text", "eol")

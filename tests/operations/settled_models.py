@@ -14,7 +14,6 @@ from story.hospitals import Said, forge
 from story.snapshots import Snapshot
 from story.snapshots import snapshot as snapshot_of
 
-from forge.clone.setup import ATTRIBUTE_LINES
 from forge.git.running import Repository
 from forge.operations import changing, settling
 from forge.operations.folding import Folded
@@ -23,6 +22,7 @@ from forge.recipe.item_text import from_json
 from forge.recipe.layout import ITEM_FILE
 from forge.recipe.settings import Settings
 from forge.recipe.three_way import MergePlan, combine
+from forge.repo.storage import attribute_lines
 
 OURS, THEIRS = 0.5, 0.25  # what a merge scales each side by
 WRECKED = "wrecked"  # the name of a contribution that costs every other task half of its images
@@ -50,7 +50,7 @@ class SettledModel(SampleModel):
 
     def __init__(self, top: Path) -> None:
         super().__init__(top)
-        lines = [line for line in ATTRIBUTE_LINES if "contributions" not in line]
+        lines = [line for line in attribute_lines() if "contributions" not in line]
         self.write(".gitattributes", "".join(f"{line}\n" for line in lines).encode())
         self.commit("Attributes")
 

@@ -17,7 +17,8 @@ from forge.errors import ForgeError
 from forge.formats import adapter as adapter_format
 from forge.formats import distilled as distilled_format
 from forge.formats import safetensors as safetensors_format
-from forge.git.places import INDEX, WORK_TREE
+from forge.git.places import INDEX, WORK_TREE, Place
+from forge.git.running import Repository
 from forge.recipe import card
 from forge.recipe.item import Base
 from forge.recipe.layout import ITEM_FILE, contribution_files, path_of
@@ -27,12 +28,20 @@ from forge.repo.contributions import (
     check_contribution,
     check_contributions,
     disagreements,
+    find_all,
     find_files,
-    list_names,
     pointers,
 )
 
 PLACES = [WORK_TREE, INDEX, "HEAD", "main"]
+
+
+def names_in(repo: Repository, place: Place) -> tuple[str, ...]:
+    """The names of all contributions in a place; raises where one of them cannot be read."""
+    found, unreadable = find_all(repo, place)
+    for error in unreadable.values():
+        raise error
+    return tuple(found)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +61,7 @@ def model(original: SampleModel, tmp_path: Path) -> SampleModel:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_view(model: SampleModel, place: str | None) -> None:
-    assert list_names(model.repo, place) == ("breast", "lung")
+    assert names_in(model.repo, place) == ("breast", "lung")
     found = check_contribution(model.repo, "breast", place, base=BASE)
     assert (found.name, found.card.task, found.card.labels) == ("breast", "breast", LABELS)
     assert (found.config.rank, found.config.alpha, found.config.rslora) == (2, 16.0, False)
@@ -74,15 +83,15 @@ def test_places_differ(model: SampleModel) -> None:
     model.git("add", "--all")
     assert find_files(model.repo, "lung", INDEX).blobs == changed
     assert find_files(model.repo, "lung", "HEAD").blobs == committed
-    assert list_names(model.repo, "HEAD~1") == ("lung",)
+    assert names_in(model.repo, "HEAD~1") == ("lung",)
 
 
 def test_an_untracked_contribution(model: SampleModel) -> None:
     model.write_contribution("colon")
     (model.top / "contributions/colon/distilled.safetensors").unlink()
     (model.top / "contributions/README.md").write_text("A file beside the contributions is none.")
-    assert list_names(model.repo, WORK_TREE) == ("breast", "colon", "lung")
-    assert list_names(model.repo, INDEX) == ("breast", "lung")
+    assert names_in(model.repo, WORK_TREE) == ("breast", "colon", "lung")
+    assert names_in(model.repo, INDEX) == ("breast", "lung")
     assert find_files(model.repo, "colon", WORK_TREE).missing == ("distilled.safetensors",)
     with pytest.raises(ForgeError, match=r"distilled\.safetensors is missing") as caught:
         check_contribution(model.repo, "colon", WORK_TREE)
@@ -97,13 +106,13 @@ def test_names_are_sorted(tmp_path: Path) -> None:
     model = SampleModel(tmp_path)
     for name in ("a", "a-b", "a.b", "B"):
         model.write_contribution(name)
-    assert list_names(model.repo, WORK_TREE) == ("B", "a", "a-b", "a.b")
+    assert names_in(model.repo, WORK_TREE) == ("B", "a", "a-b", "a.b")
 
 
 def test_unknown_revision(model: SampleModel) -> None:
     for rev in ("nowhere", "--output=x", "HEAD:forge.toml", ""):
         with pytest.raises(ForgeError, match="unknown revision"):
-            list_names(model.repo, rev)
+            names_in(model.repo, rev)
 
 
 @pytest.mark.parametrize("name", ["../breast", "breast/..", "/etc", ".git", ""])
@@ -124,7 +133,7 @@ def test_links_are_refused(model: SampleModel, tmp_path: Path, path: str, place:
     assert any("is a link" in line for line in disagreements(model.repo, place))
     if path != "contributions/lung/card.toml":
         with pytest.raises(ForgeError, match=rf"{path} is a link"):
-            list_names(model.repo, place)
+            names_in(model.repo, place)
 
 
 @pytest.mark.parametrize("place", [WORK_TREE, INDEX, "HEAD"])
@@ -143,13 +152,13 @@ def test_a_submodule_in_place_of_a_folder(model: SampleModel, place: str | None)
     model.git("update-index", "--add", "--cacheinfo", f"160000,{head},contributions/lung")
     model.git("commit", "-q", "-m", "Submodule")
     with pytest.raises(ForgeError, match="contributions/lung is a link, a submodule"):
-        list_names(model.repo, place)
+        names_in(model.repo, place)
 
 
 def test_a_name_that_cannot_be_one(model: SampleModel) -> None:
     model.write("contributions/my data/card.toml", b"")
     with pytest.raises(ForgeError, match="'my data' cannot be the name"):
-        list_names(model.repo, WORK_TREE)
+        names_in(model.repo, WORK_TREE)
 
 
 def test_unmerged_files(model: SampleModel) -> None:
