@@ -35,7 +35,7 @@ def git(*args: str) -> None:
 
 # %%
 for hospital in hospitals:
-    for split, count in (("train", 60), ("test", 40)):
+    for split, count in (("train", 40), ("test", 20)):
         images, classes, labels = make_task(hospital, split, count, seed=1)
         write_image_folder(folder / hospital / split, images, classes, labels)
 
@@ -59,8 +59,8 @@ git("commit", "--quiet", "-am", "Search quickly")
 for hospital in hospitals:
     git("switch", "--quiet", "-c", hospital, "main")
     data = folder / hospital / "train"
-    repository.train(hospital, data, epochs=8, batch=16, seed=1)
-    repository.distill(hospital, data, ipc=4, steps=30, points=2, judge_steps=10)
+    repository.train(hospital, data, epochs=4, batch=16, seed=1)
+    repository.distill(hospital, data, ipc=4, steps=10, points=2, judge_steps=5)
     repository.commit()
 git("switch", "--quiet", "main")
 for hospital in hospitals:

@@ -42,13 +42,18 @@ RunGit = Callable[..., str]
 RunForge = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-# Folders whose files take longest, so that no worker is left alone with one of them at the end.
-LONGEST_FIRST = ("story", "threats", "storage", "trust", "histories", "model", "faults", "hostile", "living")
+# Folders of stories: whole models in real git, made with many commands. The others mirror the package.
+STORIES = ("story", "threats", "storage", "trust", "histories", "faults", "hostile", "living")
+# Those whose files take longest, so that no worker is left alone with one of them at the end.
+LONGEST_FIRST = (*STORIES[:5], "model", *STORIES[5:])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
+    for item in items:
+        if item.path.parent.name in STORIES:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session", autouse=True)

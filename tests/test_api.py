@@ -229,6 +229,7 @@ def test_a_model_is_started(tmp_path: Path, run_git: Any) -> None:
     assert repository.version().contributions == ()
 
 
+@pytest.mark.long
 def test_the_example_runs(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "api.py", tmp_path], cwd=tmp_path, capture_output=True, text=True

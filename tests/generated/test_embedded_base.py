@@ -115,6 +115,7 @@ def test_any_other_text_goes_through_the_tokenizer_and_back(shipped: tuple[Any, 
     assert back.replace(" ", "") == text.lower().replace(" ", "")
 
 
+@pytest.mark.long
 def test_the_bpe_file_can_be_made_again(tmp_path: Path) -> None:
     size = write_vocabulary(tmp_path / "again.bpe")
     assert size == CONFIG["model_cfg"]["text_cfg"]["vocab_size"]

@@ -19,7 +19,7 @@ from forge.model.distillation import default_settings as distill_defaults
 from forge.model.scoring import TaskImages, score_tasks
 from forge.model.training import TrainedAdapter, TrainSettings, default_settings, train_adapter
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 LABELS = ("negative colon tumor", "positive colon tumor")
 

@@ -61,6 +61,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.long
 def test_every_export_is_the_same_bytes(base_folder: Path, make_adapter: MakeAdapter, tmp_path: Path) -> None:
     folders = [
         make_adapter(1, rank=24), make_adapter(2, rank=24, alpha=3), make_adapter(3, rank=24, use_dora=True),

@@ -37,6 +37,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return program.main()
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")
 def test_from_nothing_to_tables_and_figures(
     tmp_path: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from story.hospitals import (
     item,
     load_tiny_base,
     make_base,
+    quick_program,
     random_adapter,
+    set_up_with,
     start_model,
 )
 from story.hospitals import write_contribution as write
@@ -28,11 +31,21 @@ from forge.recipe.layout import FOLDERS
 BREAST = tuple(f"contributions/breast/{file}.safetensors" for file in ("adapter_model", "distilled"))
 
 
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture(autouse=True)
+def quick_set_up(base_folder: Path) -> Iterator[None]:
+    with set_up_with(quick_program(base_folder)):
+        yield
+
+
 @pytest.fixture
-def branches(tmp_path: Path) -> Path:
+def branches(tmp_path: Path, base_folder: Path) -> Path:
     """main with breast, a branch colon from before that; all in git."""
-    folder = make_base(tmp_path / "base")
-    top, base = start_model(tmp_path / "plain", folder), load_tiny_base(folder)
+    top, base = start_model(tmp_path / "plain", base_folder), load_tiny_base(base_folder)
     clone_setup.install(find_repository(top))
     for name in ("breast", "colon"):
         git_ok(top, "switch", "--quiet", "-c", name, "main")

@@ -15,7 +15,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,6 +214,15 @@ def quick_program(base_folder: Path) -> Path:
     return servers.enter_context(forge_server(base_folder)) / "git-forge"
 
 
+@contextlib.contextmanager
+def set_up_with(program: Path) -> Iterator[None]:
+    """In the block, clones are set up with this program, and the merge of a review starts it."""
+    quoted = shlex.quote(str(program))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clone_setup, "program", lambda: quoted)
+        yield
+
+
 def start_model(
     top: Path, base_folder: Path, strategy: str = "mixture", *options: str, program: Path | None = None
 ) -> Path:
@@ -222,14 +231,12 @@ def start_model(
     options: of git forge init; the paper's settings, with which coefficients follow its recursion, if none. program:
     what git starts as drivers and hooks; the quick one if not given.
     """
-    quoted = shlex.quote(str(program or quick_program(base_folder)))
     top.mkdir(parents=True)
     git_ok(top, "init", "--quiet", "--initial-branch=main")
     # Copies of this folder are the same to git, so that it need not hash every file of every test again.
     git_ok(top, "config", "core.checkStat", "minimal")
     git_ok(top, "config", "core.trustctime", "false")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clone_setup, "program", lambda: quoted)
+    with set_up_with(program or quick_program(base_folder)):
         forge_ok(top, "init", "--base", base_folder, "--strategy", strategy, *(options or PAPER))
     change_settings(top, "evaluations = 40", f"evaluations = {EVALUATIONS}")
     # A search this short, on eight images and sometimes with random adapters, may lose what no ordinary merge does.

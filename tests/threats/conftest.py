@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from story.conftest import Files, base, base_folder, contributions, hospitals, merged, model
-from story.hospitals import change_settings, contribute, copy_repository, forge_ok, git_ok, start_model
+from story.hospitals import (
+    change_settings,
+    contribute,
+    copy_repository,
+    forge_ok,
+    git_ok,
+    quick_program,
+    set_up_with,
+    start_model,
+)
 from threats.attacker import hospital_files
 
 from forge.model.base import BaseModel
@@ -15,6 +24,16 @@ from forge.model.base import BaseModel
 __all__ = ["base", "base_folder", "contributions", "hospitals", "merged", "model"]
 
 Make = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def quick_reviews(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The merge that a review makes starts the quick git forge, as the merges of these models do."""
+    if "base_folder" not in request.fixturenames:
+        yield
+        return
+    with set_up_with(quick_program(request.getfixturevalue("base_folder"))):
+        yield
 
 
 @pytest.fixture(scope="session")
