@@ -18,6 +18,7 @@ from forge.model.scoring import TaskImages
 from forge.model.searches.problem import Advance, Problem, Solution, objective_at
 from forge.recipe import catalogue
 from forge.recipe.item import Base, Search
+from forge.recipe.item_keys import known_fields
 from forge.recipe.settings import SearchSettings, Settings, read_settings, to_toml
 from forge.recipe.wording import search_rows
 
