@@ -33,7 +33,8 @@ def test_links_lead_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_that_are_named_are_there(document: Path) -> None:
     for path in PATH.findall(document.read_text(encoding="utf-8")):
-        assert (ROOT / path.rstrip(".")).exists(), f"{document.name}: {path}"
+        if not re.search(r"\b(NAME|VERB)\b", path):
+            assert (ROOT / path.rstrip(".")).exists(), f"{document.name}: {path}"
 
 
 def test_the_table_of_settings() -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BASE = Base("embedded", "sha256:" + "0" * 64)
 
+pytestmark = pytest.mark.long  # whole programs, many of them
+
 
 @pytest.fixture
 def model(repository: Repository, run_git: RunGit, run_forge: RunForge) -> Repository:
