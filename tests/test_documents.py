@@ -15,8 +15,9 @@ from forge.recipe.settings import Settings, to_toml
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")) if path.name != "CHANGELOG.md")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#([^)\s]+))?\)|\]\(#([^)\s]+)\)")
-# In backquotes: a path below one of the project's own folders.
-PATH = re.compile(r"`((?:forge|tests|hooks|examples|docs)/[\w./-]+)`")
+# In backquotes: a path below one of the project's own folders, or below one of the package's rooms.
+ROOMS = "|".join(sorted(path.name for path in (ROOT / "forge").iterdir() if (path / "__init__.py").is_file()))
+PATH = re.compile(rf"`((?:forge|tests|hooks|examples|docs|{ROOMS})/[\w./-]+)`")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -34,7 +35,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_files_that_are_named_are_there(document: Path) -> None:
     for path in PATH.findall(document.read_text(encoding="utf-8")):
         if not re.search(r"\b(NAME|VERB)\b", path):
-            assert (ROOT / path.rstrip(".")).exists(), f"{document.name}: {path}"
+            assert any((folder / path).exists() for folder in (ROOT, ROOT / "forge")), f"{document.name}: {path}"
 
 
 def test_the_table_of_settings() -> None:
