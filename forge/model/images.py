@@ -106,6 +106,12 @@ def read_listing(
     )
 
 
+def load_picture(path: Path, base: BaseModel, options: ReadOptions | None = None) -> Tensor:
+    """One picture as uint8 [3, h, w] at the base's size. Raises ForgeError for what is no picture."""
+    ((_, picture),) = Reader(base, options or ReadOptions()).each([path])
+    return picture
+
+
 def load_pictures(
     paths: Sequence[Path],
     base: BaseModel,

@@ -23,19 +23,13 @@ from forge.errors import ForgeError
 from forge.model.base import BaseModel
 from forge.model.images import (
     LabelledImages,
-    Reader,
     load_images,
+    load_picture,
     split_validation,
     with_labels,
 )
 
 RANDOM = np.random.default_rng(0)
-
-
-def load_picture(path: Path, base: BaseModel, options: ReadOptions | None = None) -> torch.Tensor:
-    """One picture as uint8 [3, h, w] at the base's size."""
-    ((_, picture),) = Reader(base, options or ReadOptions()).each([path])
-    return picture
 
 
 def noise(height: int, width: int, *channels: int) -> np.ndarray:
