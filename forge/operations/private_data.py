@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +73,22 @@ def list_private_data(
         if options.group_by is not None:  # else equal names in two tables may be two people
             _check_apart(train, held_out)
     return PrivateListing(train, validation, held_out, labelling, given, options)
+
+
+def read_private_data(
+    base: BaseModel,
+    data: Path,
+    given: Sequence[str],
+    card: Card | None,
+    task: str,
+    share: float,
+    seed: int,
+    options: ReadOptions | None = None,
+) -> PrivateData:
+    """As list_private_data and read_listed, for who has loaded the base already. given: label texts, one a class."""
+    return read_listed(
+        base, list_private_data(data, Given(tuple(given)), card, options or ReadOptions()), task, share, seed
+    )
 
 
 def read_listed(base: BaseModel, listed: PrivateListing, task: str, share: float, seed: int) -> PrivateData:
