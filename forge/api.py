@@ -278,8 +278,10 @@ class ModelRepository:
         if message:
             self.report(*message.splitlines())
 
-    def _version(self, found: history.Version) -> Version:
-        return Version(self, found.commit, found.subject, found.date, found.author, found.item, found.problem)
+    def _version(self, version: history.Version) -> Version:
+        return Version(
+            self, version.commit, version.subject, version.date, version.author, version.item, version.problem
+        )
 
 
 def _given(labels: Labels) -> Given:

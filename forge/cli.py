@@ -156,8 +156,8 @@ def _no_verb(args: Sequence[str]) -> ForgeError:
 
     verb = args[0]
     if verb in OF_GIT:
-        said = [f"run: git {shlex.join(args)}", *([OF_GIT[verb]] if OF_GIT[verb] else [])]
-        error = ForgeError(f"git forge has no {verb}: that is git's own", hint="\n".join(said))
+        lines = [f"run: git {shlex.join(args)}", *([OF_GIT[verb]] if OF_GIT[verb] else [])]
+        error = ForgeError(f"git forge has no {verb}: that is git's own", hint="\n".join(lines))
     else:
         near = get_close_matches(verb, [*VERBS, *OF_GIT], n=1)
         meant = f"did you mean {'git' if near[0] in OF_GIT else 'git forge'} {near[0]}? " if near else ""

@@ -43,11 +43,11 @@ def find_kept(repo: Repository, expire: str | None = None) -> list[KeptFile]:
     return [_look(repo, folder, path, before) for path in files if path.relative_to(folder).parts[0] != lock.FOLDER]
 
 
-def collect(repo: Repository, found: Iterable[KeptFile]) -> list[KeptFile]:
+def collect(repo: Repository, files: Iterable[KeptFile]) -> list[KeptFile]:
     """Remove what is stale of the files that were found, and nothing that somebody works with; what was removed."""
     folder = repo.common_dir / "forge"
     gone = []
-    for file in found:
+    for file in files:
         if file.stale:
             path = folder / file.path
             with _nobody_works_with(repo, path) as nobody:
@@ -59,15 +59,15 @@ def collect(repo: Repository, found: Iterable[KeptFile]) -> list[KeptFile]:
 
 
 def _look(repo: Repository, folder: Path, path: Path, before: int) -> KeptFile:
-    found = path.stat()
-    changed = int(found.st_mtime)
+    status = path.stat()
+    changed = int(status.st_mtime)
     what = _what(path.relative_to(folder))
     with _nobody_works_with(repo, path) as nobody:
         pass
     # A state that was cut off while it was written is of no use to anybody, however young.
     stale = nobody and what is not None and (changed < before or path.suffix == _PARTIAL)
     return KeptFile(
-        path.relative_to(folder).as_posix(), what or "not git forge's", found.st_size, changed, not nobody, stale
+        path.relative_to(folder).as_posix(), what or "not git forge's", status.st_size, changed, not nobody, stale
     )
 
 

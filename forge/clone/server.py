@@ -36,7 +36,7 @@ def install_server(repo: Repository, program: str) -> list[str]:
 def set_rules(repo: Repository) -> list[ServerSetting]:
     """Turn each of SETTINGS on where nobody has set it; how all of them are now. Doing it again changes nothing."""
     before = _listed(repo)
-    found = []
+    settings = []
     for key, meaning in SETTINGS.items():
         values = [each.value for each in before if each.key == key.lower() and each.scope != "command"]
         recorded = _is_recorded(before, key)
@@ -45,8 +45,8 @@ def set_rules(repo: Repository) -> list[ServerSetting]:
                 git(repo, "config", "--local", "--add", _RECORD, key)
             git(repo, "config", "--local", key, _ON)
         ours = not values or (recorded and values == [_ON])
-        found.append(ServerSetting(key, (values or [_ON])[-1], meaning, ours))
-    return found
+        settings.append(ServerSetting(key, (values or [_ON])[-1], meaning, ours))
+    return settings
 
 
 def unset_rules(repo: Repository) -> None:

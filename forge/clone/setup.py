@@ -75,35 +75,35 @@ def ensure_installed(repo: Repository) -> str | None:
     settings = _listed(repo)
     if _by_key(settings).get(LEFT_OUT) == "true":
         return None
-    told = [_ensure_own(repo, settings), lfs.ensure_set_up(repo) if storage_of(repo) == "lfs" else None]
-    return "\n".join(each for each in told if each) or None
+    messages = [_ensure_own(repo, settings), lfs.ensure_set_up(repo) if storage_of(repo) == "lfs" else None]
+    return "\n".join(each for each in messages if each) or None
 
 
 def _ensure_own(repo: Repository, settings: Sequence[Setting]) -> str | None:
-    found = _by_key(settings)
-    told = []
+    values = _by_key(settings)
+    messages = []
     try:
-        if not _is_whole(repo, found):
+        if not _is_whole(repo, values):
             _write(repo, "local")
-            if any(key in found for key in SETTINGS):
+            if any(key in values for key in SETTINGS):
                 gone = "was not whole or named a program that is gone or does not start"
-                told = [f"The set-up of this clone {gone}; it was done again."]
+                messages = [f"The set-up of this clone {gone}; it was done again."]
             else:
-                told = [
+                messages = [
                     "This clone was not set up for git forge yet; its drivers and hooks are now (git forge install)."
                 ]
         pinned = not lfs_endpoint.is_pinned(settings) and lfs_endpoint.pin(repo)
         if pinned and storage_of(repo) == "lfs":  # in a model kept in git nothing asks it
-            told.append(f"git-lfs asks {lfs_endpoint.find_endpoint(repo).url} for files, whatever .lfsconfig says.")
+            messages.append(f"git-lfs asks {lfs_endpoint.find_endpoint(repo).url} for files, whatever .lfsconfig says.")
     except ForgeError as error:  # a clone that may only be read can still be looked at
-        told.append(f"warning: this clone is not set up for git forge: {error.message}")
-    return "\n".join(told) or None
+        messages.append(f"warning: this clone is not set up for git forge: {error.message}")
+    return "\n".join(messages) or None
 
 
-def _is_whole(repo: Repository, found: Mapping[str, str]) -> bool:
+def _is_whole(repo: Repository, values: Mapping[str, str]) -> bool:
     """Whether drivers and hooks are in place."""
     for key in SETTINGS:
-        value = found.get(key)
+        value = values.get(key)
         if value is None or not _is_ours(key, value) or not _program_is_there(key, value):
             return False
         if hook_files.UNSAFE.search(value):
@@ -164,15 +164,15 @@ def add_attributes(repo: Repository) -> bool:
 
 def _write(repo: Repository | None, scope: Scope, force: bool = False) -> list[str]:
     where = repo if repo is not None else _nowhere()
-    found = _by_key(_listed(where, scope))
-    for key, value in found.items():
+    values = _by_key(_listed(where, scope))
+    for key, value in values.items():
         if key in SETTINGS and not _is_ours(key, value) and not force:
             raise ForgeError(
                 f"the {scope} git setting {key} is already: {value}",
                 hint=f"see that nothing needs it, then: git forge install --{scope} --force",
             )
     for key, value in expected().items():
-        if found.get(key) != value:
+        if values.get(key) != value:
             git(where, "config", f"--{scope}", "--replace-all", key, value)
     if scope == "global" or repo is None:
         return []

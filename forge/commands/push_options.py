@@ -66,11 +66,11 @@ def taken_out(args: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def is_dry_run(passed: Sequence[str]) -> bool:
     """Whether git is told to send nothing."""
-    found = False
+    dry_run = False
     for arg in passed:
         if arg in ("--dry-run", "--no-dry-run") or re.fullmatch(r"-[fuqv46]*n[fnuqv46]*", arg):
-            found = arg != "--no-dry-run"
-    return found
+            dry_run = arg != "--no-dry-run"
+    return dry_run
 
 
 class PassingOn(click.Command):

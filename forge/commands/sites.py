@@ -28,15 +28,15 @@ def command(rev: str, as_json: bool) -> None:
     from forge.operations.opening import open_repository
     from forge.operations.sites import sites
 
-    found = sites(open_repository(), rev)
-    files = found.files
+    model_sites = sites(open_repository(), rev)
+    files = model_sites.files
     if as_json:
-        head = {"rev": rev, "commit": found.commit, "required": files is not None}
+        head = {"rev": rev, "commit": model_sites.commit, "required": files is not None}
         emit_json({**head, **(_as_json(files) if files else {})})
     elif files is None:
         say(f"There is no .forge/ in {rev}: nothing is asked for, and anybody may change everything.")
     else:
-        _print(files, found.without_key)
+        _print(files, model_sites.without_key)
 
 
 def _print(files: TrustFiles, without_key: Sequence[str]) -> None:

@@ -33,8 +33,8 @@ def splits_in(path: Path) -> Mapping[str, str]:
     import numpy as np
 
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            return {split: split for split in SPLITS if f"{split}_images" in found.files}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {split: split for split in SPLITS if f"{split}_images" in arrays.files}
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
         return {}
 
@@ -97,8 +97,8 @@ def _names(path: Path) -> set[str]:
     import numpy as np
 
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            return set(found.files)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return set(arrays.files)
     except Exception as error:
         raise _unreadable(path) from error
 
@@ -107,8 +107,8 @@ def _array(path: Path, name: str) -> np.ndarray:
     import numpy as np
 
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            array = found[name]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            array = arrays[name]
     except Exception as error:  # a zip, a header and a compressed stream can be broken in many ways
         raise _unreadable(path, name) from error
     if not isinstance(array, np.ndarray):

@@ -66,8 +66,8 @@ def list_images(data: Path, split: str = "train", options: ReadOptions | None = 
             raise ForgeError(
                 f"{data} has no file names for --group-by", hint="list the images in a .csv with a patient column"
             )
-        found = archive.open_archive(data, split)
-        return Listing(found.source, found.classes, (), found.targets, left_out=found.others, archive=found)
+        npz = archive.open_archive(data, split)
+        return Listing(npz.source, npz.classes, (), npz.targets, left_out=npz.others, archive=npz)
     if data.suffix.lower() in table.SUFFIXES:
         return _list_table(data, split, options)
     raise ForgeError(f"{data} is neither a folder nor an .npz, .csv or .tsv", hint=f"give {KINDS}")
@@ -85,24 +85,24 @@ def has_split(data: Path, split: str) -> bool:
 def list_pictures(place: Path, options: ReadOptions) -> tuple[list[Path], Mapping[Reason, int]]:
     """(pictures, why how many files are none) of a picture, a folder of pictures, or a table with a column path."""
     if place.is_dir():
-        found = walk(place)
-        if not found.pictures and not found.unexplained:
+        contents = walk(place)
+        if not contents.pictures and not contents.unexplained:
             raise ForgeError(f"{place} holds no images", hint="name pictures, a folder of pictures, or a .csv of paths")
-        return list(found.pictures), settle(found, str(place), options.skip_unreadable)
+        return list(contents.pictures), settle(contents, str(place), options.skip_unreadable)
     if not place.exists():
         raise ForgeError(f"no such image: {place}", hint="check the path")
     if place.suffix.lower() not in table.SUFFIXES:
         return [place], {}
     rows = table.read_table(place, labelled=False)
-    found = _looked_up([row.path for row in rows])
-    return list(found.pictures), settle(found, str(place), options.skip_unreadable)
+    contents = _looked_up([row.path for row in rows])
+    return list(contents.pictures), settle(contents, str(place), options.skip_unreadable)
 
 
 def pictures_below(folder: Path) -> list[Path]:
     """All pictures in a folder and its sub-folders, sorted; nothing else may lie there unexplained."""
-    found = _class_pictures(folder, ReadOptions())
-    settle(found, str(folder), skip=False)
-    return list(found.pictures)
+    contents = _class_pictures(folder, ReadOptions())
+    settle(contents, str(folder), skip=False)
+    return list(contents.pictures)
 
 
 def patient_finder(pattern: str) -> re.Pattern[str]:
@@ -165,12 +165,12 @@ def _empty(folder: Path) -> ForgeError:
 def _splits_in(folders: Sequence[Path]) -> Mapping[str, str]:
     """The split folders among these by split; none where they are classes, one of which may be called "valid"."""
     called = [(split_called(folder.name), folder.name) for folder in folders]
-    found = [(split, name) for split, name in called if split is not None]
-    exact = any(name in SPLITS for _, name in found)
-    if not found or not (exact or len(found) == len(folders) or any(split == "train" for split, _ in found)):
+    pairs = [(split, name) for split, name in called if split is not None]
+    exact = any(name in SPLITS for _, name in pairs)
+    if not pairs or not (exact or len(pairs) == len(folders) or any(split == "train" for split, _ in pairs)):
         return {}
     splits: dict[str, str] = {}
-    for split, name in found:
+    for split, name in pairs:
         if split in splits:
             raise ForgeError(
                 f"{folders[0].parent} has two folders for {split}: {splits[split]} and {name}",
@@ -190,20 +190,20 @@ def _patients(files: Sequence[Path], options: ReadOptions) -> tuple[str, ...] | 
     if options.group_by is None:
         return None
     pattern = patient_finder(options.group_by)
-    found = [pattern.search(path.name) for path in files]
-    without = [str(path) for path, match in zip(files, found, strict=True) if match is None]
+    matches = [pattern.search(path.name) for path in files]
+    without = [str(path) for path, match in zip(files, matches, strict=True) if match is None]
     if without:
         raise ForgeError(
             f"--group-by {options.group_by!r} finds no patient in {len(without)} of {len(files)} names: "
             + ", ".join(without[:3]),
             hint="the first group of the expression, or all that it matches, is the patient",
         )
-    return tuple((match[1] or "") if pattern.groups else match[0] for match in found if match is not None)
+    return tuple((match[1] or "") if pattern.groups else match[0] for match in matches if match is not None)
 
 
 def _list_table(data: Path, split: str, options: ReadOptions) -> Listing:
     rows = table.read_table(data)
-    splits = {found: found for found in SPLITS if any(row.split == found for row in rows)}
+    splits = {name: name for name in SPLITS if any(row.split == name for row in rows)}
     left_out: Counter[Reason] = Counter()
     if splits:
         if split not in splits:
@@ -211,9 +211,9 @@ def _list_table(data: Path, split: str, options: ReadOptions) -> Listing:
         table.check_patients(rows, data)
         left_out.update(another_split(row.split or "none") for row in rows if row.split != split)
         rows = [row for row in rows if row.split == split]
-    found = _looked_up([row.path for row in rows])
-    left_out.update(settle(found, str(data), options.skip_unreadable))
-    there = set(found.pictures)
+    contents = _looked_up([row.path for row in rows])
+    left_out.update(settle(contents, str(data), options.skip_unreadable))
+    there = set(contents.pictures)
     rows = [row for row in rows if row.path in there]
     if not rows:
         raise ForgeError(f"{data} names no image that can be read", hint=WAY_OUT)

@@ -44,7 +44,7 @@ def given_for(given: Given, classes: Sequence[str], source: str, others: Sequenc
                 hint="give --label CLASS=TEXT once per class",
             )
         return dict(zip(classes, map(_nfc, given.labels), strict=True))
-    found: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for pair in given.pairs:
         cuts = [place for place, character in enumerate(pair) if character == "="]
         names = {_nfc(name): name for name in (*others, *classes)}
@@ -55,10 +55,10 @@ def given_for(given: Given, classes: Sequence[str], source: str, others: Sequenc
                 hint="give --label CLASS=TEXT, such as " + _example(classes),
             )
         name, text = fitting[0]
-        if name in found and found[name] != text:
+        if name in labels and labels[name] != text:
             raise ForgeError(f"--label names the class {name!r} twice", hint="give each class one text")
-        found[name] = _nfc(text)
-    return {name: text for name, text in found.items() if name in classes}
+        labels[name] = _nfc(text)
+    return {name: text for name, text in labels.items() if name in classes}
 
 
 def by_name(classes: Sequence[str], known: KnownTask, given: Mapping[str, str]) -> dict[str, str]:
@@ -66,22 +66,22 @@ def by_name(classes: Sequence[str], known: KnownTask, given: Mapping[str, str]) 
 
     A class that has the name of one label and of another one's class has none.
     """
-    found: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for name in classes:
-        wanted = same_text(given.get(name, name))
-        fitting = {label for label in known.labels if same_text(label) == wanted}
+        text = same_text(given.get(name, name))
+        fitting = {label for label in known.labels if same_text(label) == text}
         if name not in given:
             fitting |= {
-                label for label, own in zip(known.labels, known.classes, strict=False) if same_text(own) == wanted
+                label for label, own in zip(known.labels, known.classes, strict=False) if same_text(own) == text
             }
         if len(fitting) == 1:
-            found[name] = fitting.pop()
-    return found
+            labels[name] = fitting.pop()
+    return labels
 
 
-def fits(found: Mapping[str, str], classes: Sequence[str]) -> bool:
+def fits(labels: Mapping[str, str], classes: Sequence[str]) -> bool:
     """Whether every class has found a label, each its own."""
-    return len(found) == len(classes) == len(set(found.values()))
+    return len(labels) == len(classes) == len(set(labels.values()))
 
 
 def differ(

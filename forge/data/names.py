@@ -115,10 +115,10 @@ def is_junk_folder(name: str) -> bool:
 
 def sorted_classes(names: Iterable[str]) -> list[str]:
     """Names of classes in order: as numbers where all of them are whole numbers, else as texts."""
-    found = list(names)
-    if all(is_number(name) for name in found):
-        return sorted(found, key=lambda name: (int(name), name))
-    return sorted(found)
+    classes = list(names)
+    if all(is_number(name) for name in classes):
+        return sorted(classes, key=lambda name: (int(name), name))
+    return sorted(classes)
 
 
 def is_number(text: str) -> bool:

@@ -39,11 +39,11 @@ def read_picture(path: Path, grey: Grey | None = None, change: Callable[[Any], A
     if not path.is_file():
         raise ForgeError(f"no such image: {path}", hint="check the path and its mount")
     try:
-        found = _read_dicom(path, grey) if is_dicom(path) else _read_image(path, grey)
-        return Picture(change(found.image), found.values)
+        picture = _read_dicom(path, grey) if is_dicom(path) else _read_image(path, grey)
+        return Picture(change(picture.image), picture.values)
     except Exception as error:
-        said = str(error).splitlines()
-        reason = said[0] if said and said[0] else f"unknown format ({type(error).__name__})"
+        lines = str(error).splitlines()
+        reason = lines[0] if lines and lines[0] else f"unknown format ({type(error).__name__})"
         raise ForgeError(
             f"{path} cannot be read as an image: {reason}",
             hint="convert it to a plain PNG or JPEG, or keep it elsewhere; --skip-unreadable leaves it out",

@@ -68,14 +68,14 @@ def check_patients(rows: Sequence[Row], file: Path) -> None:
 
 
 def _row(file: Path, number: int, cells: Sequence[str], columns: dict[str, int]) -> Row:
-    found = {name: cells[place] if place < len(cells) else "" for name, place in columns.items()}
-    for name, value in found.items():
+    values = {name: cells[place] if place < len(cells) else "" for name, place in columns.items()}
+    for name, value in values.items():
         if not value:
             raise ForgeError(f"{file}, line {number}: {name} is empty", hint="fill in every cell of the columns it has")
-    split = split_called(found["split"]) if "split" in found else None
-    if "split" in found and split is None:
-        raise ForgeError(f"{file}, line {number}: {found['split']!r} is no split", hint="write train, val or test")
-    return Row(file.parent / found["path"], found.get("label", ""), found.get("patient"), split)
+    split = split_called(values["split"]) if "split" in values else None
+    if "split" in values and split is None:
+        raise ForgeError(f"{file}, line {number}: {values['split']!r} is no split", hint="write train, val or test")
+    return Row(file.parent / values["path"], values.get("label", ""), values.get("patient"), split)
 
 
 def _columns(file: Path, header: Sequence[str], labelled: bool) -> dict[str, int]:
@@ -86,8 +86,8 @@ def _columns(file: Path, header: Sequence[str], labelled: bool) -> dict[str, int
     for name in ("path", "label") if labelled else ("path",):
         if name not in names:
             raise ForgeError(f"{file} has no column {name}; it has: {', '.join(header)}", hint=_HINT)
-    wanted = COLUMNS if labelled else ("path",)
-    return {name: names.index(name) for name in wanted if name in names}
+    columns = COLUMNS if labelled else ("path",)
+    return {name: names.index(name) for name in columns if name in names}
 
 
 def _delimiter(file: Path, text: str) -> str:

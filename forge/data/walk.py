@@ -65,15 +65,15 @@ def together(parts: Sequence[Walked]) -> Walked:
     return Walked(tuple(picture for part in parts for picture in part.pictures), left_out, unexplained)
 
 
-def settle(found: Walked, source: str, skip: bool) -> Mapping[Reason, int]:
+def settle(contents: Walked, source: str, skip: bool) -> Mapping[Reason, int]:
     """Why files are left out, and how many each. What is unexplained is an error, unless it may be skipped."""
-    if not found.unexplained:
-        return found.left_out
+    if not contents.unexplained:
+        return contents.left_out
     if skip:
-        return Counter(found.left_out) + Counter(found.unexplained.values())
-    shown = [f"{path} ({reason})" for path, reason in sorted(found.unexplained.items())[:SHOWN]]
-    more = len(found.unexplained) - len(shown)
-    files = "1 file" if len(found.unexplained) == 1 else f"{len(found.unexplained)} files"
+        return Counter(contents.left_out) + Counter(contents.unexplained.values())
+    shown = [f"{path} ({reason})" for path, reason in sorted(contents.unexplained.items())[:SHOWN]]
+    more = len(contents.unexplained) - len(shown)
+    files = "1 file" if len(contents.unexplained) == 1 else f"{len(contents.unexplained)} files"
     raise ForgeError(
         f"{source}: {files} cannot be read as images: {', '.join(shown)}" + (f" and {more} more" if more else ""),
         hint=WAY_OUT,

@@ -207,10 +207,10 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
     if not factors:
         raise ForgeError(f"{source}: the adapter holds no factors", hint=_EXPORT)
     modules = {}
-    for module, found in sorted(factors.items()):
-        a, b, magnitude = (found.get(factor) for factor in (LORA_A, LORA_B, MAGNITUDE))
-        if len(found) == 1:
-            raise ForgeError(f"{source}: {module} has {next(iter(found))} alone", hint=_EXPORT)
+    for module, shapes in sorted(factors.items()):
+        a, b, magnitude = (shapes.get(factor) for factor in (LORA_A, LORA_B, MAGNITUDE))
+        if len(shapes) == 1:
+            raise ForgeError(f"{source}: {module} has {next(iter(shapes))} alone", hint=_EXPORT)
         if a is None or b is None:
             raise ForgeError(f"{source}: {module} has no lora_{'B' if b is None else 'A'}", hint=_EXPORT)
         if len(a) != 2 or len(b) != 2 or 0 in (*a, *b):
@@ -267,7 +267,7 @@ def _json_object(data: bytes, source: str) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError("a key appears twice")
-    return found
+    return entries

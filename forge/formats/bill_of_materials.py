@@ -118,17 +118,17 @@ def _model(bill: Bill, files: Iterable[Component]) -> Component:
     from cyclonedx.model.component import ComponentType
 
     item = bill.item
-    told: dict[str, object] = {
+    properties: dict[str, object] = {
         "strategy": item.strategy,
         "forge-item": digest(item),
         "exported-task": bill.task,
         "accepted": list(item.accepted) or None,
     }
     if item.search is not None:
-        told |= {f"search:{each.name}": getattr(item.search, each.name) for each in known_fields(Search)}
+        properties |= {f"search:{each.name}": getattr(item.search, each.name) for each in known_fields(Search)}
     return _component(
         ComponentType.MACHINE_LEARNING_MODEL, MODEL, "git-forge-model",
-        version=bill.commit, license=bill.license, told=told, components=files,
+        version=bill.commit, license=bill.license, properties=properties, components=files,
     )  # fmt: skip
 
 
@@ -136,9 +136,13 @@ def _base(bill: Bill) -> Component:
     from cyclonedx.model.component import ComponentType
 
     base = bill.item.base
-    told = {"fingerprint": base.fingerprint}
+    properties = {"fingerprint": base.fingerprint}
     return _component(
-        ComponentType.MACHINE_LEARNING_MODEL, BASE, shown_reference(base), license=bill.base_license, told=told
+        ComponentType.MACHINE_LEARNING_MODEL,
+        BASE,
+        shown_reference(base),
+        license=bill.base_license,
+        properties=properties,
     )
 
 
@@ -167,11 +171,11 @@ def _contribution(of: Contributed) -> tuple[Component, Component]:
     return (
         _component(
             ComponentType.MACHINE_LEARNING_MODEL, f"contribution:{name}:adapter", f"{name}/adapter",
-            version=of.adapter.blob, sha256=of.adapter.sha256, license=of.license, told=adapter,
+            version=of.adapter.blob, sha256=of.adapter.sha256, license=of.license, properties=adapter,
         ),
         _component(
             ComponentType.DATA, f"contribution:{name}:distilled", f"{name}/distilled",
-            version=of.distilled.blob, sha256=of.distilled.sha256, license=of.license, told=distilled,
+            version=of.distilled.blob, sha256=of.distilled.sha256, license=of.license, properties=distilled,
         ),
     )  # fmt: skip
 
@@ -179,19 +183,19 @@ def _contribution(of: Contributed) -> tuple[Component, Component]:
 def _consolidation(bill: Bill) -> Component:
     from cyclonedx.model.component import ComponentType
 
-    made = bill.item.consolidation
-    assert made is not None
+    consolidation = bill.item.consolidation
+    assert consolidation is not None
     adapter, config = bill.consolidation
-    told = {
+    properties = {
         **_where(adapter),
         **_told(config, "config:"),
-        "steps": made.steps,
-        "learning-rate": made.learning_rate,
-        "seed": made.seed,
+        "steps": consolidation.steps,
+        "learning-rate": consolidation.learning_rate,
+        "seed": consolidation.seed,
     }
     return _component(
         ComponentType.MACHINE_LEARNING_MODEL, CONSOLIDATION, CONSOLIDATION,
-        version=adapter.blob, sha256=adapter.sha256, told=told,
+        version=adapter.blob, sha256=adapter.sha256, properties=properties,
     )  # fmt: skip
 
 
@@ -211,14 +215,14 @@ def _component(
     version: str | None = None,
     sha256: str | None = None,
     license: str | None = None,
-    told: Mapping[str, object] | None = None,
+    properties: Mapping[str, object] | None = None,
     components: Iterable[Component] = (),
 ) -> Component:
     from cyclonedx.model.component import Component
 
     return Component(
         type=type, bom_ref=ref, name=name, version=version, hashes=_hashes(sha256), licenses=_licenses(license),
-        properties=_properties(told or {}), components=components,
+        properties=_properties(properties or {}), components=components,
     )  # fmt: skip
 
 
@@ -242,13 +246,13 @@ def _licenses(expression: str | None) -> list[License]:
     return [LicenseExpression(expression, acknowledgement=declared)]
 
 
-def _properties(told: Mapping[str, object]) -> list[Property]:
+def _properties(values: Mapping[str, object]) -> list[Property]:
     """Texts as they are, everything else as JSON; what is None is left out."""
     from cyclonedx.model import Property
 
     return [
         Property(name=f"git-forge:{name}", value=value if isinstance(value, str) else _short(value))
-        for name, value in told.items()
+        for name, value in values.items()
         if value is not None
     ]
 

@@ -76,16 +76,16 @@ def check_distilled(
     from forge.formats.safetensors import check_finite, parse_header, tensor_array
 
     header = parse_header(data, source)
-    found = {tensor.name: tensor for tensor in header.tensors}
-    for name in found:
+    tensors = {tensor.name: tensor for tensor in header.tensors}
+    for name in tensors:
         if name not in _TENSORS:
             raise ForgeError(f"{source}: unknown tensor {printable(name)!r}", hint=_DISTIL)
     for name, dtype in _TENSORS.items():
-        if name not in found:
+        if name not in tensors:
             raise ForgeError(f"{source}: the tensor {name!r} is missing", hint=_DISTIL)
-        if found[name].dtype != dtype:
-            raise ForgeError(f"{source}: {name!r} is {found[name].dtype}, not {dtype}", hint=_DISTIL)
-    shape = found[IMAGES].shape
+        if tensors[name].dtype != dtype:
+            raise ForgeError(f"{source}: {name!r} is {tensors[name].dtype}, not {dtype}", hint=_DISTIL)
+    shape = tensors[IMAGES].shape
     if len(shape) != 4 or shape[1] != 3 or not all(1 <= side <= MAX_SIDE for side in shape[2:]):
         raise ForgeError(f"{source}: 'images' has the shape {shape}, not [n, 3, h, w]", hint=_DISTIL)
     count = shape[0]
@@ -99,12 +99,12 @@ def check_distilled(
             f"{source}: images of {shape[2]}x{shape[3]}, but this base takes {size[0]}x{size[1]}",
             hint="distil again for this base with git forge distill",
         )
-    for name, wanted in ((LABELS, (count,)), (OFFSET, (3,)), (SCALE, (3,))):
-        if found[name].shape != wanted:
-            raise ForgeError(f"{source}: {name!r} has the shape {found[name].shape}, not {wanted}", hint=_DISTIL)
+    for name, expected in ((LABELS, (count,)), (OFFSET, (3,)), (SCALE, (3,))):
+        if tensors[name].shape != expected:
+            raise ForgeError(f"{source}: {name!r} has the shape {tensors[name].shape}, not {expected}", hint=_DISTIL)
     check_finite(data, header, source)
     task, labels = _task_of(header.metadata, source)
-    numbers = tensor_array(data, header, found[LABELS])
+    numbers = tensor_array(data, header, tensors[LABELS])
     if numbers.min() < 0 or numbers.max() >= len(labels):
         raise ForgeError(f"{source}: class numbers go beyond the {len(labels)} labels", hint=_DISTIL)
     per_class = tuple(int(each) for each in np.bincount(numbers, minlength=len(labels)))

@@ -227,12 +227,12 @@ def _checked_header(text: bytes, size: int, source: str, limits: Limits) -> Head
 
 def _json_object(text: bytes, source: str) -> dict[str, Any]:
     def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         for name, value in pairs:
-            if name in found:
+            if name in members:
                 raise _broken(source, f"its header has {printable(name)} twice")
-            found[name] = value
-        return found
+            members[name] = value
+        return members
 
     try:
         entries = json.loads(text.decode("utf-8"), object_pairs_hook=without_doubles)

@@ -107,10 +107,11 @@ def summarise_item(item: ForgeItem) -> str:
         lines.append("\nsearch\n")
         lines += [f"{name}: {printable(value)}\n" for name, value in search_rows(item.search)]
     if item.consolidation is not None:
-        made = item.consolidation
+        consolidation = item.consolidation
         lines.append(
-            f"\nconsolidation: adapter {made.adapter[:10]}, {made.steps} steps at {made.learning_rate:g}, "
-            f"seed {made.seed}, objective {made.objective_before:.6f} -> {made.objective_after:.6f}\n"
+            f"\nconsolidation: adapter {consolidation.adapter[:10]}, {consolidation.steps} steps at "
+            f"{consolidation.learning_rate:g}, seed {consolidation.seed}, objective "
+            f"{consolidation.objective_before:.6f} -> {consolidation.objective_after:.6f}\n"
         )
     if item.scores:
         scores = [
@@ -134,17 +135,17 @@ def summarise_item(item: ForgeItem) -> str:
 
 def _coefficients(item: ForgeItem) -> list[str]:
     """Tables of all coefficients that are not one number a contribution, and of those for single tasks."""
-    found: list[tuple[str, Table | None]] = [
+    tables: list[tuple[str, Table | None]] = [
         ("coefficients by module", module_table({entry.name: entry.coefficient for entry in item.contributions})),
         ("coefficients by task", task_table(item)),
     ]
-    found += [
+    tables += [
         (f"coefficients by module for {task}", module_table({e.name: e.tasks[task] for e in item.contributions}))
         for task in item.tasks
     ]
     return [
         f"\n{printable(title)}\n{aligned(table[0], table[1], right=range(1, len(table[0])))}"
-        for title, table in found
+        for title, table in tables
         if table is not None
     ]
 
@@ -218,9 +219,9 @@ def _distilled(stream: BinaryIO, header: Header) -> str | None:
         "\n",
     ]
     if prod(images.shape):
-        found = _by_channel(stream, header, images)
+        figures = _by_channel(stream, header, images)
         scaling = _scaling(stream, tensors, header, channels)
-        ranges = [(channel, *found[channel].range(*scaling[channel])) for channel in range(channels)]
+        ranges = [(channel, *figures[channel].range(*scaling[channel])) for channel in range(channels)]
         lines += [aligned(("channel", "least", "mean", "most"), ranges, right=range(4)), "\n"]
     rest = {name: value for name, value in header.metadata.items() if name not in (TASK_KEY, LABELS_KEY)}
     return "".join(lines) + _metadata(rest)
@@ -231,19 +232,19 @@ def _scaling(
 ) -> list[tuple[float, float]]:
     """(offset, scale) of each channel: pixel = offset + scale * stored; (0, 1) where the file has none."""
     pair = [tensors.get(OFFSET), tensors.get(SCALE)]
-    found = [
+    numbers = [
         [value for chunk in read_chunks(stream, header, each) for value in chunk.tolist()]
         for each in pair
         if each and each.shape == (channels,)
     ]
-    return list(zip(*found, strict=True)) if len(found) == 2 else [(0.0, 1.0)] * channels
+    return list(zip(*numbers, strict=True)) if len(numbers) == 2 else [(0.0, 1.0)] * channels
 
 
 def _tensors(stream: BinaryIO, header: Header) -> str:
     rows = []
     for tensor in sorted(header.tensors, key=lambda each: each.name):
-        found = _figures(stream, header, tensor)
-        rows.append((tensor.name, tensor.dtype, _shape(tensor), *found.range(), found.norm))
+        figures = _figures(stream, header, tensor)
+        rows.append((tensor.name, tensor.dtype, _shape(tensor), *figures.range(), figures.norm))
     headers = ("tensor", "dtype", "shape", "least", "mean", "most", "norm")
     return aligned(headers, rows, right=range(3, 7)) + "\n"
 
@@ -281,29 +282,29 @@ class _Figures:
 
 
 def _figures(stream: BinaryIO, header: Header, tensor: TensorInfo) -> _Figures:
-    found = _Figures()
+    figures = _Figures()
     for chunk in read_chunks(stream, header, tensor, CHUNK):
-        found.see(chunk)
-    return found
+        figures.see(chunk)
+    return figures
 
 
 def _by_channel(stream: BinaryIO, header: Header, images: TensorInfo) -> list[_Figures]:
     """The figures of each channel of [n, channels, h, w]: some whole images at a time, or parts of one channel."""
     channels, plane = images.shape[1], images.shape[2] * images.shape[3]
-    found = [_Figures() for _ in range(channels)]
+    figures = [_Figures() for _ in range(channels)]
     if channels * plane <= CHUNK:
         whole = CHUNK // (channels * plane) * channels * plane
         for chunk in read_chunks(stream, header, images, whole):
             for channel, values in enumerate(chunk.reshape(-1, channels, plane).swapaxes(0, 1)):
-                found[channel].see(values)
-        return found
+                figures[channel].see(values)
+        return figures
     size = (images.end - images.begin) // prod(images.shape)
     for number in range(images.shape[0] * channels):
         begin = images.begin + number * plane * size
         part = TensorInfo(images.name, images.dtype, (plane,), begin, begin + plane * size)
         for chunk in read_chunks(stream, header, part, CHUNK):
-            found[number % channels].see(chunk)
-    return found
+            figures[number % channels].see(chunk)
+    return figures
 
 
 def _metadata(metadata: dict[str, str]) -> str:

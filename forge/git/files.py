@@ -34,11 +34,11 @@ def read_plain_file(file: Path, limit: int, name: str | None = None) -> bytes | 
         # Looked at again once it is open: meanwhile it may have become a link (refused here), or a pipe.
         descriptor = os.open(file, os.O_RDONLY | _NO_FOLLOW)
         with os.fdopen(descriptor, "rb") as stream:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise _not_plain(shown)
-            if found.st_size > limit:
-                raise _too_large(shown, found.st_size, limit)
+            if status.st_size > limit:
+                raise _too_large(shown, status.st_size, limit)
             content = stream.read(limit + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -78,10 +78,10 @@ def share_as(like: Path, *paths: Path) -> None:
     """Let those who may use the folder `like` use these too: in a shared repository (core.sharedRepository) git's own
     folders are open to a group, whatever the umask of who writes first.
     """
-    wanted = stat.S_IMODE(like.stat().st_mode)
+    folder_mode = stat.S_IMODE(like.stat().st_mode)
     for path in paths:
         mode = stat.S_IMODE(path.stat().st_mode)
-        more = mode | (wanted if path.is_dir() else wanted & 0o666)
+        more = mode | (folder_mode if path.is_dir() else folder_mode & 0o666)
         if more != mode:
             with suppress(PermissionError):  # somebody else's, who has seen to it
                 path.chmod(more)

@@ -69,13 +69,13 @@ def go_on(repo: Repository, operation: Operation) -> str:
 
 def unmerged_files(repo: Repository) -> dict[str, dict[int, ListedFile]]:
     """The unmerged files of the index by path, and of each the versions that there are by stage."""
-    found: dict[str, dict[int, ListedFile]] = {}
+    files: dict[str, dict[int, ListedFile]] = {}
     for line in os.fsdecode(git(repo, "ls-files", "--unmerged", "-z", "--full-name", "--", ":/")).split("\0"):
         head, _, path = line.partition("\t")
         if path:
             mode, blob, stage = head.split(" ")
-            found.setdefault(path, {})[int(stage)] = ListedFile(mode, blob)
-    return found
+            files.setdefault(path, {})[int(stage)] = ListedFile(mode, blob)
+    return files
 
 
 def octopus_steps(repo: Repository, operation: Operation) -> list[str]:

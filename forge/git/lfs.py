@@ -61,8 +61,8 @@ class Pointer:
 
 def parse_pointer(content: bytes) -> Pointer | None:
     """The pointer that `content` is, if it is one."""
-    found = _POINTER.fullmatch(content) if len(content) <= MOST else None
-    return Pointer(found["oid"].decode(), int(found["size"]), bool(found["extensions"])) if found else None
+    match = _POINTER.fullmatch(content) if len(content) <= MOST else None
+    return Pointer(match["oid"].decode(), int(match["size"]), bool(match["extensions"])) if match else None
 
 
 def is_available(repo: Repository) -> bool:
@@ -127,13 +127,13 @@ def set_up(repo: Repository) -> bool:
 
 def read_payloads(repo: Repository, blobs: Iterable[str], limit: int = BLOB_LIMIT) -> dict[str, bytes]:
     """The contents of blobs by id, as read_blobs; where a blob is a pointer, the content that it stands for."""
-    found = read_blobs(repo, blobs, limit)
+    contents = read_blobs(repo, blobs, limit)
     endpoint = None
-    for blob, content in found.items():
+    for blob, content in contents.items():
         if content.startswith(START):
             endpoint = endpoint or find_endpoint(repo)
-            found[blob] = _follow(repo, content, partial(_path_of, repo, blob), limit, endpoint)
-    return found
+            contents[blob] = _follow(repo, content, partial(_path_of, repo, blob), limit, endpoint)
+    return contents
 
 
 def follow(repo: Repository, content: bytes, source: str, limit: int = BLOB_LIMIT) -> bytes:
@@ -155,17 +155,17 @@ def pointers_among(repo: Repository, blobs: Iterable[str]) -> dict[str, Pointer]
     answers = git_text(repo, "cat-file", "--batch-check=%(objectname) %(objectsize)", input=names.encode())
     sizes = (line.rsplit(" ", 1) for line in answers.splitlines())
     small = [name for name, size in sizes if size.isdigit() and int(size) <= MOST]
-    found = {blob: parse_pointer(content) for blob, content in read_blobs(repo, small).items()}
-    return {blob: pointer for blob, pointer in found.items() if pointer is not None}
+    pointers = {blob: parse_pointer(content) for blob, content in read_blobs(repo, small).items()}
+    return {blob: pointer for blob, pointer in pointers.items() if pointer is not None}
 
 
 def objects_here(repo: Repository, pointers: Iterable[Pointer]) -> set[str]:
     """The ids of those objects that git-lfs has in this clone."""
-    wanted = {pointer.oid for pointer in pointers}
-    if not wanted:
+    oids = {pointer.oid for pointer in pointers}
+    if not oids:
         return set()
     folder = _store_folder(repo)
-    return {oid for oid in wanted if (folder / oid[:2] / oid[2:4] / oid).is_file()}
+    return {oid for oid in oids if (folder / oid[:2] / oid[2:4] / oid).is_file()}
 
 
 def is_pointer_file(path: Path) -> bool:
@@ -178,11 +178,11 @@ def is_pointer_file(path: Path) -> bool:
 
 def store(repo: Repository, content: bytes) -> bytes:
     """Put content into git-lfs's store of this clone; the pointer to it."""
-    pointer = git(repo, "lfs", "clean", input=content)
-    found = parse_pointer(pointer)
-    if found is None or not (found.altered or found.oid == hashlib.sha256(content).hexdigest()):
+    text = git(repo, "lfs", "clean", input=content)
+    pointer = parse_pointer(text)
+    if pointer is None or not (pointer.altered or pointer.oid == hashlib.sha256(content).hexdigest()):
         raise ForgeError("git-lfs did not store a file as it should", hint="see: git lfs env")
-    return pointer
+    return text
 
 
 def fetch(repo: Repository) -> None:
@@ -225,8 +225,8 @@ def _only(url: str | None) -> tuple[str, ...]:
 
 def _is_set_up(repo: Repository) -> bool:
     """Whether git-lfs's filter is in this clone's own settings; those of a user speak of other clones too."""
-    found = {each.key for each in list_settings(repo, r"^filter\.lfs\.", "local")}
-    return {"filter.lfs.clean", "filter.lfs.required"} <= found
+    keys = {each.key for each in list_settings(repo, r"^filter\.lfs\.", "local")}
+    return {"filter.lfs.clean", "filter.lfs.required"} <= keys
 
 
 def _main_branch_uses_it(repo: Repository) -> bool:
@@ -246,15 +246,15 @@ def _follow(repo: Repository, content: bytes, source: Callable[[], str], limit: 
             f"{source()}: the file in git-lfs has {pointer.size:,} bytes, more than the limit of {limit:,}",
             hint="raise limits.file_mebibytes in forge.toml if you trust where it comes from",
         )
-    found, said = _smudge(repo, content, pointer.size, endpoint)
-    if len(found) == pointer.size and (pointer.altered or hashlib.sha256(found).hexdigest() == pointer.oid):
-        return found
-    if found != content:
-        said = "what is stored under its name is another file (see git lfs fsck)"
+    payload, reason = _smudge(repo, content, pointer.size, endpoint)
+    if len(payload) == pointer.size and (pointer.altered or hashlib.sha256(payload).hexdigest() == pointer.oid):
+        return payload
+    if payload != content:
+        reason = "what is stored under its name is another file (see git lfs fsck)"
     elif not endpoint.asked:
         raise _not_asked(source(), pointer, endpoint)
     raise ForgeError(
-        f"{source()}: the content is in git-lfs, and object {pointer.oid[:10]} cannot be had: {said}"[:600],
+        f"{source()}: the content is in git-lfs, and object {pointer.oid[:10]} cannot be had: {reason}"[:600],
         hint="get it with: git lfs pull (of other branches: git lfs fetch --all)" if is_available(repo) else INSTALL,
     )
 
@@ -289,13 +289,13 @@ def _smudge(repo: Repository, pointer: bytes, size: int, endpoint: Endpoint) -> 
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(pointer)  # far less than a pipe holds
             process.stdin.close()
-        found = process.stdout.read(size + 1)
+        content = process.stdout.read(size + 1)
         process.stdout.close()
         process.wait()
         errors.seek(0)
-        said = [line.strip() for line in errors.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    wrong = [line for line in said if "rror" in line or "not a git command" in line]
-    return found, (wrong or said or ["git-lfs gave no content"])[0].rpartition("): ")[2]
+        lines = [line.strip() for line in errors.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    wrong = [line for line in lines if "rror" in line or "not a git command" in line]
+    return content, (wrong or lines or ["git-lfs gave no content"])[0].rpartition("): ")[2]
 
 
 def _push(repo: Repository, args: tuple[str, ...], lines: str = "") -> None:

@@ -76,7 +76,7 @@ def list_settings(repo: Repository, pattern: str, scope: str | None = None) -> l
     args = ["config", *([f"--{scope}"] if scope else []), "--show-scope", "--null", "--get-regexp", pattern]
     fields = os.fsdecode(git(repo, *args, check=False)).split("\0")
     pairs = zip(fields[0::2], fields[1::2], strict=False)
-    return [Setting(found, *(each.partition("\n")[::2])) for found, each in pairs]
+    return [Setting(setting_scope, *(each.partition("\n")[::2])) for setting_scope, each in pairs]
 
 
 def is_pinned(settings: Iterable[Setting]) -> bool:
@@ -88,8 +88,8 @@ def is_pinned(settings: Iterable[Setting]) -> bool:
     given = _given(settings)
     if not any(each.key == _URL or _remote_of(each.key) for each in given):
         return True  # no remote yet
-    found = _in_effect(settings)
-    if found.get(_FROM) == _digest(given) and all(key in found for key in _pinned(settings)):
+    values = _in_effect(settings)
+    if values.get(_FROM) == _digest(given) and all(key in values for key in _pinned(settings)):
         return True
     return shutil.which("git-lfs") is None
 
@@ -103,13 +103,13 @@ def pin(repo: Repository) -> bool:
     if is_pinned(settings):
         return False
     given = _given(settings)
-    wanted = _wanted(repo, given)
+    pins = _wanted(repo, given)
     _take_out(repo, settings)
-    found = {**_in_effect(given), **wanted}
-    for url in {found[key] for key in (_URL, _PUSH_URL) if key in found}:
-        wanted |= _access(repo, url, found)
+    values = {**_in_effect(given), **pins}
+    for url in {values[key] for key in (_URL, _PUSH_URL) if key in values}:
+        pins |= _access(repo, url, values)
     # In this order a kill at any point leaves nothing that would look like a person's own.
-    for key, value in wanted.items():
+    for key, value in pins.items():
         git(repo, "config", "--local", "--add", _RECORD, f"{key} = {value}")
         git(repo, "config", "--local", "--replace-all", key, value)
     git(repo, "config", "--local", "--replace-all", _FROM, _digest(given))
@@ -124,9 +124,9 @@ def unpin(repo: Repository) -> None:
 def find_endpoint(repo: Repository) -> Endpoint:
     """The endpoint in git's settings, whoever has set it."""
     settings = list_settings(repo, r"^(lfs\.(url|pushurl)|filter\.lfs\.(clean|process))$")
-    found = _in_effect(settings)
+    values = _in_effect(settings)
     used = any(each.scope in ("local", "worktree") for each in settings if each.key.startswith("filter."))
-    return Endpoint(found.get(_URL), found.get(_PUSH_URL) or found.get(_URL), used)
+    return Endpoint(values.get(_URL), values.get(_PUSH_URL) or values.get(_URL), used)
 
 
 def find_push_url(repo: Repository, remote: str, url: str) -> str:
@@ -135,14 +135,14 @@ def find_push_url(repo: Repository, remote: str, url: str) -> str:
     remote: its name, or what stands in place of one. url: its URL, or once more its name.
     """
     settings = _relevant(list_settings(repo, PATTERN))
-    found = _in_effect(_given(settings, also_of_command=True))
+    values = _in_effect(_given(settings, also_of_command=True))
     for key in (_PUSH_URL, _URL, f"remote.{remote}.lfspushurl", f"remote.{remote}.lfsurl"):
-        if found.get(key):
-            return found[key]
+        if values.get(key):
+            return values[key]
     pinned = _pinned(settings)
-    if _PUSH_URL in pinned and _remotes(found) == [remote]:
+    if _PUSH_URL in pinned and _remotes(values) == [remote]:
         return pinned[_PUSH_URL]
-    return _endpoint_of(repo, _url_of(repo, remote, push=True) if url == remote else url, found)
+    return _endpoint_of(repo, _url_of(repo, remote, push=True) if url == remote else url, values)
 
 
 def default_remote(repo: Repository) -> str | None:
@@ -164,8 +164,8 @@ def endpoints_named(repo: Repository) -> tuple[NamedEndpoint, ...]:
     if not named:
         return ()
     own = find_endpoint(repo)
-    found = (NamedEndpoint(key, url, own.push_url if "push" in key else own.url) for key, url in named)
-    return tuple(each for each in found if each.used is None or each.url.rstrip("/") != each.used.rstrip("/"))
+    endpoints = (NamedEndpoint(key, url, own.push_url if "push" in key else own.url) for key, url in named)
+    return tuple(each for each in endpoints if each.used is None or each.url.rstrip("/") != each.used.rstrip("/"))
 
 
 def _relevant(settings: Iterable[Setting]) -> list[Setting]:
@@ -202,51 +202,51 @@ def _digest(given: Sequence[Setting]) -> str:
 
 def _remote_of(key: str) -> str | None:
     """The remote that a key gives a URL to be fetched from or pushed to."""
-    found = re.fullmatch(r"remote\.(.+)\.(?:push)?url", key, re.DOTALL)
-    return found[1] if found else None
+    match = re.fullmatch(r"remote\.(.+)\.(?:push)?url", key, re.DOTALL)
+    return match[1] if match else None
 
 
-def _remotes(found: Mapping[str, str]) -> list[str]:
-    return list(dict.fromkeys(name for key in found if (name := _remote_of(key))))
+def _remotes(values: Mapping[str, str]) -> list[str]:
+    return list(dict.fromkeys(name for key in values if (name := _remote_of(key))))
 
 
-def _default_remote(found: Mapping[str, str]) -> str | None:
-    remotes = _remotes(found)
-    usual = found.get("remote.lfsdefault", "origin")
+def _default_remote(values: Mapping[str, str]) -> str | None:
+    remotes = _remotes(values)
+    usual = values.get("remote.lfsdefault", "origin")
     return usual if usual in remotes else next(iter(remotes), None)
 
 
 def _wanted(repo: Repository, given: Sequence[Setting]) -> dict[str, str]:
     """What to pin: git-lfs takes lfs.url for every remote, so it is that of one, and lfs.pushurl that of one."""
-    found, wanted = _in_effect(given), {}
-    remote = _default_remote(found)
-    if remote is not None and _REMOTE not in found:
-        wanted[_REMOTE] = remote
-    if _URL in found:
-        return wanted if _PUSH_URL in found else {**wanted, _PUSH_URL: found[_URL]}
+    values, pins = _in_effect(given), {}
+    remote = _default_remote(values)
+    if remote is not None and _REMOTE not in values:
+        pins[_REMOTE] = remote
+    if _URL in values:
+        return pins if _PUSH_URL in values else {**pins, _PUSH_URL: values[_URL]}
     if remote is None:
-        return wanted
+        return pins
     url = _url_of(repo, remote, push=False)
-    wanted[_URL] = found.get(f"remote.{remote}.lfsurl") or _endpoint_of(repo, url, found)
-    if _PUSH_URL not in found:
-        pushed = found.get("remote.lfspushdefault") or found.get("remote.pushdefault")
-        pushed = pushed if pushed in _remotes(found) else remote
-        own = found.get(f"remote.{pushed}.lfspushurl") or found.get(f"remote.{pushed}.lfsurl")
+    pins[_URL] = values.get(f"remote.{remote}.lfsurl") or _endpoint_of(repo, url, values)
+    if _PUSH_URL not in values:
+        pushed = values.get("remote.lfspushdefault") or values.get("remote.pushdefault")
+        pushed = pushed if pushed in _remotes(values) else remote
+        own = values.get(f"remote.{pushed}.lfspushurl") or values.get(f"remote.{pushed}.lfsurl")
         push_url = own or _url_of(repo, pushed, push=True)
         if own is None:
-            push_url = wanted[_URL] if (push_url, pushed) == (url, remote) else _endpoint_of(repo, push_url, found)
-        wanted[_PUSH_URL] = push_url
-    return wanted
+            push_url = pins[_URL] if (push_url, pushed) == (url, remote) else _endpoint_of(repo, push_url, values)
+        pins[_PUSH_URL] = push_url
+    return pins
 
 
-def _access(repo: Repository, url: str, found: Mapping[str, str]) -> dict[str, str]:
+def _access(repo: Repository, url: str, values: Mapping[str, str]) -> dict[str, str]:
     """How to log in at an endpoint, as it is without a .lfsconfig; of all keys that match, the whole URL's own wins."""
     if not url.startswith(("http://", "https://")):
         return {}
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     key = f"lfs.{scheme}://{host.rpartition('@')[2]}{slash}{path}.access"
-    if key in found:
+    if key in values:
         return {}
     return {key: git_text(repo, "config", "--get-urlmatch", "lfs.access", url, check=False) or _NO_ACCESS}
 
@@ -257,12 +257,12 @@ def _url_of(repo: Repository, remote: str, *, push: bool) -> str:
     return git_text(repo, *args, check=False).partition("\n")[0] or remote
 
 
-def _endpoint_of(repo: Repository, url: str, found: Mapping[str, str]) -> str:
+def _endpoint_of(repo: Repository, url: str, values: Mapping[str, str]) -> str:
     """What git-lfs makes of the URL of a remote where no .lfsconfig is, as a value of lfs.url."""
     with tempfile.TemporaryDirectory(prefix="git-forge-lfs-") as folder:
         # Started in our own top folder, where a path to a remote may begin.
         scratch = Repository(repo.top, Path(folder), Path(folder))
-        settings = {"remote.origin.url": url, "lfs.gitprotocol": found.get("lfs.gitprotocol", "https")}
+        settings = {"remote.origin.url": url, "lfs.gitprotocol": values.get("lfs.gitprotocol", "https")}
         variables = {
             "GIT_DIR": folder,
             "GIT_CONFIG_GLOBAL": os.devnull,  # insteadOf is applied already
@@ -273,9 +273,9 @@ def _endpoint_of(repo: Repository, url: str, found: Mapping[str, str]) -> str:
         }
         run_git(scratch, "init", "--quiet", "--bare", "--template=", folder, variables=variables, check=False)
         done = run_git(scratch, "lfs", "env", variables=variables, check=False)
-        said = _ANSWER.search(os.fsdecode(done.stdout))
-    if said and not said[2] and said[1].startswith(("http://", "https://", "file://")):
-        return said[1]
+        match = _ANSWER.search(os.fsdecode(done.stdout))
+    if match and not match[2] and match[1].startswith(("http://", "https://", "file://")):
+        return match[1]
     # Through ssh git-lfs asks the host where to go and with which token: it takes the URL itself for that. The same
     # for what git-lfs does not know, such as a path where nothing is yet: nothing of a branch gets into its place.
     return url

@@ -31,12 +31,12 @@ def verb_of(args: Sequence[str]) -> str:
     return next(iter(words), "")
 
 
-def what_git_said(said: bytes) -> tuple[str, str | None]:
+def what_git_said(output: bytes) -> tuple[str, str | None]:
     """All that git and its hooks said, without the prefix of the first line, and the hints that came with it.
 
     Warnings and what is only the cause of a cause come last; else the lines stay as they came.
     """
-    lines = [line.rstrip() for line in said.decode("utf-8", "replace").splitlines()]
+    lines = [line.rstrip() for line in output.decode("utf-8", "replace").splitlines()]
     hints = [line.removeprefix("hint:").strip() for line in lines if line.startswith("hint:")]
     words = sorted((line for line in lines if not line.startswith("hint:")), key=_comes_last)
     message = "\n".join(words).strip("\n")

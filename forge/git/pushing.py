@@ -65,7 +65,7 @@ def _ask(repo: Repository, *args: str) -> str:
     """
     from git.cmd import Git
 
-    said = Git(repo.top).execute(
+    answer = Git(repo.top).execute(
         ["git", *SETTINGS, *args], env=quiet_environment(repo), with_exceptions=False, stdout_as_string=True
     )
-    return str(said)
+    return str(answer)

@@ -153,10 +153,10 @@ def read_blobs(repo: Repository, blobs: Iterable[str], limit: int = BLOB_LIMIT) 
     limit: largest size of one blob, in bytes; checked before its content is read.
     Raises ForgeError for an object that is missing, not a blob, or too large.
     """
-    wanted = list(dict.fromkeys(blobs))
-    fetch_promised(repo, wanted)
+    ids = list(dict.fromkeys(blobs))
+    fetch_promised(repo, ids)
     contents = {}
-    for name, content in _cat_file(repo, wanted, limit):
+    for name, content in _cat_file(repo, ids, limit):
         if content is None:
             raise _missing(name)
         contents[name] = content
@@ -170,16 +170,16 @@ def stream_blobs(
 
     One process reads all that are as they should be, and no more than one of them is held.
     """
-    wanted = list(blobs)
-    fetch_promised(repo, list(dict.fromkeys(wanted)))
+    ids = list(blobs)
+    fetch_promised(repo, list(dict.fromkeys(ids)))
     start = 0
-    while start < len(wanted):
+    while start < len(ids):
         try:
-            for name, content in _cat_file(repo, wanted[start:], limit):
+            for name, content in _cat_file(repo, ids[start:], limit):
                 yield name, _missing(name) if content is None else content
                 start += 1
         except ForgeError as error:  # of this one; git is started again for the others
-            yield wanted[start], error
+            yield ids[start], error
             start += 1
 
 
@@ -286,9 +286,9 @@ def _cat_file(repo: Repository, names: list[str], limit: int) -> Iterable[tuple[
 def _one_object(name: str, replies: IO[bytes], errors: IO[bytes], limit: int) -> bytes | None:
     head = replies.readline()
     if not head:  # git died: a corrupt object, or a promised one that could not be fetched
-        said = errors.read()
-        error = failure(["cat-file", name], 128, said)
-        if b"promisor remote" in said:
+        stderr = errors.read()
+        error = failure(["cat-file", name], 128, stderr)
+        if b"promisor remote" in stderr:
             raise MissingObject(
                 f"{name} is not in this partial clone yet, and cannot be fetched: {error.message}",
                 hint="see that `git fetch` works, and do it again",

@@ -54,7 +54,7 @@ def in_own_names(
     None, too, where something is no part of a LoRA or DoRA, which whoever reads the adapter refuses by name. Raises
     ForgeError naming `source` and what is in the way: a module that is not there, or is called what none is known as.
     """
-    found: dict[str, Tensor] = {}
+    own_tensors: dict[str, Tensor] = {}
     spellings, outer, adapters = set(), set(), set()
     vision = "vision" in class_of_origin(config).lower()
     for key, tensor in sorted(tensors.items()):
@@ -73,21 +73,21 @@ def in_own_names(
             raise ForgeError(f"{source}: {printable(key)!r} has too few rows for q, k and v", hint=_AGAIN)
         for name, piece in zip(names, pieces, strict=True):
             own = key_of(name, part)
-            if own in found:
+            if own in own_tensors:
                 raise ForgeError(f"{source}: {printable(key)!r} is there under two names", hint=_AGAIN)
-            found[own] = piece.contiguous()
+            own_tensors[own] = piece.contiguous()
     if len(outer) > 1 or len(adapters) > 1:
         several = sorted(str(each) for each in (outer if len(outer) > 1 else adapters))
         raise ForgeError(
             f"{source}: this is more than one adapter, or one on more than one model: {printable(', '.join(several))}",
             hint="save each on its own",
         )
-    if set(found) == {key.removesuffix(WEIGHT) if key.endswith(MAGNITUDE + WEIGHT) else key for key in tensors}:
+    if set(own_tensors) == {key.removesuffix(WEIGHT) if key.endswith(MAGNITUDE + WEIGHT) else key for key in tensors}:
         return None
-    targets = sorted({place[0] for key in found if (place := factor_of(key))})
+    targets = sorted({place[0] for key in own_tensors if (place := factor_of(key))})
     kept = {key: None if key in ELSEWHERE_KEYS else value for key, value in config.items()}
     return Renamed(
-        {**kept, MODULES_KEY: targets}, found, " and ".join(sorted(spellings - {_OWN} or {"what wraps a model"}))
+        {**kept, MODULES_KEY: targets}, own_tensors, " and ".join(sorted(spellings - {_OWN} or {"what wraps a model"}))
     )
 
 

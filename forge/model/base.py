@@ -267,11 +267,11 @@ def _tokenizer(source: Source, place: str) -> Callable[[list[str]], Tensor]:
     try:
         if source.folder is None:
             return open_clip.get_tokenizer(source.name)  # type: ignore[no-any-return]
-        found = source.folder
-        arguments = {**found.tokenizer, **({"bpe_path": str(found.bpe_path)} if found.bpe_path else {})}
-        length = found.config["text_cfg"].get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
-        if found.tokenizer_json:
-            return read_tokenizer(source.weights.parent, found.tokenizer, length)
+        folder = source.folder
+        arguments = {**folder.tokenizer, **({"bpe_path": str(folder.bpe_path)} if folder.bpe_path else {})}
+        length = folder.config["text_cfg"].get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+        if folder.tokenizer_json:
+            return read_tokenizer(source.weights.parent, folder.tokenizer, length)
         return open_clip.SimpleTokenizer(context_length=length, **arguments)  # type: ignore[no-any-return]
     except ForgeError:
         raise

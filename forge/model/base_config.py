@@ -126,16 +126,16 @@ def _table(path: Path, document: Mapping[str, Any], key: str) -> Mapping[str, An
     return table
 
 
-def _refuse_unknown(path: Path, where: str, found: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    for key in found:
+def _refuse_unknown(path: Path, where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in table:
         if key not in known:
             inside = f" in {where}" if where else ""
             raise ForgeError(f"{path}: the key {key[:80]!r}{inside} is not one that a base may set", hint=_HINT)
 
 
-def _check(path: Path, where: str, found: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
-    _refuse_unknown(path, where, found, tuple(checks))
-    for key, value in found.items():
+def _check(path: Path, where: str, table: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
+    _refuse_unknown(path, where, table, tuple(checks))
+    for key, value in table.items():
         if not checks[key](value):
             raise ForgeError(f"{path}: {key} in {where} cannot be {str(value)[:80]!r}", hint=_HINT)
 

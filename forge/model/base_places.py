@@ -110,14 +110,14 @@ def locate(place: str) -> Source:
 
 
 def _locate_folder(folder: Path) -> Source:
-    found = read_folder_config(folder)
+    settings = read_folder_config(folder)
     return Source(
         f"the folder {folder}",
-        found.config,
+        settings.config,
         _checkpoint(folder / WEIGHTS_NAME),
-        found.bpe_path,
-        found.preprocess,
-        folder=found,
+        settings.bpe_path,
+        settings.preprocess,
+        folder=settings,
     )
 
 

@@ -172,15 +172,15 @@ def _lessons(
         _Lesson(torch.randperm(count, generator=generator)[:limit], draw(generator), torch.empty(0))
         for _ in range(steps)
     ]
-    said: list[list[Tensor]] = [[] for _ in drawn]
+    answers_by_lesson: list[list[Tensor]] = [[] for _ in drawn]
     for teacher in teachers:
         with folded(base.tower, plain_delta(teacher)):
-            for lesson, answers in zip(drawn, said, strict=True):
+            for lesson, answers in zip(drawn, answers_by_lesson, strict=True):
                 answers.append(logits(base, _images(base, member, lesson), member.images.labels).softmax(-1))
     targets = member.images.targets
     return [
         replace(lesson, answers=soft_targets(targets[lesson.index.to(targets.device)], answers, LABEL_SHARE))
-        for lesson, answers in zip(drawn, said, strict=True)
+        for lesson, answers in zip(drawn, answers_by_lesson, strict=True)
     ]
 
 

@@ -35,9 +35,9 @@ class Relabelling:
 
 def confusion(targets: NDArray[Any], answers: NDArray[Any], classes: int) -> Counts:
     """Counts [target, answer] of images whose labels and answers are [n] class numbers."""
-    found = np.zeros((classes, classes), np.int64)
-    np.add.at(found, (np.asarray(targets), np.asarray(answers)), 1)
-    return found
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (np.asarray(targets), np.asarray(answers)), 1)
+    return counts
 
 
 def find_relabelling(of_newcomer: Counts, of_others: Counts) -> Relabelling | None:
@@ -50,11 +50,11 @@ def find_relabelling(of_newcomer: Counts, of_others: Counts) -> Relabelling | No
     by_others = of_newcomer.T  # [others' class, newcomer's class], as of_others
     for counts, each in ((by_others, (by_others,)), (by_others + of_others, (by_others, of_others))):
         calls = _best(counts)
-        found = _read(counts, calls)
-        if found.calls == tuple(range(len(calls))) or not _is_clear(counts, calls):
+        relabelling = _read(counts, calls)
+        if relabelling.calls == tuple(range(len(calls))) or not _is_clear(counts, calls):
             continue
         if all(_read(one, calls).otherwise >= _read(one, calls).same for one in each):
-            return found
+            return relabelling
     return None
 
 

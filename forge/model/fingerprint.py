@@ -83,30 +83,30 @@ def _unusual_model(clip: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
     visual, text = clip.visual, getattr(clip, "text", None)
-    found: dict[str, Any] = {}
+    unusual: dict[str, Any] = {}
     size = _pair(visual.image_size)
     patch, grid = getattr(visual, "patch_size", None), getattr(visual, "grid_size", None)
     square = patch is not None and grid is not None and grid[0] == grid[1]
     if not square or size != tuple(p * g for p, g in zip(_pair(patch), _pair(grid), strict=True)):
-        found["image_size"] = list(size)
+        unusual["image_size"] = list(size)
     for name, inside in (
         ("vision", _unlike(_VISUAL, _attributes(visual, _VISUAL))),
         ("text", _unusual_text(clip, text)),
     ):
         if inside:
-            found[name] = inside
+            unusual[name] = inside
     for name, module in clip.named_modules():
         if isinstance(module, torch.nn.LayerNorm) and module.eps != 1e-5:
-            found.setdefault("eps", {})[name] = module.eps
+            unusual.setdefault("eps", {})[name] = module.eps
         if isinstance(module, torch.nn.GELU) and module.approximate != "none":
-            found.setdefault("approximate", {})[name] = module.approximate
+            unusual.setdefault("approximate", {})[name] = module.approximate
         heads = getattr(module, "num_heads", None) or getattr(module, "num_attention_heads", None)
         if type(heads) is int and not isinstance(module, torch.nn.MultiheadAttention):
-            found.setdefault("heads", {})[name] = heads
+            unusual.setdefault("heads", {})[name] = heads
     for tower, keys in (("vision_cfg", ("timm_model_name", "timm_pool")), ("text_cfg", ("hf_pooler_type",))):
         of_others = {key: config.get(tower, {}).get(key) for key in keys}
-        found.update({key: value for key, value in of_others.items() if value is not None})
-    return found
+        unusual.update({key: value for key, value in of_others.items() if value is not None})
+    return unusual
 
 
 def _unusual_text(clip: Any, text: Any) -> dict[str, Any]:
@@ -127,9 +127,9 @@ def _attributes(module: Any, names: Mapping[str, object]) -> dict[str, Any]:
     return {name: getattr(module, name) for name in names if hasattr(module, name)}
 
 
-def _unlike(usual: Mapping[str, object], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Of `found`, what differs from the usual; None is the usual, and so is one colour three times that is it."""
-    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+def _unlike(usual: Mapping[str, object], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `attributes`, what differs from the usual; None is the usual, and so is one colour three times that is it."""
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in attributes.items()}
     return {key: value for key, value in plain.items() if value not in (None, usual[key], [usual[key]] * 3)}
 
 

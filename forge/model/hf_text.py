@@ -44,8 +44,8 @@ class FolderTokenizer:
         """Token numbers [texts, context length]."""
         import torch
 
-        found = self.tokenizer.encode_batch([self.clean(text) for text in texts])
-        tokens = torch.tensor([each.ids for each in found], dtype=torch.int64)
+        encodings = self.tokenizer.encode_batch([self.clean(text) for text in texts])
+        tokens = torch.tensor([each.ids for each in encodings], dtype=torch.int64)
         return tokens if self.dropped is None else tokens.masked_fill(tokens == self.dropped, 0)
 
     def save_pretrained(self, folder: str) -> None:
@@ -116,12 +116,12 @@ def bert_text(shapes: Mapping[str, tuple[int, ...]], text: Mapping[str, Any], em
         pad_token_id=0,
     )
     pooler = text.get("hf_pooler_type", "mean_pooler")
-    made = HFTextEncoder(
+    encoder = HFTextEncoder(
         "", embed_dim, config=config, pooler_type=pooler, proj_type=text.get("hf_proj_type", "mlp"), pretrained=False
     )
     if pooler != "cls_pooler":
-        made.transformer.pooler = None
-    return made
+        encoder.transformer.pooler = None
+    return encoder
 
 
 def shapes_in(weights: Path) -> dict[str, tuple[int, ...]]:
@@ -158,7 +158,7 @@ def _json(file: Path) -> Mapping[str, Any]:
     if not file.is_file() or file.stat().st_size > MAX_TOKENIZER:
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ForgeError(f"{file} cannot be read: {error}"[:500], hint="fetch the base again") from None
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -87,9 +87,9 @@ def read_listing(
     pixels = torch.empty((len(listing.files), 3, *base.image_size), dtype=torch.uint8)
     read: list[int] = []
     for index, path in enumerate(progress(listing.files, len(listing.files))):
-        found = reader.read(path)
-        if found is not None:
-            pixels[len(read)] = found
+        picture = reader.read(path)
+        if picture is not None:
+            pixels[len(read)] = picture
             read.append(index)
     targets = torch.tensor([listing.targets[index] for index in read], dtype=torch.int64)
     for number, name in enumerate(listing.classes):
@@ -143,39 +143,39 @@ class Reader:
     def read(self, path: Path) -> Tensor | None:
         """A picture as uint8 [3, h, w]; None where it cannot be read and may be skipped."""
         try:
-            found = read_picture(path, self.options.grey, self.change)
+            picture = read_picture(path, self.options.grey, self.change)
         except ForgeError:
             if not self.options.skip_unreadable:
                 raise
             self.left_out[Reason("cannot be read")] += 1
             return None
-        self._see(found)
-        return _to_tensor(found.image)
+        self._see(picture)
+        return _to_tensor(picture.image)
 
     def image(self, image: Any, source: str) -> Tensor:
         """A PIL image as uint8 [3, h, w]. Raises ForgeError naming `source` for one that is none."""
         try:
-            found = picture_of(image, self.options.grey)
-            resized = self.change(found.image)
+            picture = picture_of(image, self.options.grey)
+            resized = self.change(picture.image)
         except Exception as error:  # with broken images the libraries raise anything
             raise ForgeError(f"{source} cannot be read as an image: {error}", hint="give PIL images in RGB") from error
-        self._see(found)
+        self._see(picture)
         return _to_tensor(resized)
 
-    def _see(self, found: Picture) -> None:
-        if found.values is not None:
+    def _see(self, picture: Picture) -> None:
+        if picture.values is not None:
             self.pictures += 1
-            self.dark += found.values[1] < 2**15
-            low, high = self.values or found.values
-            self.values = (min(low, found.values[0]), max(high, found.values[1]))
+            self.dark += picture.values[1] < 2**15
+            low, high = self.values or picture.values
+            self.values = (min(low, picture.values[0]), max(high, picture.values[1]))
 
     def each(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Tensor]]:
         """Those that can be read. Raises ForgeError at the end where their range is not known after all."""
         last = None
         for last in paths:
-            found = self.read(last)
-            if found is not None:
-                yield last, found
+            picture = self.read(last)
+            if picture is not None:
+                yield last, picture
         self.depth(str(last))
 
     def depth(self, source: str) -> Depth | None:
@@ -235,10 +235,11 @@ def _split_patients(
     targets = images.targets.numpy()
     share = min(fraction, 1 - fraction)
     of_class = [{p for p, t in zip(patients, targets, strict=True) if t == c} for c in range(len(images.classes))]
-    for name, found in zip(images.classes, of_class, strict=True):
-        if len(found) < 2:
+    for name, members in zip(images.classes, of_class, strict=True):
+        if len(members) < 2:
             raise ForgeError(
-                f"{images.source}: class {name!r} has images of {len(found)} patient(s); a validation split needs two",
+                f"{images.source}: class {name!r} has images of {len(members)} patient(s); "
+                "a validation split needs two",
                 hint="add patients of that class, or bring a validation split of your own",
             )
     most = min(min(map(len, of_class)), int(np.bincount(targets).min()))
@@ -285,9 +286,9 @@ def _resizer(base: BaseModel) -> Callable[[Any], Any]:
     from open_clip.transform import image_transform
     from torchvision.transforms import Compose
 
-    wanted = {key: base.preprocess[key] for key in ("interpolation", "resize_mode") if base.preprocess.get(key)}
+    options = {key: base.preprocess[key] for key in ("interpolation", "resize_mode") if base.preprocess.get(key)}
     fill = base.preprocess.get("fill_color", 0)
-    whole = image_transform(base.image_size, False, base.mean, base.std, fill_color=fill, **wanted)
+    whole = image_transform(base.image_size, False, base.mean, base.std, fill_color=fill, **options)
     resize: Callable[[Any], Any] = Compose(whole.transforms[:-3])  # then come RGB, tensor and normalisation
     return resize
 

@@ -69,11 +69,11 @@ def teacher_aims(
     """
     aims = []
     for _, images in teachers:
-        said = [
+        answers = [
             outputs(base, plain_delta(adapter), images.pixels, images.labels).softmax(-1)
             for adapter in colleagues(teachers, images.labels)
         ]
-        probabilities = soft_targets(images.targets, said, LABEL_SHARE if label_share is None else label_share)
+        probabilities = soft_targets(images.targets, answers, LABEL_SHARE if label_share is None else label_share)
         entropy = -float(torch.special.xlogy(probabilities, probabilities).sum(-1).mean())
         aims.append(Aim(images.labels, images.pixels, probabilities, 1 / len(teachers), entropy))
     return aims
@@ -84,9 +84,9 @@ def colleagues(teachers: Sequence[tuple[Adapter, TaskImages]], labels: tuple[str
     return [adapter for adapter, images in teachers if same_labels(images.labels) == same_labels(labels)]
 
 
-def soft_targets(targets: Tensor, said: Sequence[Tensor], label_share: float) -> Tensor:
+def soft_targets(targets: Tensor, answers: Sequence[Tensor], label_share: float) -> Tensor:
     """Probabilities [n, classes]: a share of the labels' [n], the rest the mean of the teachers' [n, classes]."""
-    taught = torch.stack(list(said)).mean(0)
+    taught = torch.stack(list(answers)).mean(0)
     return label_share * F.one_hot(targets, taught.shape[1]).to(taught) + (1 - label_share) * taught
 
 

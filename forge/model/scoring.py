@@ -116,8 +116,8 @@ def evaluate(base: BaseModel, model: Model | Parts | Delta, task: TaskImages) ->
 
 def probabilities(base: BaseModel, model: Model | Parts | Delta, pixels: Tensor, labels: tuple[str, ...]) -> np.ndarray:
     """Label probabilities [n, classes] of a model."""
-    found: np.ndarray = outputs(base, model, pixels, labels).softmax(-1).double().cpu().numpy()
-    return found
+    values: np.ndarray = outputs(base, model, pixels, labels).softmax(-1).double().cpu().numpy()
+    return values
 
 
 def per_group(out: Tensor, task: TaskImages) -> tuple[Tensor, Tensor]:

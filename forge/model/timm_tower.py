@@ -77,14 +77,14 @@ def split_timm(visual: Any) -> nn.Linear | None:
         )
     head = visual.head
     if isinstance(getattr(head, "proj", None), nn.Linear):
-        found: nn.Linear = head.proj
+        projection: nn.Linear = head.proj
         head.proj = nn.Identity()
     elif isinstance(getattr(visual.trunk, "head", None), nn.Linear):
-        found = visual.trunk.head
+        projection = visual.trunk.head
         visual.trunk.head = nn.Identity()
     else:
         return None
-    return linear(found.weight.detach(), found.bias)
+    return linear(projection.weight.detach(), projection.bias)
 
 
 def projection_name(visual: Any) -> str:
@@ -102,8 +102,8 @@ def keep_statistics(tower: nn.Module) -> None:
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A Linear of its own with copies of these weights."""
     out_width, in_width = weight.shape
-    made = nn.Linear(in_width, out_width, bias=bias is not None, device=weight.device)
-    made.weight.data = weight.clone().contiguous()
+    layer = nn.Linear(in_width, out_width, bias=bias is not None, device=weight.device)
+    layer.weight.data = weight.clone().contiguous()
     if bias is not None:
-        made.bias.data = bias.detach().clone()
-    return made
+        layer.bias.data = bias.detach().clone()
+    return layer

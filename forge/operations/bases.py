@@ -61,15 +61,15 @@ def allowed_places(repo: Repository) -> tuple[str, ...]:
     from forge.model.base_places import path_in
 
     listed = git_text(repo, "config", "--null", "--get-all", ALLOWED, check=False).split("\0")
-    found = tuple(dict.fromkeys(place for place in listed if place))
-    for place in found:
+    places = tuple(dict.fromkeys(place for place in listed if place))
+    for place in places:
         path = path_in(place)
         if path is not None and _in_work_tree(repo, path):
             raise ForgeError(
                 f"the setting {ALLOWED} names {place}, which lies in the work tree: any branch could replace it",
                 hint=f"move it out of the repository, then: git config {ALLOWED} <where it is now>",
             )
-    return found
+    return places
 
 
 def allow_base(repo: Repository, place: str) -> str | None:

@@ -119,11 +119,11 @@ def _material(path: str, blob: str, contents: Mapping[str, bytes]) -> Material:
 
 def _committed(repo: Repository, commit: str) -> datetime:
     """When a commit was made, by its committer."""
-    said = git_text(repo, *quiet("log"), "-1", "--format=%ct", commit)
+    timestamp = git_text(repo, *quiet("log"), "-1", "--format=%ct", commit)
     try:
-        return datetime.fromtimestamp(int(said), UTC)
+        return datetime.fromtimestamp(int(timestamp), UTC)
     except (ValueError, OverflowError, OSError):
-        raise ForgeError(f"commit {commit} has a date that no calendar knows: {said[:40]}") from None
+        raise ForgeError(f"commit {commit} has a date that no calendar knows: {timestamp[:40]}") from None
 
 
 def _base_license(base: Base, settings: Settings) -> str | None:

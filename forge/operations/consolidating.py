@@ -65,13 +65,13 @@ def consolidation_differs(
     repo: Repository, recorded: ForgeItem, plain: ForgeItem, settings: Settings, payloads: Payloads
 ) -> list[str]:
     """Where a recorded consolidation is not the one that training makes of the recipe `plain`, one line each."""
-    said = recorded.consolidation
-    assert said is not None
-    if said.steps > MOST_STEPS_AGAIN:
-        return [f"a consolidation of {said.steps:,} steps is not made again: at most {MOST_STEPS_AGAIN} are"]
-    if (said.learning_rate, said.seed) != (LEARNING_RATE, settings.search.seed):
+    consolidation = recorded.consolidation
+    assert consolidation is not None
+    if consolidation.steps > MOST_STEPS_AGAIN:
+        return [f"a consolidation of {consolidation.steps:,} steps is not made again: at most {MOST_STEPS_AGAIN} are"]
+    if (consolidation.learning_rate, consolidation.seed) != (LEARNING_RATE, settings.search.seed):
         return ["the consolidation was not trained as git forge trains it"]
-    trained = _trained(repo, plain, settings, said.steps, payloads)
+    trained = _trained(repo, plain, settings, consolidation.steps, payloads)
     if trained.objective_after >= trained.objective_before:
         return ["no consolidation makes this model better"]
 
@@ -90,7 +90,7 @@ def consolidation_differs(
     length = sum(float(delta.square().sum()) for delta in ours.values())
     if not away <= RESIDUAL**2 * length:  # so that NaN is a difference, too
         return ["the consolidation is not the one that training makes of this model"]
-    return differences(recorded, _rescored(repo, replace(plain, consolidation=said), payloads))
+    return differences(recorded, _rescored(repo, replace(plain, consolidation=consolidation), payloads))
 
 
 def without_consolidation(repo: Repository, item: ForgeItem, payloads: Payloads) -> ForgeItem:

@@ -67,12 +67,12 @@ def score_on(base: BaseModel, images: Mapping[str, TaskImages], after: Model, be
     """How two models do on distilled sets by themselves, sorted by name: of contributions that are no longer there."""
     from forge.model.scoring import outputs
 
-    found = []
+    scores = []
     for name in sorted(images):
         task = images[name]
         now, then = (outputs(base, model, task.pixels, task.labels) for model in (after, before))
-        found.append(_own(name, task.targets, slice(None), now, then))
-    return tuple(found)
+        scores.append(_own(name, task.targets, slice(None), now, then))
+    return tuple(scores)
 
 
 def find_contradictions(
@@ -93,8 +93,8 @@ def find_contradictions(
     from forge.model.contradiction import confusion, find_relabelling
     from forge.model.scoring import outputs
 
-    found = []
-    for pool, said in zip(pools, before, strict=True):
+    contradictions = []
+    for pool, pool_outputs in zip(pools, before, strict=True):
         theirs = [part for name, part in pool.parts.items() if name in others]
         classes, targets = len(pool.task.labels), pool.task.targets.cpu().numpy()
         for name, part in pool.parts.items():
@@ -105,7 +105,7 @@ def find_contradictions(
             for each in theirs:
                 out = outputs(base, alone, pool.task.pixels[each], pool.task.labels)
                 of_others += confusion(targets[each], out.argmax(-1).cpu().numpy(), classes)
-            of_newcomer = confusion(targets[part], said[part].argmax(-1).cpu().numpy(), classes)
+            of_newcomer = confusion(targets[part], pool_outputs[part].argmax(-1).cpu().numpy(), classes)
             other = find_relabelling(of_newcomer, of_others)
             if other is not None:
                 read = [
@@ -113,7 +113,7 @@ def find_contradictions(
                     for label, calls in zip(pool.task.labels, other.calls, strict=True)
                     if label != pool.task.labels[calls]
                 ]
-                found.append(
+                contradictions.append(
                     Contradiction(
                         name,
                         f"its labels contradict those of the contributions with the same labels: {', '.join(read)} "
@@ -121,7 +121,7 @@ def find_contradictions(
                         f"{other.otherwise} if they are read like that)",
                     )
                 )
-    return tuple(sorted(found, key=lambda each: each.name))
+    return tuple(sorted(contradictions, key=lambda each: each.name))
 
 
 def _own(name: str, targets: Tensor, part: slice, after: Tensor, before: Tensor | None) -> OwnScore:

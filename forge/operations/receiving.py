@@ -230,9 +230,9 @@ def _version_problems(repo: Repository, commit: str, limits: ServerLimits, reade
         names = {path.split("/")[1] for path in paths if path.count("/") > 1}
         if len(names) > limits.contributions:
             return [f"{len(names):,} contributions, more than {limits.contributions:,} (forge.maxContributions)"]
-        found = find_problems(repo, commit, scores=False, most=as_limit_settings(limits), follow=reader.follow)
-        problems = [problem.text for problem in found if not isinstance(problem.error, UnseenError)]
-        return problems or _consolidation_problems(repo, commit, reader)
+        problems = find_problems(repo, commit, scores=False, most=as_limit_settings(limits), follow=reader.follow)
+        texts = [problem.text for problem in problems if not isinstance(problem.error, UnseenError)]
+        return texts or _consolidation_problems(repo, commit, reader)
     except ForgeError as error:
         return [error.message]
 

@@ -32,9 +32,9 @@ MOST_EVALUATIONS = 10_000  # of a search that is made again; nobody needs more t
 
 @dataclass(frozen=True)
 class Reproduced:
-    """made: how many forge items were made again. problems: where what is recorded does not come out, one line each."""
+    """items: how many were made again. problems: where what is recorded does not come out, one line each."""
 
-    made: int
+    items: int
     problems: tuple[str, ...] = ()
 
 
@@ -59,73 +59,75 @@ def reproduce(repo: Repository, target: str | None, head: str, *, own_settings: 
     trusted = _items_of(repo, target)
     items = _item_ids(repo, [commit.id for commit in commits])
     parents = _item_ids(repo, [parent for commit in commits for parent in commit.parents])
-    wanted = read_settings_of(repo, target) if target is not None else None
-    made = 0
+    target_settings = read_settings_of(repo, target) if target is not None else None
+    count = 0
     problems: list[str] = []
     for commit in commits:
         blob = items.get(commit.id)
         # An item that a parent has, and one that was the target's before, as after a revert, is nobody's claim.
         if blob is None or blob in trusted or blob in [parents.get(parent) for parent in commit.parents]:
             continue
-        made += 1
+        count += 1
         try:
-            found = _problems_of(repo, commit, wanted, own_settings)
+            lines = _problems_of(repo, commit, target_settings, own_settings)
         except ForgeError as error:
-            found = [error.message]
-        if found:
-            more = [f"and {len(found) - _SHOWN} more differences"] if len(found) > _SHOWN else []
-            problems += [f"{commit.short}: {each}" for each in [*found[:_SHOWN], *more]]
+            lines = [error.message]
+        if lines:
+            more = [f"and {len(lines) - _SHOWN} more differences"] if len(lines) > _SHOWN else []
+            problems += [f"{commit.short}: {each}" for each in [*lines[:_SHOWN], *more]]
         else:
             trusted.add(blob)
-    return Reproduced(made, tuple(problems))
+    return Reproduced(count, tuple(problems))
 
 
-def _problems_of(repo: Repository, commit: _Commit, wanted: Settings | None, own_settings: bool) -> list[str]:
+def _problems_of(repo: Repository, commit: _Commit, target_settings: Settings | None, own_settings: bool) -> list[str]:
     """What a commit's forge item says otherwise than the one that comes out."""
     recorded = read_item(repo, commit.id)
     problems = disagreements(repo, commit.id)
     if problems:
         return problems
-    found, unreadable = find_all(repo, commit.id)
+    contributions, unreadable = find_all(repo, commit.id)
     for error in unreadable.values():
         raise error
-    tree = [files.entry(1.0) for files in found.values() if not files.missing]
+    tree = [files.entry(1.0) for files in contributions.values() if not files.missing]
     own = read_settings_of(repo, commit.id)
     before = _before(repo, commit, own)
     if with_ids_of_tree(repo, before, tree) == recorded:
         return []  # the same model: its files are kept otherwise
     first: list[str] | None = None
-    for settings in _candidates(repo, commit, own, None if own_settings else wanted):
+    for settings in _candidates(repo, commit, own, None if own_settings else target_settings):
         if settings.search.evaluations > MOST_EVALUATIONS:
             return [f"a search of {settings.search.evaluations:,} evaluations is not made again"]
-        if wanted is not None:
-            settings = replace(settings, limits=wanted.limits)
+        if target_settings is not None:
+            settings = replace(settings, limits=target_settings.limits)
         again = _asks_for_another(repo, commit, settings, before)
-        made = _made(repo, commit, settings, before, tree, again)
-        said = _compared(repo, recorded, made, settings)
-        if not said:
+        reproduced = _made(repo, commit, settings, before, tree, again)
+        lines = _compared(repo, recorded, reproduced, settings)
+        if not lines:
             return []
-        first = first or said
-    if wanted is not None and not (own_settings or _same_search(own, wanted)):
+        first = first or lines
+    if target_settings is not None and not (own_settings or _same_search(own, target_settings)):
         return ["it was made by other settings ([base], [merge] or [search]) than the target's"]
     return first or ["it does not come out by the settings beside it, nor by its parent's"]
 
 
-def _candidates(repo: Repository, commit: _Commit, own: Settings, wanted: Settings | None) -> list[Settings]:
+def _candidates(repo: Repository, commit: _Commit, own: Settings, target_settings: Settings | None) -> list[Settings]:
     """By which settings it may have been made: its own, as of `git forge commit`, or those that were merged into.
 
     wanted: those that it must have been made by, if the target says so. A branch that could choose could make nearly
     any coefficients come out.
     """
-    found = [own]
+    candidates = [own]
     for parent in commit.parents[:1]:
         try:
             ours = read_settings_of(repo, parent)
         except ForgeError:
             continue
         if not _same_search(ours, own):
-            found.append(ours)
-    return found if wanted is None else [settings for settings in found if _same_search(settings, wanted)]
+            candidates.append(ours)
+    if target_settings is None:
+        return candidates
+    return [settings for settings in candidates if _same_search(settings, target_settings)]
 
 
 def _before(repo: Repository, commit: _Commit, settings: Settings) -> ForgeItem:
@@ -161,16 +163,16 @@ def _made(
     return fold(repo, plan, before, settings, payloads).item
 
 
-def _compared(repo: Repository, recorded: ForgeItem, made: ForgeItem, settings: Settings) -> list[str]:
+def _compared(repo: Repository, recorded: ForgeItem, reproduced: ForgeItem, settings: Settings) -> list[str]:
     """What differs; a consolidation is trained again on the recipe that comes out."""
     payloads = repository_payloads(repo, settings.limits)
-    plain = without_consolidation(repo, made, payloads)
+    plain = without_consolidation(repo, reproduced, payloads)
     if recorded.consolidation is None:
         return differences(recorded, plain)
-    if recorded.consolidation == made.consolidation:
-        return differences(recorded, made)
-    said = differences(_unscored(recorded), _unscored(plain))
-    return said or consolidation_differs(repo, recorded, plain, settings, payloads)
+    if recorded.consolidation == reproduced.consolidation:
+        return differences(recorded, reproduced)
+    lines = differences(_unscored(recorded), _unscored(plain))
+    return lines or consolidation_differs(repo, recorded, plain, settings, payloads)
 
 
 def _unscored(item: ForgeItem) -> ForgeItem:

@@ -75,8 +75,8 @@ def _refuse_undecided(
     ]
     if len(needed) > 1:
         flags = " ".join(f"({' | '.join(each.flags)})" for each in needed)
-        said = "\n  ".join(each.between for each in needed)
-        raise MergeConflict(f"a person has to decide:\n  {said}", hint=f"git forge resolve {flags}")
+        decisions = "\n  ".join(each.between for each in needed)
+        raise MergeConflict(f"a person has to decide:\n  {decisions}", hint=f"git forge resolve {flags}")
 
 
 def _then(repo: Repository, operation: Operation | None, unmerged: Unmerged) -> str:

@@ -159,10 +159,10 @@ def _compared(
         try:
             if before is not None and sides.settings is not None and same_base and after.contributions:
                 figures = find_figures(repo, before, after, sides.settings.limits, newcomers_of(before, after))
-            reproduced, said = _made_again(repo, sides, merged, forwards)
+            reproduced, reproduction_problems = _made_again(repo, sides, merged, forwards)
         except ForgeError as error:  # a base that is not here, say
-            reproduced, said = "no", [error.message]
-        problems += said
+            reproduced, reproduction_problems = "no", [error.message]
+        problems += reproduction_problems
     if not same_base:
         problems.append("the base is another one: no figure of before can be compared with one of after")
     problems += _gate_problems(sides, after, figures)

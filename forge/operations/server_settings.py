@@ -83,8 +83,8 @@ def as_limit_settings(limits: ServerLimits) -> LimitSettings:
 
 def _protected(repo: Repository) -> tuple[str, ...]:
     """forge.protected, as often as it is set; the branch that HEAD names where nobody has set it."""
-    said = git_text(repo, "config", "--null", "--get-all", "forge.protected", check=False).split("\0")
-    names = [name if name.startswith("refs/") else f"refs/heads/{name}" for name in said if name]
+    values = git_text(repo, "config", "--null", "--get-all", "forge.protected", check=False).split("\0")
+    names = [name if name.startswith("refs/") else f"refs/heads/{name}" for name in values if name]
     head = git_text(repo, "symbolic-ref", "--quiet", "HEAD", check=False)
     return tuple(names) or ((head,) if head else ())
 

@@ -30,9 +30,14 @@ def strategies_to_choose_from(repo: Repository, stages: Mapping[int, ListedFile]
     stages: the versions of forge.toml in the index, None where it is in no conflict.
     """
     try:
-        found = [_strategy(repo, stages[stage]) for stage in (OURS, THEIRS)] if stages else []
-        if len(found) == 2 and found[0] != found[1] and stages and merged_with_strategy(repo, stages, found[0]):
-            return found[0], found[1]
+        strategies = [_strategy(repo, stages[stage]) for stage in (OURS, THEIRS)] if stages else []
+        if (
+            len(strategies) == 2
+            and strategies[0] != strategies[1]
+            and stages
+            and merged_with_strategy(repo, stages, strategies[0])
+        ):
+            return strategies[0], strategies[1]
     except (ForgeError, KeyError):
         pass
     return None

@@ -164,11 +164,11 @@ def undecided_contributions(repo: Repository, unmerged: Unmerged, sides: Sides) 
 def describe_sides(repo: Repository, name: str, sides: Sides) -> str:
     """What each side did to a contribution that both changed."""
     before = sides.ancestor.entry(name) if sides.ancestor else None
-    said = []
+    descriptions = []
     for side, stage in STAGES.items():
         done = "changed" if before is not None or sides.ancestor is None else "added"
-        said.append(f"{side} {done if _has(repo, name, sides, stage) else 'removed'} it")
-    return ", ".join(said)
+        descriptions.append(f"{side} {done if _has(repo, name, sides, stage) else 'removed'} it")
+    return ", ".join(descriptions)
 
 
 def _clean(listed: Mapping[str, ListedFile]) -> dict[str, ListedFile]:
@@ -234,8 +234,8 @@ def _files_of_side(
     if entry is None:
         return {}
     inside = f"{path_of(name)}/"
-    found = {path: file for path, file in clean.items() if path.startswith(inside)}
-    found |= {path: file[stage] for path, file in unmerged.items() if path.startswith(inside) and stage in file}
-    return found | {
+    files = {path: file for path, file in clean.items() if path.startswith(inside)}
+    files |= {path: file[stage] for path, file in unmerged.items() if path.startswith(inside) and stage in file}
+    return files | {
         path_of(name, file): ListedFile("100644", getattr(entry, part)) for part, file in entry_parts().items()
     }

@@ -61,24 +61,24 @@ def ask(groups: Sequence[Sequence[VersionTask]], classes: Sequence[str], given: 
     What is given for every class needs no task. Where no task is known at all, the names of the classes are the labels.
     Raises ForgeError where they fit tasks that differ, and where --label names a text that no task has.
     """
-    said = given_for(given, classes, source)
-    if len(said) == len(classes):
-        texts = list(said.values())
-        wider = next((found for group in groups for found in _fitting(group, classes, said, source)), None)
+    given_labels = given_for(given, classes, source)
+    if len(given_labels) == len(classes):
+        texts = list(given_labels.values())
+        wider = next((asked for group in groups for asked in _fitting(group, classes, given_labels, source)), None)
         if wider is not None:
             return wider
         check_texts(texts, classes, source)
-        return Asked(check_labels(texts, "the labels"), said)
+        return Asked(check_labels(texts, "the labels"), given_labels)
     for group in groups:
-        found = _fitting(group, classes, said, source)
-        if len(found) > 1:
-            tasks = "; ".join(", ".join(each.labels) for each in found)
+        candidates = _fitting(group, classes, given_labels, source)
+        if len(candidates) > 1:
+            tasks = "; ".join(", ".join(each.labels) for each in candidates)
             raise ForgeError(
                 f"{source}: its classes ({', '.join(classes)}) fit more than one task: {tasks}",
                 hint="say which texts they are: --label CLASS=TEXT once per class",
             )
-        if found:
-            return found[0]
+        if candidates:
+            return candidates[0]
     if any(groups):
         return None
     check_texts(classes, classes, source)
@@ -107,15 +107,17 @@ def with_grey(
     return options
 
 
-def _fitting(tasks: Sequence[VersionTask], classes: Sequence[str], said: Mapping[str, str], source: str) -> list[Asked]:
+def _fitting(
+    tasks: Sequence[VersionTask], classes: Sequence[str], given_labels: Mapping[str, str], source: str
+) -> list[Asked]:
     """How classes fit tasks, each way once: those that they fill come before those of which they lack a class."""
     ways: dict[tuple[object, ...], Asked] = {}
     for task in tasks:
-        found = by_name(classes, task.known, said)
-        if fits(found, classes):
-            rest = [label for label in task.known.labels if label not in found.values()]
-            way = (same_labels(task.known.labels), *(same_labels([found[name]]) for name in classes))
-            ways.setdefault(way, Asked((*(found[name] for name in classes), *rest), found))
+        labels = by_name(classes, task.known, given_labels)
+        if fits(labels, classes):
+            rest = [label for label in task.known.labels if label not in labels.values()]
+            way = (same_labels(task.known.labels), *(same_labels([labels[name]]) for name in classes))
+            ways.setdefault(way, Asked((*(labels[name] for name in classes), *rest), labels))
     full = [asked for asked in ways.values() if len(asked.labels) == len(classes)]
     return full or list(ways.values())
 

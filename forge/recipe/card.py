@@ -112,17 +112,17 @@ def read_card(text: str | bytes, source: str = CARD_FILE) -> Card:
 
 def grey_range(card: Card | None) -> tuple[float, float] | None:
     """The pixel values that are black and white in the images of more than 8 bits; None where a card says none."""
-    found = card.data.get("grey") if card is not None else None
-    if not isinstance(found, list) or len(found) != 2 or not all(type(end) in (int, float) for end in found):
+    ends = card.data.get("grey") if card is not None else None
+    if not isinstance(ends, list) or len(ends) != 2 or not all(type(end) in (int, float) for end in ends):
         return None
-    low, high = map(float, found)
+    low, high = map(float, ends)
     return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def patient_pattern(card: Card | None) -> str | None:
     """The regular expression that found the patients in training, where a card says one."""
-    found = card.training.get("group_by") if card is not None else None
-    return found if isinstance(found, str) else None
+    pattern = card.training.get("group_by") if card is not None else None
+    return pattern if isinstance(pattern, str) else None
 
 
 def validation_split(card: Card | None) -> tuple[float, int]:

@@ -26,10 +26,10 @@ class AccuracyDrop:
     cross_entropy: float | None = None
 
     def __str__(self) -> str:
-        said = f"{self.name}: accuracy {self.accuracy_before:.3f} -> {self.accuracy:.3f}"
+        line = f"{self.name}: accuracy {self.accuracy_before:.3f} -> {self.accuracy:.3f}"
         if self.cross_entropy_before is not None and self.cross_entropy is not None:
-            said += f", cross-entropy {self.cross_entropy_before:.3f} -> {self.cross_entropy:.3f}"
-        return said
+            line += f", cross-entropy {self.cross_entropy_before:.3f} -> {self.cross_entropy:.3f}"
+        return line
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ def pass_gate(
     if accept:
         names = {*(drop.name for drop in drops), *(each.name for each in contradictions)}
         return replace(item, accepted=tuple(sorted(names)))
-    said = [f"{each.name}: {each.what}" for each in contradictions]
+    lines = [f"{each.name}: {each.what}" for each in contradictions]
     if drops:
-        said.append(
+        lines.append(
             f"the merged model loses more than the gate of forge.toml allows ({gate:g} of accuracy on distilled "
             "images):"
         )
-        said += [f"  {drop}" for drop in drops]
-    raise MergeConflict("\n".join(said), hint=hint)
+        lines += [f"  {drop}" for drop in drops]
+    raise MergeConflict("\n".join(lines), hint=hint)

@@ -49,15 +49,15 @@ def _search(recorded: Search | None, reproduced: Search | None) -> Iterator[str]
     if recorded is None or reproduced is None:
         return
     for each in known_fields(Search):
-        said, other = getattr(recorded, each.name), getattr(reproduced, each.name)
-        if each.name not in _OF_A_SEARCH and said != other:
-            yield f"the search's {each.name} is {said}, not {other}"
+        value, other = getattr(recorded, each.name), getattr(reproduced, each.name)
+        if each.name not in _OF_A_SEARCH and value != other:
+            yield f"the search's {each.name} is {value}, not {other}"
     if recorded.scales.keys() != reproduced.scales.keys():
         yield f"the search's scales are {sorted(recorded.scales)}, not {sorted(reproduced.scales)}"
     for what in ("objective_before", "objective_after"):
-        said, other = getattr(recorded, what), getattr(reproduced, what)
-        if (said is None) != (other is None) or (said is not None and abs(said - other) > OBJECTIVE):
-            yield f"the search's {what} is {_number(said)}, not {_number(other)}"
+        value, other = getattr(recorded, what), getattr(reproduced, what)
+        if (value is None) != (other is None) or (value is not None and abs(value - other) > OBJECTIVE):
+            yield f"the search's {what} is {_number(value)}, not {_number(other)}"
 
 
 def _coefficients(recorded: ForgeItem, reproduced: ForgeItem) -> Iterator[str]:
@@ -72,10 +72,12 @@ def _coefficients(recorded: ForgeItem, reproduced: ForgeItem) -> Iterator[str]:
             yield from _coefficient(what, coefficient, other.tasks[task], allowed)
 
 
-def _coefficient(what: str, said: Coefficient, other: Coefficient, allowed: float) -> Iterator[str]:
+def _coefficient(what: str, recorded: Coefficient, other: Coefficient, allowed: float) -> Iterator[str]:
     """The widest difference. A search may find one number for all modules, or a number for each that are all equal."""
-    modules = sorted({*(said if isinstance(said, Mapping) else ()), *(other if isinstance(other, Mapping) else ())})
-    pairs = [(module, _of(said, module), _of(other, module)) for module in modules or [""]]
+    modules = sorted(
+        {*(recorded if isinstance(recorded, Mapping) else ()), *(other if isinstance(other, Mapping) else ())}
+    )
+    pairs = [(module, _of(recorded, module), _of(other, module)) for module in modules or [""]]
     worst = max(pairs, key=lambda pair: abs(pair[1] - pair[2]))
     if abs(worst[1] - worst[2]) > allowed + 1e-9:
         in_module = f" in {worst[0]}" if worst[0] else ""
@@ -101,9 +103,9 @@ def _scores(recorded: ForgeItem, reproduced: ForgeItem) -> Iterator[str]:
             yield from _score(f"contribution {own.name}", own, again, loss)
 
 
-def _score(of: str, said: TaskScore | OwnScore, again: TaskScore | OwnScore, loss: float) -> Iterator[str]:
-    if said.images != again.images:
-        yield f"the images of {of} are {said.images}, not {again.images}"
+def _score(of: str, recorded: TaskScore | OwnScore, again: TaskScore | OwnScore, loss: float) -> Iterator[str]:
+    if recorded.images != again.images:
+        yield f"the images of {of} are {recorded.images}, not {again.images}"
         return
     share = (IMAGES + 1e-6) / max(1, again.images)
     for what, allowed in (
@@ -112,7 +114,7 @@ def _score(of: str, said: TaskScore | OwnScore, again: TaskScore | OwnScore, los
         ("accuracy_before", share),
         ("cross_entropy_before", loss),
     ):
-        one, other = getattr(said, what), getattr(again, what)
+        one, other = getattr(recorded, what), getattr(again, what)
         if (one is None) != (other is None) or (one is not None and abs(one - other) > allowed):
             yield f"the {what} of {of} is {_number(one)}, not {_number(other)}"
 

@@ -50,17 +50,17 @@ def plan_merge(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -
     removed: list[str] = []
     for name in sorted({*ours.names, *theirs.names}):
         before = ancestor.entry(name) if ancestor else None
-        mine, other = ours.entry(name), theirs.entry(name)
-        if same_contribution(mine, other) or same_contribution(before, other):
-            if mine:
-                from_ours.append(mine)
-        elif same_contribution(before, mine):
-            if other:
-                from_theirs.append(other)
+        our_entry, their_entry = ours.entry(name), theirs.entry(name)
+        if same_contribution(our_entry, their_entry) or same_contribution(before, their_entry):
+            if our_entry:
+                from_ours.append(our_entry)
+        elif same_contribution(before, our_entry):
+            if their_entry:
+                from_theirs.append(their_entry)
             else:
                 removed.append(name)
         else:
-            raise _contribution_conflict(name, before, mine, other)
+            raise _contribution_conflict(name, before, our_entry, their_entry)
     _refuse_names_of_one_folder([*from_ours, *from_theirs])
     refuse_doubled([*from_ours, *from_theirs])
     return MergePlan(base, strategy, tuple(from_ours), tuple(from_theirs), tuple(removed))
@@ -78,11 +78,15 @@ def plan_of_tree(
     from_ours: list[Entry] = []
     from_others: list[Entry] = []
     for entry in sorted(tree, key=lambda entry: entry.name):
-        mine = ours.entry(entry.name)
-        if mine and identity(mine) == identity(entry):
-            from_ours.append(mine)
+        our_entry = ours.entry(entry.name)
+        if our_entry and identity(our_entry) == identity(entry):
+            from_ours.append(our_entry)
             continue
-        known = [found for other in others if (found := other.entry(entry.name)) and same_contribution(found, entry)]
+        known = [
+            candidate
+            for other in others
+            if (candidate := other.entry(entry.name)) and same_contribution(candidate, entry)
+        ]
         from_others.append(known[0] if known else replace(entry, coefficient=1.0, tasks={}))
     _refuse_names_of_one_folder([*from_ours, *from_others])
     refuse_doubled([*from_ours, *from_others])
@@ -93,10 +97,12 @@ def plan_of_tree(
 
 def put_together(entry: Entry, ours: ForgeItem, theirs: ForgeItem) -> bool:
     """Whether a contribution is neither side's, but a mixture of both sides' files that nobody has made on purpose."""
-    mine, other = ours.entry(entry.name), theirs.entry(entry.name)
-    if mine is None or other is None or identity(entry) in (identity(mine), identity(other)):
+    our_entry, their_entry = ours.entry(entry.name), theirs.entry(entry.name)
+    if our_entry is None or their_entry is None or identity(entry) in (identity(our_entry), identity(their_entry)):
         return False
-    return all(part in parts for part, *parts in zip(identity(entry), identity(mine), identity(other), strict=True))
+    return all(
+        part in parts for part, *parts in zip(identity(entry), identity(our_entry), identity(their_entry), strict=True)
+    )
 
 
 def combine(plan: MergePlan, ours_scale: float, theirs_scale: float) -> tuple[Entry, ...]:
@@ -126,7 +132,7 @@ def entries_with(
         replace(
             entry,
             coefficient=coefficients[entry.name],
-            tasks={task: found[entry.name] for task, found in (by_task or {}).items()},
+            tasks={task: task_coefficients[entry.name] for task, task_coefficients in (by_task or {}).items()},
         )
         for entry in sorted((*plan.ours, *plan.theirs), key=lambda entry: entry.name)
     )
@@ -141,13 +147,13 @@ def union(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -> For
     entries: dict[str, Entry] = {}
     for name in sorted({*ours.names, *theirs.names}):
         before = ancestor.entry(name) if ancestor else None
-        mine, other = ours.entry(name), theirs.entry(name)
-        if same_contribution(before, mine):
-            chosen = other
-        elif same_contribution(before, other):
-            chosen = mine
+        our_entry, their_entry = ours.entry(name), theirs.entry(name)
+        if same_contribution(before, our_entry):
+            chosen = their_entry
+        elif same_contribution(before, their_entry):
+            chosen = our_entry
         else:
-            chosen = mine or other
+            chosen = our_entry or their_entry
         if chosen and name.lower() not in entries:
             entries[name.lower()] = replace(chosen, coefficient=1.0, tasks={})
     kept_base = ancestor is not None and ours.base == ancestor.base
@@ -187,27 +193,30 @@ def _merge_strategy(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeIt
 
 
 def _merge_base(ancestor: ForgeItem | None, ours: ForgeItem, theirs: ForgeItem) -> Base:
-    mine, other = ours.base, theirs.base
+    our_base, their_base = ours.base, theirs.base
     before = ancestor.base if ancestor else None
-    if mine.fingerprint == other.fingerprint:
+    if our_base.fingerprint == their_base.fingerprint:
         # The same weights under two references, such as two paths: whoever changed it last is right.
-        return other if mine == before else mine
-    if before and other.fingerprint == before.fingerprint:
-        return mine
-    if before and mine.fingerprint == before.fingerprint:
-        return other
+        return their_base if our_base == before else our_base
+    if before and their_base.fingerprint == before.fingerprint:
+        return our_base
+    if before and our_base.fingerprint == before.fingerprint:
+        return their_base
     raise MergeConflict(
         "the two sides are built on different base models: "
-        f"ours on {mine.reference} ({mine.fingerprint}), theirs on {other.reference} ({other.fingerprint})",
+        f"ours on {our_base.reference} ({our_base.fingerprint}), "
+        f"theirs on {their_base.reference} ({their_base.fingerprint})",
         hint=f"an adapter works on the base it was trained on only: go back with {_BACK}, "
         "and train theirs again on the base that forge.toml names on this branch",
     )
 
 
-def _contribution_conflict(name: str, before: Entry | None, mine: Entry | None, other: Entry | None) -> MergeConflict:
+def _contribution_conflict(
+    name: str, before: Entry | None, our_entry: Entry | None, their_entry: Entry | None
+) -> MergeConflict:
     folder = path_of(name)
-    if mine is None or other is None:
-        doer, changer = ("ours", "theirs") if mine is None else ("theirs", "ours")
+    if our_entry is None or their_entry is None:
+        doer, changer = ("ours", "theirs") if our_entry is None else ("theirs", "ours")
         what = f"contribution {name!r} was removed in {doer} and replaced in {changer}"
     else:
         done = "added" if before is None else "replaced"

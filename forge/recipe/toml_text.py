@@ -54,8 +54,8 @@ def format_toml(tables: Mapping[str, Any], before: str = "") -> str:
     """
     import tomlkit
 
-    wanted = _without_none(tables)
-    return _rewritten(before, wanted) or tomlkit.dumps(_items(wanted))
+    values = _without_none(tables)
+    return _rewritten(before, values) or tomlkit.dumps(_items(values))
 
 
 def take_table(tables: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
@@ -66,9 +66,9 @@ def take_table(tables: Mapping[str, Any], name: str, source: str) -> dict[str, A
     return dict(table)
 
 
-def refuse_unknown(found: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    """Raise ForgeError for the first key of `found` that is not `known`, suggesting the nearest one."""
-    for key in found:
+def refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    """Raise ForgeError for the first key of `table` that is not `known`, suggesting the nearest one."""
+    for key in table:
         if key not in known:
             near = get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
@@ -86,7 +86,7 @@ def _check_numbers(value: Any) -> None:
         raise ValueError("a whole number of more than 64 bits")
 
 
-def _rewritten(before: str, wanted: Mapping[str, Any]) -> str | None:
+def _rewritten(before: str, values: Mapping[str, Any]) -> str | None:
     """`before` with what is wanted in it; None where that is no text whose comments can be kept."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
@@ -95,18 +95,18 @@ def _rewritten(before: str, wanted: Mapping[str, Any]) -> str | None:
         return None
     try:
         document = tomlkit.parse(before)
-        _update(document, wanted)
+        _update(document, values)
         text = document.as_string()
-        return text if tomllib.loads(text) == wanted else None
+        return text if tomllib.loads(text) == values else None
     except (TOMLKitError, ValueError, RecursionError):
         return None
 
 
-def _update(table: MutableMapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _update(table: MutableMapping[str, Any], values: Mapping[str, Any]) -> None:
     """Bring a table of tomlkit's to what is wanted; what is so already is left alone, with its comments."""
-    for key in [key for key in table if key not in wanted]:
+    for key in [key for key in table if key not in values]:
         del table[key]
-    for key, value in wanted.items():
+    for key, value in values.items():
         old = table.get(key)
         if isinstance(old, MutableMapping) and isinstance(value, Mapping):
             _update(old, value)

@@ -33,22 +33,22 @@ class Details:
 
 def find_details(repo: Repository, commit: str, names: Iterable[str]) -> dict[str, Details]:
     """The details of contributions in a commit, by name."""
-    wanted = list(names)
-    if not wanted:
+    contributions = list(names)
+    if not contributions:
         return {}
     files = _files(repo, commit)
     small = {
         (name, file): files[path_of(name, file)][0]
-        for name in wanted
+        for name in contributions
         for file in (CARD_FILE, CONFIG_FILE)
         if path_of(name, file) in files
     }
     contents = dict(stream_blobs(repo, list(dict.fromkeys(small.values())), max(MAX_BYTES, MAX_CONFIG)))
-    authors = _last_authors(repo, commit, wanted)
+    authors = _last_authors(repo, commit, contributions)
 
     def content(name: str, file: str) -> bytes | None:
-        found = contents.get(small.get((name, file), ""))
-        return found if isinstance(found, bytes) else None
+        data = contents.get(small.get((name, file), ""))
+        return data if isinstance(data, bytes) else None
 
     def size(name: str, file: str) -> int | None:
         return files.get(path_of(name, file), ("", None))[1]
@@ -61,7 +61,7 @@ def find_details(repo: Repository, commit: str, names: Iterable[str]) -> dict[st
             adapter_bytes=size(name, ADAPTER_FILE),
             distilled_bytes=size(name, DISTILLED_FILE),
         )
-        for name in wanted
+        for name in contributions
     }
 
 
@@ -84,13 +84,13 @@ def _kind(text: bytes | None) -> str | None:
 def _files(repo: Repository, commit: str) -> dict[str, tuple[str, int | None]]:
     """(blob, bytes) of every file below contributions/, by path."""
     listing = git(repo, "ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", CONTRIBUTIONS)
-    found = {}
+    files = {}
     for line in os.fsdecode(listing).split("\0"):
         head, _, path = line.partition("\t")
         if path:
             _, _, blob, size = head.split()
-            found[path] = (blob, int(size) if size.isdigit() else None)
-    return found
+            files[path] = (blob, int(size) if size.isdigit() else None)
+    return files
 
 
 def _last_authors(repo: Repository, commit: str, names: Iterable[str]) -> dict[str, str]:
@@ -99,7 +99,7 @@ def _last_authors(repo: Repository, commit: str, names: Iterable[str]) -> dict[s
         repo, *quiet("log"), "--format=%x01%an", "--name-only", "-z", commit, "--", f":(top,literal){CONTRIBUTIONS}"
     )
     missing, author = set(names), ""
-    found: dict[str, str] = {}
+    authors: dict[str, str] = {}
     for field in listing.decode("utf-8", "replace").split("\0"):
         if field.startswith("\x01"):
             author = field[1:].strip()
@@ -107,5 +107,5 @@ def _last_authors(repo: Repository, commit: str, names: Iterable[str]) -> dict[s
         name = field.lstrip("\n").removeprefix(f"{CONTRIBUTIONS}/").partition("/")[0]
         if name in missing:
             missing.discard(name)
-            found[name] = author
-    return found
+            authors[name] = author
+    return authors

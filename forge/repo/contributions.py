@@ -245,10 +245,10 @@ def disagreements(
         if item is None:
             return [f"there is no {ITEM_FILE}"]
         problems = [*_settings_disagreements(repo, place, item), *doubled_payloads(item.contributions)]
-        found, unreadable = find_all(repo, place) if contributions is None else contributions
+        readable, unreadable = find_all(repo, place) if contributions is None else contributions
     except ForgeError as error:
         return [error.message]
-    for name in sorted({*found, *unreadable, *item.names}):
+    for name in sorted({*readable, *unreadable, *item.names}):
         entry = item.entry(name)
         if name in unreadable:
             problems.append(unreadable[name].message)
@@ -256,10 +256,10 @@ def disagreements(
             problems.append(f"{path_of(name)} is not in the forge item")
         elif name in erased:
             problems.append(f"{path_of(name)} was erased: no commit of this repository has its files any more")
-        elif name not in found:
+        elif name not in readable:
             problems.append(f"the forge item names {name}, but there is no {path_of(name)}")
         else:
-            problems += _entry_disagreements(found[name], entry)
+            problems += _entry_disagreements(readable[name], entry)
     return problems
 
 
@@ -319,11 +319,11 @@ def _settings_disagreements(repo: Repository, place: Place, item: ForgeItem) -> 
 def _entry_disagreements(files: ContributionFiles, entry: Entry) -> list[str]:
     problems = []
     for part, file in entry_parts().items():
-        recorded, found = getattr(entry, part), files.blobs.get(file)
-        if found is None:
+        recorded, blob = getattr(entry, part), files.blobs.get(file)
+        if blob is None:
             problems.append(f"{path_of(entry.name, file)} is missing")
-        elif found != recorded:
-            problems.append(f"{path_of(entry.name, file)} is {found[:10]}, but the forge item names {recorded[:10]}")
+        elif blob != recorded:
+            problems.append(f"{path_of(entry.name, file)} is {blob[:10]}, but the forge item names {recorded[:10]}")
     return problems
 
 

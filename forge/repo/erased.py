@@ -22,20 +22,20 @@ def erased_blobs(repo: Repository, blobs: Iterable[str]) -> list[str]:
 
     None in a shallow clone, whose commits are not all of them.
     """
-    wanted = dict.fromkeys(blobs)
-    if not wanted or _is_shallow(repo):
+    ids = dict.fromkeys(blobs)
+    if not ids or _is_shallow(repo):
         return []
     # Asked about one by one, a partial clone would fetch them.
     here = git_text(repo, "cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objectname)").split("\n")
-    lost = wanted.keys() - {*here}
+    lost = ids.keys() - {*here}
     lost -= _blobs_of_history(repo) if lost else set()
-    return [blob for blob in wanted if blob in lost]
+    return [blob for blob in ids if blob in lost]
 
 
 def erased_contributions(repo: Repository, place: Place) -> list[str]:
     """The contributions that the forge item of a place names and that were erased, sorted."""
-    item, (found, unreadable) = find_item(repo, place), find_all(repo, place)
-    gone = [entry for entry in item.contributions if entry.name not in {*found, *unreadable}] if item else []
+    item, (readable, unreadable) = find_item(repo, place), find_all(repo, place)
+    gone = [entry for entry in item.contributions if entry.name not in {*readable, *unreadable}] if item else []
     if not gone or _is_shallow(repo):
         return []
     known = _blobs_of_history(repo)

@@ -30,12 +30,12 @@ def alone_in_work_tree(repo: Repository, doing: str, *, wait: bool = False) -> I
 def tidy(repo: Repository) -> list[str]:
     """Remove leftovers, and say which; only for who holds the lock of the work tree."""
     at_top = (*(row.name for row in rows_in("")), MERGE_FILE)
-    found = [path for name in at_top for path in repo.top.glob(f".{name}*{UNFINISHED}")]
+    leftovers = [path for name in at_top for path in repo.top.glob(f".{name}*{UNFINISHED}")]
     written_in = {row.path.rpartition("/")[0]: None for folder in FOLDERS for row in rows_in(folder)}
     for folder in written_in:
         # Linked folders lead elsewhere: nothing there is ours to remove.
-        found += [path for path in repo.top.glob(f"{folder}/.*{UNFINISHED}") if not _through_link(repo, path)]
-    gone = [path for path in found if is_plain_file(path) and _removed(path)]
+        leftovers += [path for path in repo.top.glob(f"{folder}/.*{UNFINISHED}") if not _through_link(repo, path)]
+    gone = [path for path in leftovers if is_plain_file(path) and _removed(path)]
     shutil.rmtree(repo.git_dir / KEPT_FOLDER, ignore_errors=True)
     if not (repo.git_dir / "index.lock").exists():  # else git may be in the middle of a merge
         gone += tidy_merge_files(repo)

@@ -148,5 +148,5 @@ def _sign(descriptor: int, doing: str) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    said = os.read(descriptor, _MOST_SHOWN).decode("utf-8", "replace").strip()
-    return said if said.isprintable() and said else "another git forge"
+    holder = os.read(descriptor, _MOST_SHOWN).decode("utf-8", "replace").strip()
+    return holder if holder.isprintable() and holder else "another git forge"

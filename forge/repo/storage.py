@@ -192,9 +192,9 @@ def _attributes(repo: Repository) -> bytes | None:
     return read_plain_file(repo.top / ATTRIBUTES_FILE, MAX_ATTRIBUTES, ATTRIBUTES_FILE)
 
 
-def _stands_for(pointer: bytes, content: bytes) -> bool:
-    said = lfs.parse_pointer(pointer)
-    return said is not None and said.size == len(content) and hashlib.sha256(content).hexdigest() == said.oid
+def _stands_for(text: bytes, content: bytes) -> bool:
+    pointer = lfs.parse_pointer(text)
+    return pointer is not None and pointer.size == len(content) and hashlib.sha256(content).hexdigest() == pointer.oid
 
 
 def _line(row: ModelFile, storage: Storage) -> str:

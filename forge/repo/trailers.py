@@ -60,12 +60,12 @@ def write_trailers(repo: Repository, message_file: Path, source: str | None) -> 
     previous = _item_of(repo, "HEAD^" if source == "commit" else "HEAD")
     text = os.fsdecode(message_file.read_bytes())
     stripped = _without_trailers(text)
-    wanted = source not in (None, "template") and item is not None and item != previous
-    if wanted and stripped and not stripped.endswith("\n"):
+    needs_trailers = source not in (None, "template") and item is not None and item != previous
+    if needs_trailers and stripped and not stripped.endswith("\n"):
         stripped += "\n"
     if stripped != text:
         message_file.write_bytes(os.fsencode(stripped))
-    if item is None or not wanted:
+    if item is None or not needs_trailers:
         return
     args = ["interpret-trailers", "--in-place", "--no-divider", "--where=end", "--if-exists=add", "--if-missing=add"]
     for line in trailer_lines(item, previous):
@@ -75,8 +75,8 @@ def write_trailers(repo: Repository, message_file: Path, source: str | None) -> 
 
 def _comments(repo: Repository) -> tuple[str, ...]:
     """The one setting that the message itself depends on, as an argument: with what a comment begins."""
-    found = git_text(repo, "config", "--get", "core.commentChar", check=False)
-    return ("-c", f"core.commentChar={found}") if found else ()
+    character = git_text(repo, "config", "--get", "core.commentChar", check=False)
+    return ("-c", f"core.commentChar={character}") if character else ()
 
 
 def take_trailers_out(message_file: Path) -> None:
@@ -109,11 +109,11 @@ def _messages(repo: Repository, commits: Sequence[str]) -> Iterator[tuple[str, s
     """(commit, its first parent or "", the lines that look like trailers of ours) of those that have any."""
     if not commits:
         return
-    said = git(
+    log = git(
         repo, *quiet("log"), "--no-walk=unsorted", "--stdin", "--format=%x00%H %P%n%B",
         input="".join(f"{commit}\n" for commit in commits).encode(),
     )  # fmt: skip
-    for record in said.decode("utf-8", "replace").split("\0")[1:]:
+    for record in log.decode("utf-8", "replace").split("\0")[1:]:
         head, _, message = record.partition("\n")
         commit, _, parents = head.partition(" ")
         lines = [line.rstrip() for line in message.split("\n") if _TRAILER.match(line)]

@@ -44,13 +44,13 @@ def find_changes(repo: Repository, before: str, after: str) -> TreeChanges:
         if row is not None and row.folder == CONTRIBUTIONS and letter != "T":
             parts.setdefault(path.split("/")[1], []).append(row.word)
         elif path == SETTINGS_FILE and letter == "M":
-            found = [*_settings_changes(repo, before, after)]
-            others += [f"{SETTINGS_FILE}: {line}" for line in found] or [f"{SETTINGS_FILE}: its text, but no setting"]
+            lines = [*_settings_changes(repo, before, after)]
+            others += [f"{SETTINGS_FILE}: {line}" for line in lines] or [f"{SETTINGS_FILE}: its text, but no setting"]
         elif path != ITEM_FILE:
             others.append(f"{printable(path)}: {_WORDS.get(letter, 'changed')}")
     if len(others) > MOST_SHOWN:
         others = [*others[:MOST_SHOWN], f"and {len(others) - MOST_SHOWN} more files"]
-    return TreeChanges({name: tuple(sorted(found)) for name, found in parts.items()}, tuple(others))
+    return TreeChanges({name: tuple(sorted(words)) for name, words in parts.items()}, tuple(others))
 
 
 def _settings_changes(repo: Repository, before: str, after: str) -> Iterator[str]:
@@ -66,14 +66,14 @@ def _flat(text: bytes | None) -> dict[str, Any]:
         tables = tomllib.loads((text or b"").decode())
     except (ValueError, RecursionError):
         return {"": "not to be read"}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in tables.items():
         if isinstance(value, dict):
-            found |= {f"[{name}] {key}": inner for key, inner in value.items()}
+            values |= {f"[{name}] {key}": inner for key, inner in value.items()}
         else:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
-def _value(found: Mapping[str, Any], key: str) -> str:
-    return printable(found[key])[:200] if key in found else "-"
+def _value(values: Mapping[str, Any], key: str) -> str:
+    return printable(values[key])[:200] if key in values else "-"

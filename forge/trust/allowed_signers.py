@@ -63,18 +63,18 @@ def read_signers(content: bytes, source: str = SIGNERS_FILE) -> tuple[Key, ...]:
 
 
 def _key(line: str, where: str) -> Key:
-    found = _LINE.fullmatch(line) if len(line) <= _MAX_LINE and line.replace("\t", " ").isprintable() else None
-    if found is None:
+    match = _LINE.fullmatch(line) if len(line) <= _MAX_LINE and line.replace("\t", " ").isprintable() else None
+    if match is None:
         raise ForgeError(
             f"{where} is not one of OpenSSH's allowed signers: {printable(line[:60])}",
             hint='such a line is: ada@consortium.example namespaces="git" ssh-ed25519 AAAA...',
         )
-    options = _options(found["options"] or "", where)
-    principals = found["principals"].strip('"').split(",")
+    options = _options(match["options"] or "", where)
+    principals = match["principals"].strip('"').split(",")
     return Key(
         principals=tuple(each for each in principals if each),
-        kind=found["kind"],
-        fingerprint=_fingerprint(found["kind"], found["key"], where),
+        kind=match["kind"],
+        fingerprint=_fingerprint(match["kind"], match["key"], where),
         authority="cert-authority" in options,
         valid_after=options.get("valid-after"),
         valid_before=options.get("valid-before"),
@@ -86,22 +86,22 @@ def _options(text: str, where: str) -> dict[str, str]:
     options: dict[str, str] = {}
     rest = text
     while rest:
-        found = _OPTION.match(rest)
-        name = found["name"].lower() if found else ""
-        value = found["value"] if found else None
+        match = _OPTION.match(rest)
+        name = match["name"].lower() if match else ""
+        value = match["value"] if match else None
         known = {
             "cert-authority": value is None,
             "namespaces": value is not None,
             "valid-after": _TIME.fullmatch(value or "") is not None,
             "valid-before": _TIME.fullmatch(value or "") is not None,
         }.get(name, False)
-        if found is None or not known or name in options or rest[found.end() : found.end() + 1] not in ("", ","):
+        if match is None or not known or name in options or rest[match.end() : match.end() + 1] not in ("", ","):
             raise ForgeError(
                 f"{where}: unknown option: {printable(rest[:60])}",
                 hint='known are cert-authority, namespaces="git", valid-after="YYYYMMDD" and valid-before="YYYYMMDD"',
             )
         options[name] = value or ""
-        rest = rest[found.end() + 1 :]
+        rest = rest[match.end() + 1 :]
     return options
 
 

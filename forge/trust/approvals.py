@@ -83,16 +83,16 @@ def _texts(repo: Repository, commit: str) -> list[bytes]:
         note = read_blob(repo, blob, MAX_NOTE)
     except ForgeError:
         return []  # too large to be a note of ours
-    found: dict[bytes, None] = {}
+    texts: dict[bytes, None] = {}
     for line in note.decode("utf-8", "replace").splitlines():
-        said = _LINE.fullmatch(line.strip()) if len(line) <= 2 * MAX_TAG else None
+        match = _LINE.fullmatch(line.strip()) if len(line) <= 2 * MAX_TAG else None
         try:
-            text = base64.b64decode(said[1], validate=True) if said else b""
+            text = base64.b64decode(match[1], validate=True) if match else b""
         except binascii.Error:
             continue
         if len(text) <= MAX_TAG and _is_approval(text, commit):
-            found.setdefault(text)
-    return list(found)[:MAX_APPROVALS]
+            texts.setdefault(text)
+    return list(texts)[:MAX_APPROVALS]
 
 
 def _is_approval(text: bytes, commit: str) -> bool:

@@ -64,8 +64,8 @@ class Rights:
         """The principals that contributions/NAME belongs to; none where no site owns it."""
         if name in self.sites:
             return self.sites[name]
-        wanted = _folded(name)
-        return next((owners for site, owners in self.sites.items() if _folded(site) == wanted), ())
+        folded = _folded(name)
+        return next((owners for site, owners in self.sites.items() if _folded(site) == folded), ())
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ def read_rights(text: str | bytes, source: str = SITES_FILE) -> Rights:
     """The rights that a text says. Raises ForgeError naming `source` for anything that is not exactly that."""
     tables = parse_toml(text, source)
     refuse_unknown(tables, _KEYS, source)
-    found = tables.get("format")
-    if isinstance(found, bool) or found != FORMAT:
+    version = tables.get("format")
+    if isinstance(version, bool) or version != FORMAT:
         raise ForgeError(
-            f"{source}: format must be {FORMAT}, not {str(found)[:40]}",
+            f"{source}: format must be {FORMAT}, not {str(version)[:40]}",
             hint="a later git forge may have written it: update git forge",
         )
     maintainers = _principals(tables.get("maintainers"), f"{source}: maintainers")
@@ -151,19 +151,19 @@ def _problems(base: Rights, facts: CommitFacts, standing: frozenset[str]) -> lis
         else:
             contributions.setdefault(name, set()).add(kind)
     signed = _who_signed(facts)
-    found = []
+    problems = []
     for name, kinds in sorted(contributions.items()):
         refusal = _refusal(base, facts, name, kinds, standing)
         if refusal:
-            found.append(f"{facts.id[:_SHORT]} {CONTRIBUTIONS}/{name}: {signed}; {refusal}")
-    if contributions and not found:
+            problems.append(f"{facts.id[:_SHORT]} {CONTRIBUTIONS}/{name}: {signed}; {refusal}")
+    if contributions and not problems:
         # A consolidation belongs to one set of contributions: `git forge commit` takes it out as it folds in another.
         others = {path: kind for path, kind in others.items() if not _is_dropped_consolidation(path, kind)}
     if others and _signer(facts) not in base.maintainers:
         paths = _shown([printable(path) for path in sorted(others)])
         who = f"maintainers may change it: {_shown(base.maintainers)}"
-        found.append(f"{facts.id[:_SHORT]} {paths}: {signed}; {who}")
-    return found
+        problems.append(f"{facts.id[:_SHORT]} {paths}: {signed}; {who}")
+    return problems
 
 
 def _refusal(base: Rights, facts: CommitFacts, name: str, kinds: set[Kind], standing: frozenset[str]) -> str | None:

@@ -51,18 +51,18 @@ def signatures(repo: Repository, commits: Iterable[str], allowed: bytes) -> dict
     allowed: the content of .forge/allowed_signers that counts. Of this machine's settings only gpg.ssh.program and
     gpg.ssh.revocationFile matter. Raises ForgeError where ssh-keygen is needed and is not there.
     """
-    wanted = list(dict.fromkeys(commits))
-    found: dict[str, Signed] = {}
+    ids = list(dict.fromkeys(commits))
+    by_commit: dict[str, Signed] = {}
     signed = []
-    for commit, header in _signature_headers(repo, wanted):
+    for commit, header in _signature_headers(repo, ids):
         if header is None:
-            found[commit] = Signed("none")
+            by_commit[commit] = Signed("none")
         elif header.startswith(_SSH):
             signed.append(commit)
         else:
-            found[commit] = Signed("other kind")
+            by_commit[commit] = Signed("other kind")
     if not signed:
-        return found
+        return by_commit
     known = {key.fingerprint for key in read_signers(allowed)}
     with _keys(repo, allowed) as settings:
         share = max(_ENOUGH, -(-len(signed) // _AT_ONCE))
@@ -71,14 +71,14 @@ def signatures(repo: Repository, commits: Iterable[str], allowed: bytes) -> dict
             lines = chain.from_iterable(threads.map(lambda chunk: _asked(repo, settings, chunk), chunks))
             for commit, answer, signer, fingerprint in lines:
                 if answer == "U":
-                    found[commit] = Signed("not valid then" if fingerprint in known else "unknown key")
+                    by_commit[commit] = Signed("not valid then" if fingerprint in known else "unknown key")
                 else:
                     signature = _ANSWERS.get(answer, "refused")
-                    found[commit] = Signed(signature, signer if signature == "good" else None)
+                    by_commit[commit] = Signed(signature, signer if signature == "good" else None)
     for commit in signed:
-        if commit not in found:
+        if commit not in by_commit:
             raise ForgeError(f"git says nothing of the signature of {commit}", hint="see what git fsck says")
-    return found
+    return by_commit
 
 
 def tag_signers(repo: Repository, tags: Sequence[bytes], allowed: bytes) -> list[str | None]:
@@ -92,20 +92,20 @@ def tag_signers(repo: Repository, tags: Sequence[bytes], allowed: bytes) -> list
         objects = Path(folder) / "objects"
         objects.mkdir()
         variables = {**_EVERYWHERE, "GIT_OBJECT_DIRECTORY": str(objects)}
-        found: list[str | None] = []
+        signers: list[str | None] = []
         for text in tags:
             file = Path(folder) / "tag"
             file.write_bytes(text)
             stored = run_git(repo, "hash-object", "-t", "tag", "-w", str(file), variables=variables, check=False)
             tag = stored.stdout.decode().strip()
             if stored.returncode or not tag:  # no tag object at all
-                found.append(None)
+                signers.append(None)
                 continue
             done = run_git(repo, *settings, "verify-tag", "--raw", tag, variables=variables, check=False)
-            said = [_GOOD.fullmatch(line) for line in done.stderr.decode("utf-8", "replace").splitlines()]
-            good = [match[1] for match in said if match]
-            found.append(good[0] if done.returncode == 0 and len(good) == 1 else None)
-        return found
+            matches = [_GOOD.fullmatch(line) for line in done.stderr.decode("utf-8", "replace").splitlines()]
+            good = [match[1] for match in matches if match]
+            signers.append(good[0] if done.returncode == 0 and len(good) == 1 else None)
+        return signers
 
 
 def require_ssh_keygen(repo: Repository) -> None:

@@ -115,10 +115,10 @@ def _all_changes(repo: Repository, commits: Sequence[_Commit]) -> dict[str, dict
     return {
         commit: {
             path: "stored otherwise" if (path, pair) in elsewhere else _kind(*pair)
-            for path, pair in sorted(found.items())
+            for path, pair in sorted(differences.items())
         }
         | unsettled.get(commit, {})
-        for commit, found in pairs.items()
+        for commit, differences in pairs.items()
     }
 
 
@@ -138,17 +138,17 @@ def _own_of_merge(commit: _Commit, trees: _Trees, bases_of: BasesOf) -> tuple[di
         here |= {path: new for path, (_, new) in trees.between(parent, commit.id).items()}
 
     def file_of(side: str, path: str) -> File | None:
-        found = trees.between(side, commit.id)
-        return found[path][0] if path in found else here[path]
+        differences = trees.between(side, commit.id)
+        return differences[path][0] if path in differences else here[path]
 
     own: dict[str, _Pair] = {}
     unsettled: dict[str, Kind] = {}
-    for path, found in here.items():
+    for path, file in here.items():
         expected = settled(path, commit.parents, file_of, bases_of)
         if isinstance(expected, Unsettled):
-            unsettled[path] = _kind(found, found)
-        elif expected != found:
-            own[path] = (expected, found)
+            unsettled[path] = _kind(file, file)
+        elif expected != file:
+            own[path] = (expected, file)
     return own, unsettled
 
 
@@ -165,8 +165,8 @@ def _removed(repo: Repository, changes: Mapping[str, Mapping[str, Kind]]) -> dic
     asked = sorted(
         {
             (commit, name)
-            for commit, found in changes.items()
-            for path, kind in found.items()
+            for commit, kinds in changes.items()
+            for path, kind in kinds.items()
             if kind == "deleted" and (name := contribution_of(path))
         }
     )
@@ -211,24 +211,24 @@ class _Trees:
 
     repo: Repository
     trees: dict[str | None, str] = field(default_factory=dict)
-    found: dict[tuple[str, str], Differences] = field(default_factory=dict)
+    differences: dict[tuple[str, str], Differences] = field(default_factory=dict)
     changes: int = 0
 
     def between(self, old: str | None, new: str) -> Differences:
         """The files by path, as they are in each of two commits; old None is no file at all."""
         self.compare([(old, new)])
-        return self.found[self.trees[old], self.trees[new]]
+        return self.differences[self.trees[old], self.trees[new]]
 
     def compare(self, pairs: Iterable[tuple[str | None, str]]) -> None:
         """Have the differences of all these pairs at hand."""
-        wanted = list(pairs)
-        self._find_trees({commit for pair in wanted for commit in pair})
-        missing = {(self.trees[old], self.trees[new]) for old, new in wanted}.difference(self.found)
+        commit_pairs = list(pairs)
+        self._find_trees({commit for pair in commit_pairs for commit in pair})
+        missing = {(self.trees[old], self.trees[new]) for old, new in commit_pairs}.difference(self.differences)
         todo = sorted(missing)
         for start in range(0, len(todo), _AT_ONCE):
             question = "".join(f"{old} {new}\n" for old, new in todo[start : start + _AT_ONCE])
             for pair, files in _parsed(git(self.repo, *_DIFF_TREE, input=question.encode())):
-                self.found[pair] = files
+                self.differences[pair] = files
                 self.changes += len(files)
                 if self.changes > MAX_CHANGES:
                     raise ForgeError(f"the commits to be judged change more than {MAX_CHANGES:,} files")

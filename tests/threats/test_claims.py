@@ -334,7 +334,7 @@ def test_whatever_git_makes_of_honest_commits_comes_out_again(
     found = reproduce(repo, resolve(repo, "start"), resolve(repo, "HEAD"))
     unforged = git_ok(top, "rev-parse", ":/Not forged")[:10]
     assert [problem for problem in found.problems if not problem.startswith(unforged)] == []
-    assert found.made > 4
+    assert found.items > 4
 
 
 @pytest.mark.parametrize("strategy", ["fusion", "mixture-output"])
