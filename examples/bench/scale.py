@@ -181,7 +181,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], help="these commands alone")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="another source tree of git forge")
-    parser.add_argument("--folder", type=Path, help="where the consortia are made, or lie already; else they are removed")
+    parser.add_argument(
+        "--folder", type=Path, help="where the consortia are made, or lie already; else they are removed"
+    )
     options = parser.parse_args()
     here = Path(__file__).parents[2]
     trees = ({"before": options.against.absolute()} if options.against else {}) | {"forge": here}

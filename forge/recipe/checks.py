@@ -51,6 +51,8 @@ def check_text(text: object, what: str) -> str:
         raise ForgeError(f"{what} must be text with at least one visible character")
     if len(text) > MAX_TEXT:
         raise ForgeError(f"{what} is longer than {MAX_TEXT} characters")
+    if text.isascii() and text.isprintable():  # nearly every text, and none of these characters
+        return text
     for character in text:
         if unicodedata.category(character) in _UNPRINTABLE_CATEGORIES or character in WITHOUT_WIDTH:
             raise ForgeError(f"{what} contains the control character {character!a}, which nobody sees")
@@ -59,6 +61,8 @@ def check_text(text: object, what: str) -> str:
 
 def check_number(value: object, what: str) -> float:
     """A finite number, rounded to DECIMALS; minus zero becomes zero, so that equal is equal in bytes."""
+    if type(value) is float and math.isfinite(value):
+        return round(value, DECIMALS) + 0.0
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ForgeError(f"{what} must be a number, not {repr(value)[:40]}")
     try:
@@ -81,8 +85,16 @@ def check_coefficient(value: object, what: str) -> Coefficient:
         return check_number(value, what)
     if not 1 <= len(value) <= MAX_MODULES:
         raise ForgeError(f"{what} must name 1 to {MAX_MODULES} modules, not {len(value)}")
-    modules = sorted(check_text(module, f"a module in {what}") for module in value)
-    return {module: check_number(value[module], f"{what} for module {module[:80]!r}") for module in modules}
+    of_module = f"a module in {what}"
+    modules = sorted([check_text(module, of_module) for module in value])
+    numbers = {}
+    for module in modules:
+        number = value[module]
+        if type(number) is float and math.isfinite(number):  # as check_number, without words for each of thousands
+            numbers[module] = round(number, DECIMALS) + 0.0
+        else:
+            numbers[module] = check_number(number, f"{what} for module {module[:80]!r}")
+    return numbers
 
 
 def check_choice(value: object, what: str, choices: Collection[str]) -> str:

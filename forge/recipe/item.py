@@ -68,7 +68,7 @@ class Entry:
         object.__setattr__(self, "coefficient", check_coefficient(self.coefficient, f"the coefficient {of}"))
         if len(self.tasks) > MAX_TASKS:
             raise ForgeError(f"coefficients {of} for more than {MAX_TASKS} tasks")
-        names = sorted(check_text(task, f"a task {of}") for task in self.tasks)
+        names = sorted([check_text(task, f"a task {of}") for task in self.tasks])
         tasks = {task: check_coefficient(self.tasks[task], f"the coefficient {of} for task {task!r}") for task in names}
         object.__setattr__(self, "tasks", tasks)
         object.__setattr__(self, "unknown", check_unknown(self.unknown, f"contribution {self.name!r}"))
