@@ -101,13 +101,13 @@ def _files(name: str, number: int) -> dict[str, bytes]:
     """The files of a contribution: modules of 4 -> 3 features, and images of 4 x 5 pixels."""
     task = f"task {number % TASKS:02}"
     labels = (f"no finding in {task}", f"finding in {task}")
-    factors = {}
+    factors: dict[str, np.ndarray] = {}
     for module in MODULES:
         factors[f"base_model.model.{module}.lora_A.weight"] = np.full((2, 4), number + 1, np.float32)
         factors[f"base_model.model.{module}.lora_B.weight"] = np.full((3, 2), 0.01, np.float32)
     images = np.zeros((IMAGES, 3, 4, 5), np.uint8)
     images.reshape(-1)[:8] = np.frombuffer(number.to_bytes(8, "big"), np.uint8)
-    distilled = {
+    distilled: dict[str, np.ndarray] = {
         "images": images,
         "labels": np.arange(IMAGES, dtype=np.int64) % len(labels),
         "offset": np.zeros(3, np.float32),

@@ -2,10 +2,11 @@
 
     python -m examples.bench.scale --contributions 100 300 1000
 
-makes a consortium of each size (consortium.py) and runs all commands in turn, several rounds. Printed are medians of CPU
-seconds (of the command and all that it starts; a busy machine moves them less than the clock), the ratio to plain git's
-counterpart, the peak memory, and the exponent k of seconds ~ contributions^k above what the smallest process costs.
-`--against FOLDER` runs another source tree of git forge in turn with this one, and prints its column, too.
+makes a consortium of each size (consortium.py) and runs all commands in turn, several rounds. Printed are medians of
+CPU seconds (of the command and all that it starts; a busy machine moves them less than the clock), the ratio to plain
+git's counterpart, the peak memory (what is below that of this process itself is not seen), and the exponent k of
+seconds ~ contributions^k above what the smallest process costs. `--against FOLDER` runs another source tree of git
+forge in turn with this one, and prints its columns, too.
 """
 
 from __future__ import annotations

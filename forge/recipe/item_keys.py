@@ -53,7 +53,7 @@ def key_of(each: Field[Any]) -> str:
 
 def written(value: Any) -> dict[str, object]:
     """The object of a dataclass's value, as JSON has it; objects in it likewise."""
-    known, unknown = _keys(type(value))
+    known, unknown = _keys(value.__class__)
     document: dict[str, object] = {}
     for key, each in known.items():
         content = getattr(value, each.name)
@@ -105,7 +105,7 @@ def check_unknown(found: Mapping[str, object], what: str) -> dict[str, object]:
 def format_of(value: Any) -> int:
     """The earliest format that has all keys of a value's object, objects in it included."""
     newest = 1
-    for each in _keys(type(value))[0].values():
+    for each in _keys(value.__class__)[0].values():
         content = getattr(value, each.name)
         if _is_later(each) and content != _default(each):
             newest = max(newest, each.metadata[_SINCE] or 1)
@@ -145,7 +145,7 @@ def _plain(content: Any) -> Any:
         return written(content)
     if isinstance(content, tuple):
         objects = _objects(content)
-        return {str(getattr(each, _name_field(type(each)))): written(each) for each in objects} or list(content)
+        return {str(getattr(each, _name_field(each.__class__))): written(each) for each in objects} or list(content)
     return content
 
 
