@@ -168,11 +168,11 @@ def objects_here(repo: Repository, pointers: Iterable[Pointer]) -> set[str]:
     return {oid for oid in wanted if (folder / oid[:2] / oid[2:4] / oid).is_file()}
 
 
-def is_pointer_file(path: Path) -> bool:
+def is_pointer_file(path: Path | str) -> bool:
     """Whether a file on disk is a pointer where the content should be."""
     if not is_plain_file(path):
         return False
-    with path.open("rb") as stream:
+    with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 (thousands are looked at, and a Path is slow to make)
         return stream.read(len(START)) == START
 
 

@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 from forge.errors import ForgeError
 
@@ -31,18 +32,28 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECA
 
 def check_name(name: object) -> str:
     """The name of a contribution, which is also the name of its folder: letters, digits, `.`, `_`, `-`."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        shown = repr(name)[:80]
-        raise ForgeError(
-            f"{shown} cannot be the name of a contribution",
-            hint="use 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit",
-        )
+    if not isinstance(name, str):
+        raise _no_name(name)
+    return _checked_name(name)
+
+
+@lru_cache(maxsize=4096)  # every path of a contribution is made from its name
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise _no_name(name)
     if name.endswith(".") or _DEVICES.fullmatch(name):
         raise ForgeError(
             f"{name!r} cannot be the name of a contribution: no folder can have it on Windows",
             hint="choose another one; names of devices such as aux, and a dot at the end, are taken there",
         )
     return name
+
+
+def _no_name(name: object) -> ForgeError:
+    return ForgeError(
+        f"{repr(name)[:80]} cannot be the name of a contribution",
+        hint="use 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit",
+    )
 
 
 def check_text(text: object, what: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from forge.errors import ForgeError
-from forge.git.places import INDEX, Place, described, read_file
+from forge.git.places import INDEX, Place, described, read_file, resolve
 from forge.git.running import Repository
 from forge.recipe.item import ForgeItem
 from forge.recipe.item_text import MAX_BYTES, from_json
@@ -27,8 +29,29 @@ def read_item(repo: Repository, place: Place) -> ForgeItem:
 
 def find_item(repo: Repository, place: Place) -> ForgeItem | None:
     """As read_item, with None where there is no forge item."""
-    text = read_file(repo, place, ITEM_FILE, MAX_BYTES)
-    return None if text is None else from_json(text, described(place, ITEM_FILE))
+    if place is None or place == INDEX:
+        text = read_file(repo, place, ITEM_FILE, MAX_BYTES)
+    else:
+        text = _committed(repo, resolve(repo, place))
+    if text is None:
+        return None
+    try:
+        return _whole(text)
+    except ForgeError:
+        return from_json(text, described(place, ITEM_FILE))  # whose error names the place
+
+
+# One command looks at one item in several places and for several reasons: it is read and checked once.
+
+
+@lru_cache(maxsize=4)
+def _committed(repo: Repository, commit: str) -> bytes | None:
+    return read_file(repo, commit, ITEM_FILE, MAX_BYTES)
+
+
+@lru_cache(maxsize=4)
+def _whole(text: bytes) -> ForgeItem:
+    return from_json(text)
 
 
 def read_settings_of(repo: Repository, place: Place) -> Settings:
