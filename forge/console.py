@@ -6,8 +6,6 @@ no caller has to think of it. rich is imported only where a terminal is there to
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -131,12 +129,16 @@ def emit_json_list(values: Iterable[object]) -> None:
 
 def emit_csv(rows: Iterable[Sequence[object]]) -> None:
     """Rows on standard output as CSV, each as soon as it is there; what a terminal would obey stands escaped."""
+    import csv
+
     writer = csv.writer(sys.stdout, lineterminator="\n")
     for row in rows:
         writer.writerow([printable(cell) for cell in row])
 
 
 def _json_lines(value: object) -> list[str]:
+    import json
+
     plain = (sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8")  # what it lacks could not be read back
     text = json.dumps(value, indent=2, ensure_ascii=plain, allow_nan=False)
     return [_json_escaped(line) for line in text.split("\n")]
@@ -146,6 +148,8 @@ def _json_escaped(line: str) -> str:
     """json.dumps escapes the ASCII controls alone; the others can stand in strings only, where \\u does the same."""
     if line.isprintable():
         return line
+    import json
+
     return "".join(c if printable(c) == c else json.dumps(c)[1:-1] for c in line)
 
 

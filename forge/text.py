@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -27,6 +26,8 @@ def printable_lines(text: str) -> str:
 
 def same_text(text: str) -> str:
     """`text` apart from what CLIP's tokenisers do not see: case, spaces, HTML's entities, how an accent is encoded."""
+    import html
+
     plain = html.unescape(html.unescape(unicodedata.normalize("NFC", text)))
     return " ".join(plain.split()).casefold()
 

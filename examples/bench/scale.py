@@ -29,7 +29,7 @@ from examples.bench.consortium import make_consortium
 from forge.text import aligned
 
 _PYTHON = shlex.quote(sys.executable)
-_FORGE = f"{_PYTHON} -P -m forge"
+_FORGE = shlex.quote(str(Path(sys.executable).with_name("git-forge")))
 _UNHOOKED = "-c core.hooksPath=/dev/null"
 _COMMIT = "commit --quiet --message=x"
 _CHANGE_ITEM = "git checkout --quiet HEAD~1 -- forge-item.json"
