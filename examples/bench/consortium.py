@@ -118,7 +118,7 @@ def _files(name: str, number: int) -> dict[str, bytes]:
         CONFIG_FILE: _CONFIG,
         ADAPTER_FILE: to_bytes(factors),
         DISTILLED_FILE: to_bytes(distilled, metadata),
-        CARD_FILE: card_to_toml(Card(task, labels, BASE)).encode(),
+        CARD_FILE: card_to_toml(Card(task, labels, BASE, data={"images": 100 + number})).encode(),
     }
 
 

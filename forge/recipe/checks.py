@@ -96,16 +96,20 @@ def check_coefficient(value: object, what: str) -> Coefficient:
         return check_number(value, what)
     if not 1 <= len(value) <= MAX_MODULES:
         raise ForgeError(f"{what} must name 1 to {MAX_MODULES} modules, not {len(value)}")
-    of_module = f"a module in {what}"
-    modules = sorted([check_text(module, of_module) for module in value])
-    numbers = {}
-    for module in modules:
-        number = value[module]
-        if type(number) is float and math.isfinite(number):  # as check_number, without words for each of thousands
-            numbers[module] = round(number, DECIMALS) + 0.0
-        else:
-            numbers[module] = check_number(number, f"{what} for module {module[:80]!r}")
-    return numbers
+    modules = _sorted_plain(tuple(value)) or sorted([check_text(module, f"a module in {what}") for module in value])
+    numbers = [value[module] for module in modules]
+    if set(map(type, numbers)) == {float} and math.isfinite(sum(numbers)):  # nearly always; else each by itself
+        return {module: round(number, DECIMALS) + 0.0 for module, number in zip(modules, numbers, strict=True)}
+    return {module: check_number(value[module], f"{what} for module {module[:80]!r}") for module in modules}
+
+
+@lru_cache(maxsize=256)  # of a thousand contributions to one base, most adapt the same modules
+def _sorted_plain(texts: tuple[object, ...]) -> tuple[str, ...]:
+    """The texts sorted, if each of them passes check_text; else nothing."""
+    try:
+        return tuple(sorted(check_text(text, "") for text in texts))
+    except ForgeError:
+        return ()
 
 
 def check_choice(value: object, what: str, choices: Collection[str]) -> str:

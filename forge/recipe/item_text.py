@@ -113,9 +113,12 @@ def _decoded(text: str | bytes) -> str:
 
 
 def _parse(text: str) -> dict[str, object]:
-    if any(mark * 7 in text for mark in "<=>|") and _MARKER.search(text):  # seven of them are quickly not found
-        raise ForgeError("merge conflict: the file holds conflict markers", hint=_UNMERGED)
-    return parse_object(text, "a forge item", _RESTORE)
+    try:
+        return parse_object(text, "a forge item", _RESTORE)
+    except (ForgeError, RecursionError):
+        if _MARKER.search(text):  # no JSON holds a line that begins so
+            raise ForgeError("merge conflict: the file holds conflict markers", hint=_UNMERGED) from None
+        raise
 
 
 # The dataclasses check every value themselves: what comes out of JSON may be anything.

@@ -16,7 +16,7 @@ from forge.recipe.checks import Coefficient
 from forge.recipe.item import ForgeItem, identity
 from forge.recipe.item_text import MAX_BYTES, from_json
 from forge.recipe.layout import ITEM_FILE
-from forge.repo.items import find_item
+from forge.repo.items import find_item, read_ahead
 
 Kind = Literal["added", "removed", "replaced", "rescaled", "kept"]
 
@@ -79,18 +79,19 @@ def find_version(repo: Repository, rev: str = "HEAD") -> Version:
     Raises ForgeError where it has no forge item, or a damaged one.
     """
     commit = resolve(repo, rev)
+    head = git(repo, *quiet("log"), "--no-walk", f"--format={_FORMAT}%x00%P", commit).decode("utf-8", "replace")
+    _, _, date, author, subject, parents = head.rstrip("\n").split("\0")
+    parent = parents.partition(" ")[0]
+    read_ahead(repo, [commit, parent] if parent else [commit])
     item = find_item(repo, commit)
     if item is None:
         raise ForgeError(
             f"no {ITEM_FILE} in {rev}: it is no version of a model",
             hint="see `git forge log` for the versions there are",
         )
-    head = git(repo, *quiet("log"), "--no-walk", f"--format={_FORMAT}", commit).decode("utf-8", "replace")
-    _, _, date, author, subject = head.rstrip("\n").split("\0")
     try:
-        has_parent = git(repo, "rev-parse", "--verify", "--quiet", f"{commit}^", check=False)
-        previous = find_item(repo, f"{commit}^") if has_parent else None
-    except ForgeError:
+        previous = find_item(repo, parent) if parent else None
+    except ForgeError:  # damaged, or in a shallow clone not here
         previous = None
     return Version(commit, date, author, subject, item, previous)
 
