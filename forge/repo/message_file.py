@@ -11,6 +11,7 @@ from pathlib import Path
 
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git_succeeds
+from forge.recipe.layout import ITEM_FILE
 
 TRAILER = re.compile(r"Forge-(Strategy|Contribution|Removed|Score|Accepted):", re.IGNORECASE)
 
@@ -25,7 +26,7 @@ def made_on(source: str | None) -> str:
 
 def changes_item(repo: Repository, source: str | None) -> bool:
     """Whether the forge item in the index is another one than in the commit before, or cannot be compared."""
-    same = ("--cached", "--quiet", made_on(source), "--", ":(top,literal)forge-item.json")
+    same = ("--cached", "--quiet", made_on(source), "--", f":(top,literal){ITEM_FILE}")
     return not git_succeeds(repo, *quiet("diff-index"), *same)
 
 
