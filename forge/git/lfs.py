@@ -172,8 +172,11 @@ def is_pointer_file(path: Path | str) -> bool:
     """Whether a file on disk is a pointer where the content should be."""
     if not is_plain_file(path):
         return False
-    with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 (thousands are looked at, and a Path is slow to make)
-        return stream.read(len(START)) == START
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # thousands are looked at
+    try:
+        return os.read(descriptor, len(START)) == START
+    finally:
+        os.close(descriptor)
 
 
 def store(repo: Repository, content: bytes) -> bytes:

@@ -172,7 +172,7 @@ def _walk(top: Path, folder: str) -> list[tuple[str, str]]:
     while waiting:
         inside = waiting.pop()
         try:
-            with os.scandir(top / inside) as entries:
+            with os.scandir(f"{top}/{inside}") as entries:  # a Path for each folder would take longer than its listing
                 for entry in entries:
                     path = f"{inside}/{entry.name}"
                     if entry.is_dir(follow_symlinks=False):
