@@ -1,23 +1,25 @@
-"""The command line: a group that imports a verb only when it is called, and the one error boundary."""
+"""The command line: a group that imports a verb only when it is called, and the one error boundary.
+
+git starts it for files and commits, and people for a glance: nothing is imported here but what every start needs.
+"""
 
 from __future__ import annotations
 
 import importlib
 import io
 import os
-import shlex
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from forge import __version__
 from forge.console import say
 from forge.errors import ExitCode, ForgeError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # verb: what it does, in the order of use. The module of a verb is forge.commands.VERB.
 VERBS = {
@@ -152,6 +154,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _no_verb(args: Sequence[str]) -> ForgeError:
     """What somebody may have meant who asks for a verb that is none."""
+    import shlex
     from difflib import get_close_matches
 
     verb = args[0]
@@ -196,6 +199,8 @@ def _report_usage(error: click.UsageError) -> None:
 
 
 def _report_unexpected(error: Exception) -> None:
+    import traceback
+
     log = _crash_log("".join(traceback.format_exception(error)))
     if isinstance(error, OSError) and error.strerror:  # a full disk, a forbidden folder: seldom our bug
         where = f"{error.filename}: " if error.filename else ""
@@ -210,6 +215,9 @@ def _report_unexpected(error: Exception) -> None:
 
 
 def _crash_log(text: str) -> Path | str:
+    import tempfile
+    from pathlib import Path
+
     from forge.git.running import find_repository, state_dir
 
     try:
@@ -229,4 +237,6 @@ def _crash_log(text: str) -> Path | str:
 
 def _debug() -> None:
     if os.environ.get("FORGE_DEBUG"):
+        import traceback
+
         traceback.print_exc()

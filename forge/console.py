@@ -6,8 +6,6 @@ no caller has to think of it. rich is imported only where a terminal is there to
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ from typing import Protocol, TypeVar
 
 import click
 
-from forge.text import aligned, printable
+from forge.text import aligned_lines, printable
 
 T = TypeVar("T")
 
@@ -99,7 +97,8 @@ def print_table(
     """
     if not sys.stdout.isatty():
         heading = f"{printable(title)}\n" if title else ""
-        sys.stdout.write(heading + aligned(headers, rows, right))
+        sys.stdout.write(heading)
+        sys.stdout.writelines(aligned_lines(headers, rows, right))
         return
     from rich import box
     from rich.console import Console
@@ -116,22 +115,41 @@ def print_table(
 
 def emit_json(value: object) -> None:
     """`value` as indented JSON on standard output, for scripts; what a terminal would obey stands escaped in it."""
-    plain = (sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8")  # what it lacks could not be read back
-    text = json.dumps(value, indent=2, ensure_ascii=plain, allow_nan=False)
-    sys.stdout.write("\n".join(_json_escaped(line) for line in text.split("\n")) + "\n")
+    sys.stdout.write("\n".join(_json_lines(value)) + "\n")
+
+
+def emit_json_list(values: Iterable[object]) -> None:
+    """As emit_json of the list of them; each is written as soon as it is there, and let go of."""
+    before = "[\n"
+    for value in values:
+        sys.stdout.write(before + "\n".join(f"  {line}" for line in _json_lines(value)))
+        before = ",\n"
+    sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
 
 
 def emit_csv(rows: Iterable[Sequence[object]]) -> None:
     """Rows on standard output as CSV, each as soon as it is there; what a terminal would obey stands escaped."""
+    import csv
+
     writer = csv.writer(sys.stdout, lineterminator="\n")
     for row in rows:
         writer.writerow([printable(cell) for cell in row])
+
+
+def _json_lines(value: object) -> list[str]:
+    import json
+
+    plain = (sys.stdout.encoding or "utf-8").lower() not in ("utf-8", "utf8")  # what it lacks could not be read back
+    text = json.dumps(value, indent=2, ensure_ascii=plain, allow_nan=False)
+    return [_json_escaped(line) for line in text.split("\n")]
 
 
 def _json_escaped(line: str) -> str:
     """json.dumps escapes the ASCII controls alone; the others can stand in strings only, where \\u does the same."""
     if line.isprintable():
         return line
+    import json
+
     return "".join(c if printable(c) == c else json.dumps(c)[1:-1] for c in line)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 
 def printable(value: object) -> str:
@@ -27,6 +26,8 @@ def printable_lines(text: str) -> str:
 
 def same_text(text: str) -> str:
     """`text` apart from what CLIP's tokenisers do not see: case, spaces, HTML's entities, how an accent is encoded."""
+    import html
+
     plain = html.unescape(html.unescape(unicodedata.normalize("NFC", text)))
     return " ".join(plain.split()).casefold()
 
@@ -41,16 +42,21 @@ def aligned(headers: Sequence[str], rows: Sequence[Sequence[object]], right: Col
 
     right: indices of the columns to align right (numbers).
     """
+    return "".join(aligned_lines(headers, rows, right))
+
+
+def aligned_lines(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[int] = ()
+) -> Iterator[str]:
+    """As `aligned`, line by line: a column as wide as its widest cell may fill most of a large table."""
     table = [[printable(cell) for cell in row] for row in [headers, *rows]]
     widths = [max(map(_width, column)) for column in zip(*table, strict=True)]
-    lines = []
     for row in table:
         cells = [
             " " * (width - _width(cell)) + cell if index in right else cell + " " * (width - _width(cell))
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        lines.append("  ".join(cells).rstrip() + "\n")
-    return "".join(lines)
+        yield "  ".join(cells).rstrip() + "\n"
 
 
 def _shown(character: str) -> str:

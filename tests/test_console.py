@@ -116,3 +116,20 @@ def test_text_leaves_the_product_in_one_place() -> None:
             ):  # fmt: skip
                 found.append(f"{path}:{node.lineno}")
     assert not found
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.text(), st.text() | st.floats(allow_nan=False, allow_infinity=False) | st.lists(st.integers())
+        )
+    )
+)
+def test_a_list_in_parts_is_the_text_of_the_whole_list(values: list[object]) -> None:
+    written = []
+    for emit in (emit_json, console.emit_json_list):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", io.StringIO())
+            emit(values)
+            written.append(sys.stdout.getvalue())  # type: ignore[attr-defined]
+    assert written[0] == written[1]

@@ -12,7 +12,6 @@ smudge: passes through verbatim. The stored blob is the usable file.
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
@@ -70,6 +69,8 @@ def _answer_clean(
     except Exception as error:  # a bug or no memory: this file fails, git and the next file go on
         _explain(errors, f"{path}: {type(error).__name__}: {error}", "this is a bug in git forge; report it")
         if os.environ.get("FORGE_DEBUG"):
+            import traceback
+
             traceback.print_exc(file=errors)
         _answer(replies, [], known=False)
     else:

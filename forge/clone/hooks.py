@@ -58,9 +58,12 @@ class Place:
 
 def hooks_folder(repo: Repository) -> Path | None:
     """Where git looks for this clone's hooks (core.hooksPath honoured); None if that turns hooks off."""
-    if git(repo, "config", "--get", "core.hooksPath", check=False) == b"\n":
+    path = git(repo, "config", "--get", "core.hooksPath", check=False)
+    if path == b"\n":
         return None  # set to nothing at all: git looks nowhere
-    folder = Path(git_text(repo, "rev-parse", "--path-format=absolute", "--git-path", "hooks"))
+    folder = repo.common_dir / "hooks"
+    if path:
+        folder = Path(git_text(repo, "rev-parse", "--path-format=absolute", "--git-path", "hooks"))
     # core.hooksPath=/dev/null is the usual way to have no hooks at all: so be it.
     return folder if folder.is_dir() or not os.path.lexists(folder) else None
 

@@ -41,14 +41,13 @@ def command(rev: str, count: int | None, all_parents: bool, as_json: bool) -> No
 
     logged = log(open_model(), rev, count=count, all_parents=all_parents)
     if as_json:
-        console.emit_json([_as_json(each) for each in logged])
+        console.emit_json_list(_as_json(each) for each in logged)
         return
-    if not logged and count != 0:
+    rows = [_row(each) for each in logged]
+    if not rows and count != 0:
         raise no_version(rev)
-    if logged:
-        console.print_table(
-            ("Version", "Date", "Author", "Model", "Accuracy", "Subject"), [_row(each) for each in logged]
-        )
+    if rows:
+        console.print_table(("Version", "Date", "Author", "Model", "Accuracy", "Subject"), rows)
 
 
 def _row(logged: Logged) -> tuple[str, ...]:

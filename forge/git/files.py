@@ -49,10 +49,10 @@ def read_plain_file(file: Path, limit: int, name: str | None = None) -> bytes | 
     return content
 
 
-def is_plain_file(file: Path) -> bool:
+def is_plain_file(file: Path | str) -> bool:
     """Whether it is a file itself, not a link to one."""
     try:
-        return stat.S_ISREG(file.lstat().st_mode)
+        return stat.S_ISREG(os.lstat(file).st_mode)
     except OSError:
         return False
 

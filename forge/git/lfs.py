@@ -168,12 +168,15 @@ def objects_here(repo: Repository, pointers: Iterable[Pointer]) -> set[str]:
     return {oid for oid in oids if (folder / oid[:2] / oid[2:4] / oid).is_file()}
 
 
-def is_pointer_file(path: Path) -> bool:
+def is_pointer_file(path: Path | str) -> bool:
     """Whether a file on disk is a pointer where the content should be."""
     if not is_plain_file(path):
         return False
-    with path.open("rb") as stream:
-        return stream.read(len(START)) == START
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # thousands are looked at
+    try:
+        return os.read(descriptor, len(START)) == START
+    finally:
+        os.close(descriptor)
 
 
 def store(repo: Repository, content: bytes) -> bytes:

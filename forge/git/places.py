@@ -7,9 +7,11 @@ tree. Paths are from the top folder, with "/".
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from forge.errors import ForgeError
@@ -29,6 +31,10 @@ _EMPTY = (
     "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
     "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813",
 )
+
+
+_FILE, _LINK, _OTHER = "100644", "120000", "000000"
+_FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -56,13 +62,23 @@ def described(place: Place, path: str) -> str:
 
 def resolve(repo: Repository, rev: str) -> str:
     """The full id of the commit that `rev` names. Raises ForgeError where there is none."""
-    quiet = ("rev-parse", "--verify", "--quiet", "--end-of-options")
-    commit = git_side.git_text(repo, *quiet, f"{rev}^{{commit}}", check=False)
+    commit = _commit_of(repo, rev) if _FULL_ID.fullmatch(rev) else _asked_of_git(repo, rev)
     if commit:
         return commit
     if rev == "HEAD":
         raise ForgeError("there is no commit yet", hint="make the first one, with `git forge init` or `git commit`")
     raise ForgeError(f"unknown revision: {rev}", hint="list what there is: git log --oneline --all")
+
+
+@lru_cache(maxsize=1024)
+def _commit_of(repo: Repository, full_id: str) -> str:
+    """What an id names stays what it is; a name may move."""
+    return _asked_of_git(repo, full_id)
+
+
+def _asked_of_git(repo: Repository, rev: str) -> str:
+    quiet = ("rev-parse", "--verify", "--quiet", "--end-of-options")
+    return git_side.git_text(repo, *quiet, f"{rev}^{{commit}}", check=False)
 
 
 def pushed_commits(repo: Repository, refs: Iterable[str]) -> list[tuple[str, str]]:
@@ -133,12 +149,11 @@ def _list_work_tree(repo: Repository, folder: str) -> dict[str, ListedFile]:
     """The files on disk; git is asked which of them are as in the index, so that none needs hashing twice."""
     in_index = _list_index(repo, folder)
     pathspec = f":(top,literal){folder}"
-    changed = os.fsdecode(git_side.git(repo, *quiet("diff-files"), "--name-only", "-z", "--", pathspec)).split("\0")
+    changed = {*os.fsdecode(git_side.git(repo, *quiet("diff-files"), "--name-only", "-z", "--", pathspec)).split("\0")}
     listed = {path: file for path, file in in_index.items() if file.sparse or file.mode in ("160000", UNMERGED)}
-    for path in _walk(repo.top, folder):
+    for path, mode in _walk(repo.top, folder):
         if path in listed and not listed[path].sparse:
             continue
-        mode = _mode(repo.top / path)
         known = in_index.get(path)
         # git does not look at a file that it means to keep out of the work tree, and that is there all the same.
         seen = known is not None and not known.sparse and not known.unseen and path not in changed
@@ -147,16 +162,28 @@ def _list_work_tree(repo: Repository, folder: str) -> dict[str, ListedFile]:
     return listed
 
 
-def _walk(top: Path, folder: str) -> list[str]:
+def _walk(top: Path, folder: str) -> list[tuple[str, str]]:
+    """(path from the top folder, mode) of everything below `folder` that is no folder, sorted."""
     start = top / folder
     # A link above the folder leads elsewhere just as one in its place does: list it as if it were the link.
     if start.is_file() or any((top / part).is_symlink() for part in (folder, *_parents(folder))):
-        return [folder]
-    paths = []
-    for parent, folders, files in os.walk(start):
-        links = [name for name in folders if (Path(parent) / name).is_symlink()]
-        paths += [(Path(parent) / name).relative_to(top).as_posix() for name in (*files, *links)]
-    return sorted(paths)
+        return [(folder, _mode(start))]
+    found, waiting = [], [folder]
+    while waiting:
+        inside = waiting.pop()
+        try:
+            with os.scandir(f"{top}/{inside}") as entries:  # a Path for each folder would take longer than its listing
+                for entry in entries:
+                    path = f"{inside}/{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(path)
+                    elif entry.is_symlink():
+                        found.append((path, _LINK))
+                    else:
+                        found.append((path, _FILE if entry.is_file(follow_symlinks=False) else _OTHER))
+        except OSError:  # none that is there, or that may be looked into
+            continue
+    return sorted(found)
 
 
 def _parents(folder: str) -> list[str]:
@@ -167,5 +194,5 @@ def _mode(file: Path) -> str:
     """The mode of a file on disk, as git would store it; what git cannot store gets no such mode."""
     mode = file.lstat().st_mode
     if stat.S_ISLNK(mode):
-        return "120000"
-    return "100644" if stat.S_ISREG(mode) else "000000"
+        return _LINK
+    return _FILE if stat.S_ISREG(mode) else _OTHER

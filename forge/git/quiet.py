@@ -37,7 +37,7 @@ _SETTINGS = {
 }
 SETTINGS = tuple(word for key, value in _SETTINGS.items() for word in ("-c", f"{key}={value}"))
 
-Verb = Literal["log", "show", "diff", "diff-files", "diff-tree"]
+Verb = Literal["log", "show", "diff", "diff-files", "diff-index", "diff-tree"]
 
 _OF_DIFFS = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "-O/dev/null")
 # Nor does .mailmap of a branch say who is named.

@@ -228,6 +228,20 @@ def read_path(repo: Repository, rev: str, path: str, limit: int = BLOB_LIMIT) ->
     return None
 
 
+def read_paths(repo: Repository, places: Collection[tuple[str, str]], limit: int) -> dict[tuple[str, str], bytes]:
+    """The contents of files by (rev, path), through one git, which takes apart once what they have in common.
+
+    What is not to be had, or larger than `limit`, is left out: read_path says why.
+    """
+    names = {f"{rev}:{path}": (rev, path) for rev, path in places}
+    contents = {}
+    with contextlib.suppress(ForgeError):
+        for name, content in _cat_file(repo, list(names), limit):
+            if content is not None:
+                contents[names[name]] = content
+    return contents
+
+
 def hash_object(repo: Repository, content: Path | bytes, write: bool, path: str | None = None) -> str:
     """The blob id of a file or of bytes, written to the object store if `write`.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from forge.clone.filter_process import serve
@@ -19,6 +18,8 @@ def serve_filter(requests: BinaryIO, replies: BinaryIO, errors: TextIO) -> None:
 
 def _limits() -> Limits:
     """The limits in forge.toml; git starts a filter in the top folder of the work tree."""
+    from pathlib import Path
+
     from forge.formats.safetensors import Limits
     from forge.repo.settings_file import load_settings
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forge.console import Report, silent
 from forge.errors import ForgeError
-from forge.git.running import Repository, find_repository, read_path
-from forge.recipe.layout import ITEM_FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from forge.git.running import Repository
 
 MOST_SHOWN = 20  # problems of one push
 
@@ -19,10 +22,16 @@ def run_hook(name: str, args: Sequence[str], lines: Iterable[str], report: Repor
 
     args: those that git gave to the hook. lines: its standard input.
     """
+    if name not in ("prepare-commit-msg", "applypatch-msg", "pre-push", "pre-receive"):
+        return  # a hook of a later version
+    from pathlib import Path
+
+    from forge.git.running import find_repository
+
     if name == "prepare-commit-msg" and args:
         prepare_commit_msg(find_repository(), Path(args[0]), args[1] if len(args) > 1 else None, report)
     elif name == "applypatch-msg" and args:
-        from forge.repo.trailers import take_trailers_out
+        from forge.repo.message_file import take_trailers_out
 
         take_trailers_out(Path(args[0]))
     elif name == "pre-push":
@@ -31,11 +40,18 @@ def run_hook(name: str, args: Sequence[str], lines: Iterable[str], report: Repor
         push_to_lfs(repo, args, refs)
     elif name == "pre-receive":
         pre_receive(lines, report)
-    # Any other: a hook of a later version, or nothing to do.
 
 
 def prepare_commit_msg(repo: Repository, message_file: Path, source: str | None, report: Report = silent) -> None:
-    """Put the trailers into the message. Never stops a commit: a version without trailers is still whole."""
+    """Put the trailers into the message. Never stops a commit: a version without trailers is still whole.
+
+    Most commits leave the forge item as it is, however large: then it is not read, nor what reads it imported.
+    """
+    from forge.repo.message_file import changes_item, take_trailers_out
+
+    if not changes_item(repo, source):
+        take_trailers_out(message_file)
+        return
     from forge.repo.trailers import write_trailers
 
     try:
@@ -70,6 +86,7 @@ def pre_receive(lines: Iterable[str], report: Report = silent) -> None:
         if variable in os.environ:
             os.environ[variable] = str(Path(os.environ[variable]).absolute())
 
+    from forge.git.running import find_repository
     from forge.operations.receiving import check_push, parse_updates
 
     verdict = check_push(find_repository(), parse_updates(lines))
@@ -99,6 +116,9 @@ def push_to_lfs(repo: Repository, remote: Sequence[str], refs: Sequence[str]) ->
 
 
 def _problems(repo: Repository, tip: str) -> list[str]:
+    from forge.git.running import read_path
+    from forge.recipe.layout import ITEM_FILE
+
     if read_path(repo, tip, ITEM_FILE) is None:
         return []  # a branch, tag or note that is no model
     from forge.repo.erased import explained_disagreements

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forge.errors import ForgeError
@@ -22,15 +23,15 @@ class Logged:
     accuracy: float | None
 
 
-def log(repo: Repository, rev: str = "HEAD", *, count: int | None = None, all_parents: bool = False) -> list[Logged]:
+def log(
+    repo: Repository, rev: str = "HEAD", *, count: int | None = None, all_parents: bool = False
+) -> Iterator[Logged]:
     """The commits up to `rev` that changed the forge item, newest first; at most `count`, where that is not negative.
 
-    all_parents: also those of the branches that were merged.
+    all_parents: also those of the branches that were merged. Each is read when it is asked for.
     """
     unlimited = count is None or count < 0
-    return [
-        _logged(version) for version in versions(repo, rev, count=None if unlimited else count, all_parents=all_parents)
-    ]
+    return map(_logged, versions(repo, rev, count=None if unlimited else count, all_parents=all_parents))
 
 
 def no_version(rev: str) -> ForgeError:

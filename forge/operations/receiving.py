@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from forge.errors import ForgeError
 from forge.formats.adapter import MAX_CONFIG, check_adapter, check_adapter_config
 from forge.git import lfs
-from forge.git.places import list_files, read_file
+from forge.git.places import list_files
 from forge.git.running import Repository, git, git_succeeds, git_text, read_blob
 from forge.operations.server_settings import (
     ServerLimits,
@@ -29,8 +29,8 @@ from forge.operations.server_settings import (
 )
 from forge.operations.trusting import approval_problems, trust
 from forge.operations.verify import find_problems
-from forge.recipe.layout import CONTRIBUTIONS, ITEM_FILE, SETTINGS_FILE, consolidation_paths
-from forge.repo.items import read_item
+from forge.recipe.layout import CONTRIBUTIONS, ITEM_FILE, consolidation_paths
+from forge.repo.items import holds_model, read_item
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _commits_to_check(repo: Repository, tip: str, every: bool) -> list[str]:
 def _is_model(repo: Repository, commit: str) -> bool:
     if not git_succeeds(repo, "cat-file", "-e", f"{commit}^{{commit}}"):
         return False
-    return any(read_file(repo, commit, file) is not None for file in (SETTINGS_FILE, ITEM_FILE))
+    return holds_model(repo, commit)
 
 
 def _version_problems(repo: Repository, commit: str, limits: ServerLimits, reader: _PointerReader) -> list[str]:

@@ -14,7 +14,7 @@ from forge.git.places import INDEX, WORK_TREE
 from forge.git.running import Repository, git_succeeds, git_text
 from forge.operations.next_steps import find_next_steps
 from forge.recipe.checks import Coefficient
-from forge.recipe.item import ForgeItem, identity
+from forge.recipe.item import ForgeItem
 from forge.repo.contributions import ContributionFiles, disagreements, find_all, pointers
 from forge.repo.erased import explained_disagreements
 from forge.repo.items import find_item, read_settings_of
@@ -156,7 +156,7 @@ def _contribution(
     recorded = work_tree_item.entry(name) if work_tree_item else None
     folded = recorded is None if here is None else False
     if here is not None and recorded is not None and not here.missing:
-        folded = identity(here.entry(0.0)) == identity(recorded)
+        folded = here.is_named_by(recorded)
     missing = here.missing if here else ()
     return ContributionStatus(name, entry.coefficient if entry else None, *letters, missing, folded)
 

@@ -7,19 +7,18 @@ from dataclasses import dataclass, fields
 
 from forge.errors import ForgeError
 from forge.git import lfs
-from forge.git.places import read_file, resolve
+from forge.git.places import resolve
 from forge.git.quiet import quiet
 from forge.git.running import Repository, git_text
 from forge.operations.folding import score_item
 from forge.operations.loading import entry_named, repository_payloads
 from forge.operations.trusting import Trust, trust
 from forge.recipe.item import ForgeItem, OwnScore, TaskScore, check_modules, doubled_payloads, under_several_names
-from forge.recipe.layout import ITEM_FILE, SETTINGS_FILE
 from forge.recipe.settings import LimitSettings
 from forge.repo.consolidation import consolidation_problems
 from forge.repo.contributions import Follow, check_contributions, disagreements
 from forge.repo.erased import explained_disagreements
-from forge.repo.items import find_item, read_item, read_settings_of
+from forge.repo.items import find_item, holds_model, read_item, read_settings_of
 from forge.repo.settings_file import not_a_model_repository
 from forge.repo.trailers import trailer_problems
 from forge.repo.tree_checks import tree_problems
@@ -111,7 +110,7 @@ def find_problems(
     get at the content of a pointer of git-lfs. look_back: whether to look through history for what is missing, to tell
     what was erased. Raises ForgeError where there is no model at all.
     """
-    if all(read_file(repo, rev, file) is None for file in (SETTINGS_FILE, ITEM_FILE)):
+    if not holds_model(repo, rev):
         raise not_a_model_repository(rev)
     most = _own_limits(repo, rev) if most is None else most
     compare = explained_disagreements if look_back else disagreements

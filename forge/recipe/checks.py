@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 from forge.errors import ForgeError
 
@@ -31,12 +32,15 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECA
 
 def check_name(name: object) -> str:
     """The name of a contribution, which is also the name of its folder: letters, digits, `.`, `_`, `-`."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        shown = repr(name)[:80]
-        raise ForgeError(
-            f"{shown} cannot be the name of a contribution",
-            hint="use 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit",
-        )
+    if not isinstance(name, str):
+        raise _no_name(name)
+    return _checked_name(name)
+
+
+@lru_cache(maxsize=4096)  # every path of a contribution is made from its name
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise _no_name(name)
     if name.endswith(".") or _DEVICES.fullmatch(name):
         raise ForgeError(
             f"{name!r} cannot be the name of a contribution: no folder can have it on Windows",
@@ -45,12 +49,21 @@ def check_name(name: object) -> str:
     return name
 
 
+def _no_name(name: object) -> ForgeError:
+    return ForgeError(
+        f"{repr(name)[:80]} cannot be the name of a contribution",
+        hint="use 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit",
+    )
+
+
 def check_text(text: object, what: str) -> str:
     """One line of printable text with something in it, at most MAX_TEXT characters."""
     if not isinstance(text, str) or not text.strip():
         raise ForgeError(f"{what} must be text with at least one visible character")
     if len(text) > MAX_TEXT:
         raise ForgeError(f"{what} is longer than {MAX_TEXT} characters")
+    if text.isascii() and text.isprintable():  # nearly every text, and none of these characters
+        return text
     for character in text:
         if unicodedata.category(character) in _UNPRINTABLE_CATEGORIES or character in WITHOUT_WIDTH:
             raise ForgeError(f"{what} contains the control character {character!a}, which nobody sees")
@@ -59,6 +72,8 @@ def check_text(text: object, what: str) -> str:
 
 def check_number(value: object, what: str) -> float:
     """A finite number, rounded to DECIMALS; minus zero becomes zero, so that equal is equal in bytes."""
+    if type(value) is float and math.isfinite(value):
+        return round(value, DECIMALS) + 0.0
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ForgeError(f"{what} must be a number, not {repr(value)[:40]}")
     try:
@@ -81,8 +96,20 @@ def check_coefficient(value: object, what: str) -> Coefficient:
         return check_number(value, what)
     if not 1 <= len(value) <= MAX_MODULES:
         raise ForgeError(f"{what} must name 1 to {MAX_MODULES} modules, not {len(value)}")
-    modules = sorted(check_text(module, f"a module in {what}") for module in value)
+    modules = _sorted_plain(tuple(value)) or sorted([check_text(module, f"a module in {what}") for module in value])
+    numbers = [value[module] for module in modules]
+    if set(map(type, numbers)) == {float} and math.isfinite(sum(numbers)):  # nearly always; else each by itself
+        return {module: round(number, DECIMALS) + 0.0 for module, number in zip(modules, numbers, strict=True)}
     return {module: check_number(value[module], f"{what} for module {module[:80]!r}") for module in modules}
+
+
+@lru_cache(maxsize=256)  # of a thousand contributions to one base, most adapt the same modules
+def _sorted_plain(texts: tuple[object, ...]) -> tuple[str, ...]:
+    """The texts sorted, if each of them passes check_text; else nothing."""
+    try:
+        return tuple(sorted(check_text(text, "") for text in texts))
+    except ForgeError:
+        return ()
 
 
 def check_choice(value: object, what: str, choices: Collection[str]) -> str:

@@ -7,9 +7,10 @@ task-aware such a set for each task besides.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 
 from forge.errors import ForgeError
 from forge.recipe import layout
@@ -30,6 +31,9 @@ from forge.recipe.checks import (
 from forge.recipe.item_keys import NAME, UNKNOWN, check_unknown, since
 
 MAX_TASKS = 4096
+
+_PARTS = tuple(layout.entry_parts())  # the fields of an Entry that are ids of blobs; there are several
+_identity: Callable[[Entry], tuple[str, ...]] = attrgetter(*_PARTS)
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,12 @@ class Entry:
     def __post_init__(self) -> None:
         check_name(self.name)
         of = f"of contribution {self.name!r}"
-        for part in layout.entry_parts():
+        for part in _PARTS:
             check_blob_id(getattr(self, part), f"{part} {of}")
         object.__setattr__(self, "coefficient", check_coefficient(self.coefficient, f"the coefficient {of}"))
         if len(self.tasks) > MAX_TASKS:
             raise ForgeError(f"coefficients {of} for more than {MAX_TASKS} tasks")
-        names = sorted(check_text(task, f"a task {of}") for task in self.tasks)
+        names = sorted([check_text(task, f"a task {of}") for task in self.tasks])
         tasks = {task: check_coefficient(self.tasks[task], f"the coefficient {of} for task {task!r}") for task in names}
         object.__setattr__(self, "tasks", tasks)
         object.__setattr__(self, "unknown", check_unknown(self.unknown, f"contribution {self.name!r}"))
@@ -325,7 +329,7 @@ def under_several_names(what: str, names: Sequence[str]) -> str:
 
 def identity(entry: Entry) -> tuple[str, ...]:
     """What makes a contribution the one it is: the blobs, not the coefficient that a merge gave it."""
-    return tuple(getattr(entry, part) for part in layout.entry_parts())
+    return _identity(entry)
 
 
 def check_modules(name: str, coefficient: Coefficient, modules: Collection[str]) -> None:

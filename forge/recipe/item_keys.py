@@ -12,8 +12,9 @@ value is not the default: so an item without it reads for ever, and is the same 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from forge.errors import ForgeError
@@ -26,6 +27,7 @@ _IGNORABLE_KEY = re.compile(r"x-[a-z0-9]+(-[a-z0-9]+)*")
 _MAX_KEY = 64
 _MAX_DEPTH = 8
 _NAME, _SINCE, _UNKNOWN = "name", "since", "unknown"
+_LEAVES = frozenset({str, float, int, bool, dict, type(None)})  # what holds no value of a dataclass
 
 # Metadata of fields. NAME: not in its object, but the object's own key in the one around it.
 NAME: Mapping[str, object] = {_NAME: True}
@@ -51,14 +53,13 @@ def key_of(each: Field[Any]) -> str:
 
 def written(value: Any) -> dict[str, object]:
     """The object of a dataclass's value, as JSON has it; objects in it likewise."""
+    known, unknown = _keys(value.__class__)
     document: dict[str, object] = {}
-    for each in fields(value):
+    for key, each in known.items():
         content = getattr(value, each.name)
-        if _UNKNOWN in each.metadata:
-            document |= content
-        elif _NAME not in each.metadata and not (_is_later(each) and content == _default(each)):
-            document[key_of(each)] = _plain(content)
-    return document
+        if not (_is_later(each) and content == _default(each)):
+            document[key] = _plain(content)
+    return document | getattr(value, unknown) if unknown else document
 
 
 def taken(kind: Any, value: object, what: str, hint: str, **given: object) -> dict[str, Any]:
@@ -67,29 +68,31 @@ def taken(kind: Any, value: object, what: str, hint: str, **given: object) -> di
     Raises ForgeError for a key that is missing, that nobody knows and a reader must not ignore, or whose value is the
     default: then it is left out.
     """
-    known = {key_of(each): each for each in known_fields(kind)}
-    unknown = next((each.name for each in fields(kind) if _UNKNOWN in each.metadata), None)
+    known, unknown = _keys(kind)
     table = take_object(value, what, hint)
     arguments: dict[str, Any] = dict(given)
     kept: dict[str, object] = {}
     for key, content in table.items():
-        if key not in known:
-            if unknown is None or not key.startswith(PREFIX):
-                raise ForgeError(f"unknown key {key[:80]!r} in {what}", hint=hint)
-            kept[key] = content
+        each = known.get(key)
+        if each is not None:
+            arguments[each.name] = content
             continue
-        each = known[key]
-        arguments[each.name] = content
+        if unknown is None or not key.startswith(PREFIX):
+            raise ForgeError(f"unknown key {key[:80]!r} in {what}", hint=hint)
+        kept[key] = content
     for key, each in known.items():
-        if key not in table and not _is_later(each):
-            raise ForgeError(f"{key!r} is missing in {what}", hint=hint)
-        if key in table and _is_later(each) and _plain(table[key]) == _plain(_default(each)):
+        if not _is_later(each):
+            if key not in table:
+                raise ForgeError(f"{key!r} is missing in {what}", hint=hint)
+        elif key in table and _plain(table[key]) == _plain(_default(each)):
             raise ForgeError(f"{key} of {what} says nothing: it is left out then", hint=hint)
     return arguments | ({unknown: kept} if unknown and kept else {})
 
 
 def check_unknown(found: Mapping[str, object], what: str) -> dict[str, object]:
     """Keys that this version does not know, sorted; ForgeError where they are no such keys or not plain JSON."""
+    if not found:
+        return {}
     if len(found) > MAX_UNKNOWN:
         raise ForgeError(f"more than {MAX_UNKNOWN} unknown keys in {what}")
     for key, value in found.items():
@@ -102,12 +105,20 @@ def check_unknown(found: Mapping[str, object], what: str) -> dict[str, object]:
 def format_of(value: Any) -> int:
     """The earliest format that has all keys of a value's object, objects in it included."""
     newest = 1
-    for each in fields(value):
+    for each in _keys(value.__class__)[0].values():
         content = getattr(value, each.name)
         if _is_later(each) and content != _default(each):
             newest = max(newest, each.metadata[_SINCE] or 1)
-        newest = max([newest, *map(format_of, _objects(content))])
+        for inner in _objects(content):
+            newest = max(newest, format_of(inner))
     return newest
+
+
+@cache  # an item holds thousands of objects of a few kinds
+def _keys(kind: Any) -> tuple[Mapping[str, Field[Any]], str | None]:
+    """The fields of a dataclass by their keys, and the name of the one that holds keys which nobody knows."""
+    unknown = next((each.name for each in fields(kind) if _UNKNOWN in each.metadata), None)
+    return {key_of(each): each for each in known_fields(kind)}, unknown
 
 
 def _is_later(each: Field[Any]) -> bool:
@@ -120,25 +131,28 @@ def _default(each: Field[Any]) -> Any:
     return each.default
 
 
-def _objects(content: Any) -> Iterator[Any]:
+def _objects(content: Any) -> tuple[Any, ...]:
     """The values of dataclasses in a field: itself, or what a tuple holds."""
-    for each in content if isinstance(content, tuple) else (content,):
-        if is_dataclass(each):
-            yield each
+    if type(content) in _LEAVES:
+        return ()
+    return tuple(each for each in (content if isinstance(content, tuple) else (content,)) if is_dataclass(each))
 
 
 def _plain(content: Any) -> Any:
+    if type(content) in _LEAVES:
+        return content
     if is_dataclass(content):
         return written(content)
     if isinstance(content, tuple):
-        named = [(_name_of(each), written(each)) for each in content if is_dataclass(each)]
-        return dict(named) if named else list(content)
+        objects = _objects(content)
+        return {str(getattr(each, _name_field(each.__class__))): written(each) for each in objects} or list(content)
     return content
 
 
-def _name_of(value: Any) -> str:
-    (name,) = (getattr(value, each.name) for each in fields(value) if _NAME in each.metadata)
-    return str(name)
+@cache
+def _name_field(kind: Any) -> str:
+    (name,) = (each.name for each in fields(kind) if _NAME in each.metadata)
+    return name
 
 
 def _check_plain(value: object, what: str, depth: int) -> None:

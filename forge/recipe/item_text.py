@@ -15,7 +15,7 @@ import re
 from collections.abc import ItemsView, Mapping
 
 from forge.errors import ForgeError
-from forge.recipe.canonical_json import canonical, digest_of, parse_object, take_object
+from forge.recipe.canonical_json import canonical, digest_of, digest_of_text, parse_object, take_object
 from forge.recipe.catalogue import strategy_named
 from forge.recipe.item import Base, Consolidation, Entry, ForgeItem, OwnScore, Search, TaskScore
 from forge.recipe.item_keys import format_of, taken, written
@@ -45,6 +45,7 @@ def from_json(text: str | bytes, source: str = ITEM_FILE) -> ForgeItem:
     Raises ForgeError for anything but a whole, unedited forge item of a format this version knows.
     """
     try:
+        text = _decoded(text)
         document = _parse(text)
         recorded = document.pop("digest", None)
         version = document.get("format")
@@ -54,7 +55,10 @@ def from_json(text: str | bytes, source: str = ITEM_FILE) -> ForgeItem:
             raise ForgeError("this is not a forge item: it names no format that git forge knows")
         if not isinstance(recorded, str):
             raise ForgeError("the digest is missing", hint=_RESTORE)
-        if recorded != digest_of(document):
+        # Text that is canonical gives the digest of its lines; what it holds need not be written out to know that.
+        plain = text.replace("\r\n", "\n")  # the line ends that git stores, whatever a work tree has in their place
+        start, body = _start(recorded), "{\n" + plain[len(_start(recorded)) :]
+        if not (plain.startswith(start) and recorded == digest_of_text(body)) and recorded != digest_of(document):
             raise ForgeError(_EDITED, hint=_RESTORE)
         note = document.pop(NOTE_KEY, None)
         if note not in (None, NOTE):
@@ -64,7 +68,7 @@ def from_json(text: str | bytes, source: str = ITEM_FILE) -> ForgeItem:
         again = _document(item)
         if note is None:
             del again[NOTE_KEY]
-        if _text(again) != _plain(text):  # a right digest over text that is not canonical, such as 0.50000001
+        if start + canonical(again).removeprefix("{\n") != plain:  # a right digest over other text, such as 0.50000001
             raise ForgeError(_EDITED, hint=_RESTORE)
         return item
     except ForgeError as error:
@@ -82,12 +86,13 @@ _UNMERGED = (
 
 
 def _text(document: Mapping[str, object]) -> str:
-    return f'{{\n  "digest": "{digest_of(document)}",\n' + canonical(document).removeprefix("{\n")
+    body = canonical(document)
+    return _start(digest_of_text(body)) + body.removeprefix("{\n")
 
 
-def _plain(text: str | bytes) -> str:
-    """The text with the line ends that git stores, whatever a work tree has in their place."""
-    return (text.decode("utf-8") if isinstance(text, bytes) else text).replace("\r\n", "\n")
+def _start(digest: str) -> str:
+    """The first two lines."""
+    return f'{{\n  "digest": "{digest}",\n'
 
 
 def _document(item: ForgeItem) -> dict[str, object]:
@@ -96,17 +101,24 @@ def _document(item: ForgeItem) -> dict[str, object]:
     return document | {key: document[key] or {} for key in ("contributions", "scores")}
 
 
-def _parse(text: str | bytes) -> dict[str, object]:
+def _decoded(text: str | bytes) -> str:
     if len(text) > MAX_BYTES:
         raise ForgeError(f"larger than {MAX_BYTES // 2**20} MiB: this is not a forge item")
-    if isinstance(text, bytes):
-        try:
-            text = text.decode("utf-8")
-        except UnicodeDecodeError:
-            raise ForgeError("not a text file in UTF-8: this is not a forge item", hint=_RESTORE) from None
-    if _MARKER.search(text):
-        raise ForgeError("merge conflict: the file holds conflict markers", hint=_UNMERGED)
-    return parse_object(text, "a forge item", _RESTORE)
+    if isinstance(text, str):
+        return text
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ForgeError("not a text file in UTF-8: this is not a forge item", hint=_RESTORE) from None
+
+
+def _parse(text: str) -> dict[str, object]:
+    try:
+        return parse_object(text, "a forge item", _RESTORE)
+    except (ForgeError, RecursionError):
+        if _MARKER.search(text):  # no JSON holds a line that begins so
+            raise ForgeError("merge conflict: the file holds conflict markers", hint=_UNMERGED) from None
+        raise
 
 
 # The dataclasses check every value themselves: what comes out of JSON may be anything.

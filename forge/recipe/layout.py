@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from forge.recipe.checks import check_name
 from forge.recipe.toml_text import MAX_BYTES as MAX_TOML
@@ -45,14 +46,29 @@ class ModelFile:
     is_payload: bool = False
     is_optional: bool = False
 
-    @property
+    # Once for each row: a model of a thousand contributions asks for them tens of thousands of times.
+
+    @cached_property
     def folder(self) -> str:
         """The first folder of the path; empty for a file in the top folder."""
         return self.path.rpartition("/")[0].partition("/")[0]
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.path.rpartition("/")[2]
+
+    @cached_property
+    def pattern(self) -> tuple[str, ...]:
+        """The parts of the path."""
+        return tuple(self.path.split("/"))
+
+    def is_of(self, parts: tuple[str, ...]) -> bool:
+        """Whether the row is that of a file, by the parts of its path."""
+        pattern = self.pattern
+        return len(pattern) == len(parts) and (
+            pattern == parts
+            or all(one == other or (one == "*" and other) for one, other in zip(pattern, parts, strict=True))
+        )
 
 
 # `-text`: no line end conversion may touch tensors. Blob ids of the text files are in the forge item, so their
@@ -91,19 +107,13 @@ def rows_in(folder: str) -> Iterator[ModelFile]:
 
 def row_of(path: str) -> ModelFile | None:
     """The row of a file by its path, whatever the contribution is called; None for a file that has none."""
-    parts = path.split("/")
-    for row in ROWS:
-        pattern = row.path.split("/")
-        if len(pattern) == len(parts) and all(
-            one == other or (one == "*" and other) for one, other in zip(pattern, parts, strict=True)
-        ):
-            return row
-    return None
+    parts = tuple(path.split("/"))
+    return next((row for row in ROWS if row.is_of(parts)), None)
 
 
 def is_in_model(path: str) -> bool:
     """Whether a model consists of the file at a path: it has a row, or lies where nothing else may lie."""
-    return path.startswith(tuple(f"{folder}/" for folder in FOLDERS)) or row_of(path) is not None
+    return (path.partition("/")[0] in FOLDERS and "/" in path) or row_of(path) is not None
 
 
 def contribution_files() -> tuple[str, ...]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, MutableMapping
-from difflib import get_close_matches
 from typing import Any
 
 from forge.errors import ForgeError
@@ -24,6 +22,8 @@ _MARKER = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
 
 def parse_toml(text: str | bytes, source: str) -> dict[str, Any]:
     """The tables of a TOML text; `source` names the file in the ForgeError of anything that is not one."""
+    import tomllib
+
     if len(text) > MAX_BYTES:
         raise ForgeError(f"{source}: larger than {MAX_BYTES // 2**20} MiB")
     try:
@@ -70,6 +70,8 @@ def refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], where: str)
     """Raise ForgeError for the first key of `table` that is not `known`, suggesting the nearest one."""
     for key in table:
         if key not in known:
+            from difflib import get_close_matches
+
             near = get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
             raise ForgeError(f"{where}: unknown key {printable(key)!r}", hint=hint)
@@ -88,6 +90,8 @@ def _check_numbers(value: Any) -> None:
 
 def _rewritten(before: str, values: Mapping[str, Any]) -> str | None:
     """`before` with what is wanted in it; None where that is no text whose comments can be kept."""
+    import tomllib
+
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 

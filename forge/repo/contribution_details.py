@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from forge.errors import ForgeError
 from forge.formats.adapter import MAX_CONFIG, check_adapter_config
@@ -73,6 +74,7 @@ def _card(text: bytes | None) -> tuple[str | None, tuple[str, ...]]:
     return (card.task, card.labels) if card else (None, ())
 
 
+@lru_cache(maxsize=256)  # most contributions of a model have one config
 def _kind(text: bytes | None) -> str | None:
     try:
         config = None if text is None else check_adapter_config(text, CONFIG_FILE)

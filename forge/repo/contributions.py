@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +61,10 @@ class ContributionFiles:
         """This contribution in a recipe. All of its files must be there."""
         ids: dict[str, Any] = {part: self.blobs[file] for part, file in entry_parts().items() if file in self.blobs}
         return Entry(name=self.name, coefficient=coefficient, **ids)
+
+    def is_named_by(self, entry: Entry) -> bool:
+        """Whether an entry of a recipe names these files."""
+        return all(getattr(entry, part) == self.blobs.get(file) for part, file in entry_parts().items())
 
 
 # What find_all returns: the contributions by name, and the errors of those that cannot be read.
@@ -229,7 +234,7 @@ def _incomplete(files: ContributionFiles) -> ForgeError:
 def pointers(repo: Repository, name: str) -> tuple[str, ...]:
     """The payload files in the work tree that are git-lfs pointers instead of content, by path."""
     paths = (path_of(name, row.name) for row in rows_in(CONTRIBUTIONS) if row.is_payload)
-    return tuple(path for path in paths if lfs.is_pointer_file(repo.top / path))
+    return tuple(path for path in paths if lfs.is_pointer_file(os.path.join(repo.top, path)))  # noqa: PTH118
 
 
 def disagreements(
@@ -284,9 +289,10 @@ def _files(repo: Repository, name: str, place: Place, listed: Listing) -> Contri
     if folder in listed:
         raise _not_plain(described(place, folder))
     blobs = {}
+    below = tuple(path for path in listed if "/" in path.removeprefix(f"{folder}/"))
     for file in contribution_files():
         path = f"{folder}/{file}"
-        if any(other.startswith(f"{path}/") for other in listed):
+        if any(other.startswith(f"{path}/") for other in below):
             raise _not_plain(described(place, path))
         if path not in listed:
             continue

@@ -6,7 +6,6 @@ They repeat for people what the forge item holds; nothing ever reads them back, 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,12 +16,8 @@ from forge.git.running import Repository, git, git_succeeds, git_text, run_git
 from forge.recipe.item import ForgeItem, TaskScore
 from forge.recipe.wording import coefficient_words, strategy_words
 from forge.repo.items import find_item
+from forge.repo.message_file import TRAILER, made_on, without_trailers
 from forge.text import printable
-
-_TRAILER = re.compile(r"Forge-(Strategy|Contribution|Removed|Score|Accepted):", re.IGNORECASE)
-# `git commit -v` and --cleanup=scissors: what follows is not part of the message.
-_SCISSORS = re.compile(r"^\S+ -{24} >8 -{24}$")
-
 
 # No trailer.KEY.* of the user's (another name, a command that adds more) has a say in ours: git finds no settings.
 _NO_SETTINGS = {
@@ -57,9 +52,9 @@ def write_trailers(repo: Repository, message_file: Path, source: str | None) -> 
     it empty must still abort the commit.
     """
     item = find_item(repo, INDEX)
-    previous = _item_of(repo, "HEAD^" if source == "commit" else "HEAD")
+    previous = _item_of(repo, made_on(source))
     text = os.fsdecode(message_file.read_bytes())
-    stripped = _without_trailers(text)
+    stripped = without_trailers(text)
     needs_trailers = source not in (None, "template") and item is not None and item != previous
     if needs_trailers and stripped and not stripped.endswith("\n"):
         stripped += "\n"
@@ -77,14 +72,6 @@ def _comments(repo: Repository) -> tuple[str, ...]:
     """The one setting that the message itself depends on, as an argument: with what a comment begins."""
     character = git_text(repo, "config", "--get", "core.commentChar", check=False)
     return ("-c", f"core.commentChar={character}") if character else ()
-
-
-def take_trailers_out(message_file: Path) -> None:
-    """For the applypatch-msg hook: a patch lands on another model than the one that its message speaks of."""
-    text = os.fsdecode(message_file.read_bytes())
-    stripped = _without_trailers(text)
-    if stripped != text:
-        message_file.write_bytes(os.fsencode(stripped))
 
 
 def trailer_problems(repo: Repository, commits: Sequence[str]) -> list[str]:
@@ -116,7 +103,7 @@ def _messages(repo: Repository, commits: Sequence[str]) -> Iterator[tuple[str, s
     for record in log.decode("utf-8", "replace").split("\0")[1:]:
         head, _, message = record.partition("\n")
         commit, _, parents = head.partition(" ")
-        lines = [line.rstrip() for line in message.split("\n") if _TRAILER.match(line)]
+        lines = [line.rstrip() for line in message.split("\n") if TRAILER.match(line)]
         if lines:
             yield commit, parents.partition(" ")[0], lines
 
@@ -138,19 +125,3 @@ def _item_of(repo: Repository, rev: str) -> ForgeItem | None:
         return find_item(repo, rev)
     except ForgeError:  # a damaged one is replaced by this commit, which may be what mends it
         return None
-
-
-def _without_trailers(text: str) -> str:
-    lines = text.split("\n")
-    end = next((number for number, line in enumerate(lines) if _SCISSORS.match(line)), len(lines))
-    kept: list[str] = []
-    dropped = False
-    for line in lines[:end]:
-        if _TRAILER.match(line):
-            dropped = True
-        elif dropped and not line and kept and not kept[-1]:
-            pass  # empty lines before and after trailers that are gone: one is enough
-        else:
-            dropped = dropped and not line
-            kept.append(line)
-    return "\n".join([*kept, *lines[end:]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from forge.errors import ForgeError
@@ -9,7 +10,7 @@ from forge.git.places import WORK_TREE, read_file
 from forge.git.running import BLOB_LIMIT, Repository
 from forge.recipe.card import read_card
 from forge.recipe.item import doubled_payloads
-from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, path_of
+from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, CONTRIBUTIONS, path_of, rows_in
 from forge.recipe.toml_text import MAX_BYTES
 from forge.repo.contributions import ContributionFiles, find_all
 from forge.repo.made_with import made_with_another
@@ -37,7 +38,10 @@ def refused_in_work_tree(
     here, committed: those of the work tree and of HEAD. What has not changed since is not read.
     """
     whole = {name: files for name, files in here.items() if not files.missing}
-    problems = doubled_payloads([files.entry(1.0) for files in whole.values()])
+    payloads = [row.name for row in rows_in(CONTRIBUTIONS) if row.is_payload]
+    times = Counter(files.blobs.get(file) for files in whole.values() for file in payloads)
+    twice = [files for files in whole.values() if any(times[files.blobs.get(file)] > 1 for file in payloads)]
+    problems = doubled_payloads([files.entry(1.0) for files in twice])
     for name, files in whole.items():
         if name in committed and committed[name].blobs == files.blobs:
             continue

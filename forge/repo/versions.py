@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,16 +11,16 @@ from typing import Literal
 from forge.errors import ForgeError
 from forge.git.places import described, resolve
 from forge.git.quiet import quiet
-from forge.git.running import Repository, git, read_blobs
+from forge.git.running import Repository, git, stream_blobs
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import ForgeItem, identity
 from forge.recipe.item_text import MAX_BYTES, from_json
 from forge.recipe.layout import ITEM_FILE
-from forge.repo.items import find_item
+from forge.repo.items import find_item, read_ahead
 
 Kind = Literal["added", "removed", "replaced", "rescaled", "kept"]
 
-_BATCH = 64  # versions whose forge items are read in one go
+_BATCH = 64  # versions whose forge items are asked for in one go
 _PLAIN_MODES = ("100644", "100755")
 _FORMAT = "%x00%H%x00%aI%x00%an%x00%s"
 _SHORT = 10  # digits; fixed, so that the same history prints the same text in every clone
@@ -63,16 +64,13 @@ class Change:
 
 def versions(
     repo: Repository, rev: str = "HEAD", *, count: int | None = None, all_parents: bool = False
-) -> list[Version]:
+) -> Iterator[Version]:
     """The commits up to `rev` that changed the forge item, newest first; at most `count`.
 
-    Along first parents (main as it was), or with all_parents along every branch that was merged.
+    Along first parents (main as it was), or with all_parents along every branch that was merged. Each is read when it
+    is asked for, and let go of: a history may be larger than memory. An unknown revision raises ForgeError at once.
     """
-    found = islice(_logged(repo, resolve(repo, rev), all_parents), count)
-    result: list[Version] = []
-    while batch := list(islice(found, _BATCH)):
-        result += _read(repo, batch)
-    return result
+    return _read(repo, islice(_logged(repo, resolve(repo, rev), count, all_parents), count))
 
 
 def find_version(repo: Repository, rev: str = "HEAD") -> Version:
@@ -81,18 +79,19 @@ def find_version(repo: Repository, rev: str = "HEAD") -> Version:
     Raises ForgeError where it has no forge item, or a damaged one.
     """
     commit = resolve(repo, rev)
+    head = git(repo, *quiet("log"), "--no-walk", f"--format={_FORMAT}%x00%P", commit).decode("utf-8", "replace")
+    _, _, date, author, subject, parents = head.rstrip("\n").split("\0")
+    parent = parents.partition(" ")[0]
+    read_ahead(repo, [commit, parent] if parent else [commit])
     item = find_item(repo, commit)
     if item is None:
         raise ForgeError(
             f"no {ITEM_FILE} in {rev}: it is no version of a model",
             hint="see `git forge log` for the versions there are",
         )
-    head = git(repo, *quiet("log"), "--no-walk", f"--format={_FORMAT}", commit).decode("utf-8", "replace")
-    _, _, date, author, subject = head.rstrip("\n").split("\0")
     try:
-        has_parent = git(repo, "rev-parse", "--verify", "--quiet", f"{commit}^", check=False)
-        previous = find_item(repo, f"{commit}^") if has_parent else None
-    except ForgeError:
+        previous = find_item(repo, parent) if parent else None
+    except ForgeError:  # damaged, or in a shallow clone not here
         previous = None
     return Version(commit, date, author, subject, item, previous)
 
@@ -163,8 +162,10 @@ class _Logged:
     after: tuple[str, str]
 
 
-def _logged(repo: Repository, commit: str, all_parents: bool) -> Iterator[_Logged]:
+def _logged(repo: Repository, commit: str, count: int | None, all_parents: bool) -> Iterator[_Logged]:
     walk = ["--full-history", "--topo-order", "--diff-merges=first-parent"] if all_parents else ["--first-parent"]
+    if count is not None and not all_parents:  # where merges are listed that changed nothing, git counts them, too
+        walk.append(f"--max-count={count}")
     output = git(
         repo, *quiet("log"), *walk, "--raw", "--no-abbrev", "--no-renames", f"--format={_FORMAT}", commit, "--",
         f":(top,literal){ITEM_FILE}",
@@ -179,23 +180,47 @@ def _logged(repo: Repository, commit: str, all_parents: bool) -> Iterator[_Logge
             yield _Logged((commit_id, date, author, subject), (old_mode, old), (new_mode, new))
 
 
-def _read(repo: Repository, batch: list[_Logged]) -> list[Version]:
-    sides = [side for logged in batch for side in (logged.before, logged.after)]
-    texts = read_blobs(repo, [blob for mode, blob in sides if mode in _PLAIN_MODES], MAX_BYTES)
-    result = []
-    for logged in batch:
-        previous, _ = _item(texts, logged.before, ITEM_FILE)
-        item, problem = _item(texts, logged.after, described(logged.fields[0][:_SHORT], ITEM_FILE))
-        result.append(Version(*logged.fields, item, previous, problem))
-    return result
+def _read(repo: Repository, logged: Iterator[_Logged]) -> Iterator[Version]:
+    """What one version was made from is the next one, as a rule: an item is read once, and kept while it is needed."""
+    read: dict[str, ForgeItem | bytes] = {}  # by blob; the text of what cannot be read, whose error names its place
+    while batch := list(islice(logged, _BATCH)):
+        sides = [side for each in batch for side in (each.after, each.before)]
+        needed = Counter(blob for mode, blob in sides if mode in _PLAIN_MODES)
+        read = {blob: item for blob, item in read.items() if blob in needed}
+        contents = stream_blobs(repo, [blob for blob in needed if blob not in read], MAX_BYTES)
+        for each in batch:
+            for mode, blob in (each.after, each.before):
+                if mode in _PLAIN_MODES and blob not in read:
+                    read[blob] = _item_or_text(*next(contents))
+            item, problem = _item(read, each.after, described(each.fields[0][:_SHORT], ITEM_FILE))
+            previous, _ = _item(read, each.before, ITEM_FILE)
+            yield Version(*each.fields, item, previous, problem)
+            for mode, blob in (each.after, each.before):
+                needed[blob] -= 1
+                if mode in _PLAIN_MODES and needed[blob] == 0 and (each is not batch[-1] or blob != each.before[1]):
+                    del read[blob]
 
 
-def _item(texts: dict[str, bytes], side: tuple[str, str], source: str) -> tuple[ForgeItem | None, str | None]:
+def _item_or_text(blob: str, content: bytes | ForgeError) -> ForgeItem | bytes:
+    if isinstance(content, ForgeError):
+        raise content
+    try:
+        return from_json(content)
+    except ForgeError:
+        return content
+
+
+def _item(
+    read: Mapping[str, ForgeItem | bytes], side: tuple[str, str], source: str
+) -> tuple[ForgeItem | None, str | None]:
     mode, blob = side
     if mode not in _PLAIN_MODES:
         what = "removed" if mode == "000000" else "no plain file"
         return None, f"{source}: {what}"
+    found = read[blob]
+    if not isinstance(found, bytes):
+        return found, None
     try:
-        return from_json(texts[blob], source), None
+        return from_json(found, source), None
     except ForgeError as error:
         return None, error.message

@@ -13,7 +13,8 @@ from forge.errors import ForgeError
 from forge.recipe import item as recipe
 from forge.recipe.item import Entry, ForgeItem, TaskScore
 from forge.recipe.layout import ITEM_FILE
-from forge.repo.trailers import take_trailers_out, trailer_lines, trailer_problems, write_trailers
+from forge.repo.message_file import take_trailers_out
+from forge.repo.trailers import trailer_lines, trailer_problems, write_trailers
 
 ITEM = ForgeItem(
     BASE,

@@ -56,7 +56,7 @@ MAIN = ["Take lung out", "Merge side", "Add lung", "Start the model"]
 
 
 def test_first_parents(original: SampleModel) -> None:
-    found = versions(original.repo)
+    found = [*versions(original.repo)]
     assert [version.subject for version in found] == MAIN
     assert [version.commit for version in found] == [
         original.git("rev-parse", rev) for rev in ("main", "main~1", "main~3", "main~4")
@@ -71,7 +71,7 @@ def test_first_parents(original: SampleModel) -> None:
 
 
 def test_all_parents(original: SampleModel) -> None:
-    found = versions(original.repo, all_parents=True)
+    found = [*versions(original.repo, all_parents=True)]
     assert [version.subject for version in found] == [*MAIN[:2], "Add breast", *MAIN[2:]]
     assert found[1].item == found[2].item
     assert found[1].previous == found[2].previous  # each against its first parent
@@ -87,13 +87,13 @@ def test_count_and_revision(original: SampleModel) -> None:
 
 
 def test_more_versions_than_one_batch(model: SampleModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = versions(model.repo)
+    everything = [*versions(model.repo)]
     monkeypatch.setattr("forge.repo.versions._BATCH", 1)
-    assert versions(model.repo) == everything
+    assert [*versions(model.repo)] == everything
 
 
 def test_the_users_settings_do_not_interfere(model: SampleModel) -> None:
-    expected = versions(model.repo)
+    expected = [*versions(model.repo)]
     for key, value in (
         ("log.showRoot", "false"),
         ("log.follow", "true"),
@@ -106,7 +106,7 @@ def test_the_users_settings_do_not_interfere(model: SampleModel) -> None:
         ("diff.noprefix", "true"),
     ):
         model.git("config", key, value)
-    assert versions(model.repo) == expected
+    assert [*versions(model.repo)] == expected
 
 
 def test_odd_authors_and_subjects(model: SampleModel) -> None:
@@ -126,7 +126,7 @@ def test_damaged_removed_and_linked_items(model: SampleModel) -> None:
     removed = model.commit("Remove")
     (model.top / ITEM_FILE).symlink_to("/etc/passwd")
     linked = model.commit("Link")
-    found = versions(model.repo, count=3)
+    found = [*versions(model.repo, count=3)]
     assert [version.item for version in found] == [None, None, None]
     assert [version.previous is None for version in found] == [True, True, False]
     problems = [version.problem or "" for version in found]
@@ -138,7 +138,7 @@ def test_damaged_removed_and_linked_items(model: SampleModel) -> None:
     with pytest.raises(ForgeError, match="it is no version of a model") as caught:
         find_version(model.repo, removed)
     assert "git forge log" in str(caught.value.hint)
-    assert find_version(model.repo, "HEAD~3").previous == versions(model.repo, "HEAD~3")[1].item
+    assert find_version(model.repo, "HEAD~3").previous == [*versions(model.repo, "HEAD~3")][1].item
 
 
 def test_find_version(original: SampleModel) -> None:
