@@ -205,8 +205,8 @@ def _works(hook: Path | None) -> bool:
     text = hook.read_text(encoding="utf-8", errors="replace")
     if UNSAFE.search(text):
         return False
-    found = _CALL.search(text)
-    return found is not None and can_start(shlex.split(found[1]))
+    match = _CALL.search(text)
+    return match is not None and can_start(shlex.split(match[1]))
 
 
 def _content(file: Path) -> bytes:
@@ -270,8 +270,8 @@ def _show(repo: Repository) -> None:
 def _hidden(content: bytes) -> tuple[list[str], bytes]:
     """The lines of _hide in the content of info/exclude, and the rest of it."""
     begin, end = (mark.encode() for mark in _HIDDEN)
-    before, found, rest = content.partition(begin)
+    before, opening, rest = content.partition(begin)
     lines, closed, after = rest.partition(end)
-    if not found or not closed:
+    if not opening or not closed:
         return [], content
     return os.fsdecode(lines).splitlines(), before + after

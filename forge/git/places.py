@@ -168,7 +168,7 @@ def _walk(top: Path, folder: str) -> list[tuple[str, str]]:
     # A link above the folder leads elsewhere just as one in its place does: list it as if it were the link.
     if start.is_file() or any((top / part).is_symlink() for part in (folder, *_parents(folder))):
         return [(folder, _mode(start))]
-    found, waiting = [], [folder]
+    listed, waiting = [], [folder]
     while waiting:
         inside = waiting.pop()
         try:
@@ -178,12 +178,12 @@ def _walk(top: Path, folder: str) -> list[tuple[str, str]]:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(path)
                     elif entry.is_symlink():
-                        found.append((path, _LINK))
+                        listed.append((path, _LINK))
                     else:
-                        found.append((path, _FILE if entry.is_file(follow_symlinks=False) else _OTHER))
+                        listed.append((path, _FILE if entry.is_file(follow_symlinks=False) else _OTHER))
         except OSError:  # none that is there, or that may be looked into
             continue
-    return sorted(found)
+    return sorted(listed)
 
 
 def _parents(folder: str) -> list[str]:

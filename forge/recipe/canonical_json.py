@@ -45,11 +45,11 @@ def parse_object(text: str, what: str, hint: str) -> dict[str, object]:
         return value if math.isfinite(value) else refuse_constant(number)
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        table = dict(pairs)
+        if len(table) != len(pairs):
             twice = doubled([key for key, _ in pairs]) or ""
             raise ForgeError(f"the key {twice[:80]!r} appears twice", hint=hint)
-        return found
+        return table
 
     try:
         document = json.loads(text, object_pairs_hook=unique, parse_constant=refuse_constant, parse_float=finite)

@@ -89,17 +89,17 @@ def taken(kind: Any, value: object, what: str, hint: str, **given: object) -> di
     return arguments | ({unknown: kept} if unknown and kept else {})
 
 
-def check_unknown(found: Mapping[str, object], what: str) -> dict[str, object]:
+def check_unknown(keys: Mapping[str, object], what: str) -> dict[str, object]:
     """Keys that this version does not know, sorted; ForgeError where they are no such keys or not plain JSON."""
-    if not found:
+    if not keys:
         return {}
-    if len(found) > MAX_UNKNOWN:
+    if len(keys) > MAX_UNKNOWN:
         raise ForgeError(f"more than {MAX_UNKNOWN} unknown keys in {what}")
-    for key, value in found.items():
+    for key, value in keys.items():
         if not _IGNORABLE_KEY.fullmatch(key) or len(key) > _MAX_KEY:
             raise ForgeError(f"unknown key {key[:80]!r} in {what}: one that may be ignored is like x-some-name")
         _check_plain(value, f"{key} of {what}", _MAX_DEPTH)
-    return dict(sorted(found.items()))
+    return dict(sorted(keys.items()))
 
 
 def format_of(value: Any) -> int:

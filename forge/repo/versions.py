@@ -99,7 +99,7 @@ def find_version(repo: Repository, rev: str = "HEAD") -> Version:
 def changes(before: ForgeItem | None, after: ForgeItem | None) -> tuple[Change, ...]:
     """Every contribution of either model, sorted by name, and what became of it."""
     names = {*(before.names if before else ()), *(after.names if after else ())}
-    found = []
+    became = []
     for name in sorted(names):
         old = before.entry(name) if before else None
         new = after.entry(name) if after else None
@@ -112,7 +112,7 @@ def changes(before: ForgeItem | None, after: ForgeItem | None) -> tuple[Change, 
             kind = "replaced"
         else:
             kind = "kept" if (old.coefficient, old.tasks) == (new.coefficient, new.tasks) else "rescaled"
-        found.append(
+        became.append(
             Change(
                 name,
                 kind,
@@ -122,7 +122,7 @@ def changes(before: ForgeItem | None, after: ForgeItem | None) -> tuple[Change, 
                 new.tasks if new else {},
             )
         )
-    return tuple(found)
+    return tuple(became)
 
 
 def is_same_model(one: ForgeItem | None, other: ForgeItem | None) -> bool:
@@ -217,10 +217,10 @@ def _item(
     if mode not in _PLAIN_MODES:
         what = "removed" if mode == "000000" else "no plain file"
         return None, f"{source}: {what}"
-    found = read[blob]
-    if not isinstance(found, bytes):
-        return found, None
+    content = read[blob]
+    if not isinstance(content, bytes):
+        return content, None
     try:
-        return from_json(found, source), None
+        return from_json(content, source), None
     except ForgeError as error:
         return None, error.message
