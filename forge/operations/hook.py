@@ -81,6 +81,8 @@ def pre_receive(lines: Iterable[str], report: Report = silent) -> None:
 
     lines: git's "OLD-ID NEW-ID REF".
     """
+    from pathlib import Path
+
     # Paths of the quarantine may be relative to the git folder, where git starts the hook; we start git elsewhere.
     for variable in ("GIT_OBJECT_DIRECTORY", "GIT_QUARANTINE_PATH"):
         if variable in os.environ:
