@@ -5,8 +5,8 @@
 makes a consortium of each size (consortium.py) and runs all commands in turn, several rounds. Printed are medians of
 CPU seconds (of the command and all that it starts; a busy machine moves them less than the clock), the ratio to plain
 git's counterpart, the peak memory (what is below that of this process itself is not seen), and the exponent k of
-seconds ~ contributions^k above what the smallest process costs. `--against FOLDER` runs another source tree of git
-forge in turn with this one, and prints its columns, too.
+seconds ~ contributions^k above what the help costs, where that is measured. `--against FOLDER` runs another source
+tree of git forge in turn with this one, and prints its columns, too.
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ def table(sizes: Sequence[int], cases: Sequence[Case], columns: Mapping[str, Col
             row = [case.name, str(size), f"{plain:.3f}"]
             for name in names:
                 runs = columns[name][case.name, size]
-                floor = min(min(columns[name][each.name, size].cpu) for each in cases)
+                start = columns[name].get((CASES[0].name, size))
+                floor = min(start.cpu) if start is not None and case is not CASES[0] else 0.0
                 fitted = exponent(sizes, [median(columns[name][case.name, each].cpu) for each in sizes], floor)
                 seconds = median(runs.cpu)
                 row += [
