@@ -60,13 +60,13 @@ def from_json(text: str | bytes, source: str = ITEM_FILE) -> ForgeItem:
         start, body = _start(recorded), "{\n" + plain[len(_start(recorded)) :]
         if not (plain.startswith(start) and recorded == digest_of_text(body)) and recorded != digest_of(document):
             raise ForgeError(_EDITED, hint=_RESTORE)
-        note = document.pop(NOTE_KEY, None)
-        if note not in (None, NOTE):
+        has_note = NOTE_KEY in document
+        if document.pop(NOTE_KEY, NOTE) != NOTE:
             raise ForgeError(f"{NOTE_KEY!r} says something that no git forge has written", hint=_RESTORE)
         del document["format"]
         item = _item(document)
         again = _document(item)
-        if note is None:
+        if not has_note:
             del again[NOTE_KEY]
         if start + canonical(again).removeprefix("{\n") != plain:  # a right digest over other text, such as 0.50000001
             raise ForgeError(_EDITED, hint=_RESTORE)
