@@ -1,5 +1,8 @@
 # Sourced by ./tests/run and ./examples/quickstart: a virtual environment in .venv with this checkout installed.
 
+# What follows starts git forge hundreds of times: compiled once, not every time.
+unset PYTHONDONTWRITEBYTECODE
+
 # prepare_environment [EXTRA]: make .venv if need be and install git forge (editable) with what it needs.
 # Done again only when pyproject.toml or the Python changed.
 prepare_environment() {
