@@ -238,3 +238,24 @@ def test_the_example_runs(tmp_path: Path) -> None:
     assert "Merge branch 'colon'" in done.stdout
     assert [line.split(":")[0] for line in done.stdout.splitlines() if " ACC " in line] == ["breast", "colon"]
     assert (tmp_path / "peft" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda opened, data: opened.train("x", data, validation=2.0), "above 0 and below 1, not 2.0"),
+        (lambda opened, data: opened.train("x", data, seed=-1), "seed must be a whole number of 0 and more"),
+        (lambda opened, data: opened.train("x", data, batch=0), "batch must be a whole number of 1 and more"),
+        (lambda opened, data: opened.train("x", data, optimizer="adam"), "must be one of sgd, adamw"),
+        (lambda opened, data: opened.train("x", data, dropout=1.0), "at least 0 and below 1"),
+        (lambda opened, data: opened.distill("x", data, method="dm", ipc=0), "ipc must be a whole number"),
+        (lambda opened, data: opened.distill("x", data, method="dm", optimizer="adamw"), "must be one of sgd, adam"),
+        (lambda opened, data: opened.commit(consolidate=-1), "whole number from 0 to"),
+    ],
+)
+def test_values_out_of_range(model: Path, pictures: Path, call: Any, message: str) -> None:  # noqa: F811
+    """The command line refuses them by its options; from Python nothing else stands before them."""
+    before = sorted(model.rglob("contributions/*"))
+    with pytest.raises(ForgeError, match=message):
+        call(forge.open(model), pictures)
+    assert sorted(model.rglob("contributions/*")) == before

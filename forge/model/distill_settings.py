@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from forge.recipe.catalogue import DM_DSA, distillation_method_named
+from forge.recipe.checks import check_between, check_choice, check_whole
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class DistillSettings:
     shrinkage: float = 0.2  # of the within-class covariance towards a multiple of the identity
     second_moments: float = 0.3  # their weight beside the means'
     step_images: int = 60  # synthetic images per forward pass at most, in whole classes (one class at least)
+
+    def __post_init__(self) -> None:
+        check_choice(self.optimizer, "the optimizer", ("sgd", "adam"))
+        for name in ("steps", "ipc", "redraw", "points", "judge_steps", "step_images"):
+            check_whole(getattr(self, name), name, least=1)
+        for name in ("real_batch", "judge_points", "adapter_steps", "seed"):
+            check_whole(getattr(self, name), name, least=0)
+        check_between(self.pixel_rate, "pixel_rate", 0)
 
     @property
     def needs_adapter(self) -> bool:

@@ -14,6 +14,7 @@ from forge.errors import ForgeError
 from forge.model.adapters import lora_config, plain_config
 from forge.model.base import BaseModel
 from forge.model.scoring import Score, TaskImages, batch_size, score
+from forge.recipe.checks import check_between, check_choice, check_whole
 
 Advance = Callable[[str], None]
 
@@ -33,6 +34,18 @@ class TrainSettings:
     dropout: float = 0.1
     seed: int = 0
     dora: bool = False  # a DoRA in place of a LoRA (MedForge (2025), Table 4)
+
+    def __post_init__(self) -> None:
+        check_choice(self.optimizer, "the optimizer", ("sgd", "adamw"))
+        check_choice(self.schedule, "the schedule", ("constant", "cosine"))
+        check_whole(self.epochs, "epochs", least=0)
+        check_whole(self.batch, "batch", least=1)
+        check_whole(self.rank, "rank", least=1, most=4096)
+        check_whole(self.seed, "seed", least=0)
+        for name in ("learning_rate", "alpha"):
+            check_between(getattr(self, name), name, 0, open_ends="[")
+        check_between(self.weight_decay, "weight_decay", 0)
+        check_between(self.dropout, "dropout", 0, 1, open_ends="]")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from forge.operations.consolidating import consolidated, without_consolidation
 from forge.operations.contributing import write_files
 from forge.operations.loading import Payloads, blob_reader
 from forge.operations.restoring import restored_on_failure
+from forge.recipe.checks import check_whole
 from forge.recipe.gate import pass_gate
 from forge.recipe.item import Entry, ForgeItem, identity
 from forge.recipe.item_text import to_json
@@ -34,7 +35,7 @@ from forge.recipe.layout import (
     obligatory_files,
     path_of,
 )
-from forge.recipe.settings import Settings
+from forge.recipe.settings import MOST_STEPS, Settings
 from forge.recipe.without_effect import without_effect
 from forge.repo.contributions import check_contribution, disagreements, find_all
 from forge.repo.erased import erased_contributions
@@ -67,6 +68,8 @@ def commit_contributions(
     and the recipe has none. accept: let tasks lose more than the gate allows. Raises ForgeError for a merge in
     progress, for a contribution that is not whole, where nothing changed, and where the gate stays shut.
     """
+    if steps is not None:
+        check_whole(steps, "the steps of a consolidation", least=0, most=MOST_STEPS)
     with alone_in_work_tree(repo, "git forge commit"):
         return _commit(repo, message, steps, accept)
 

@@ -23,7 +23,7 @@ from forge.operations.contributing import (
     write_distilled,
 )
 from forge.operations.own_adapter import own_adapter, own_adapter_id
-from forge.operations.private_data import PrivateData, list_private_data, read_listed
+from forge.operations.private_data import PrivateData, check_split, list_private_data, read_listed
 from forge.operations.reading import complete_options
 from forge.recipe.card import validation_split
 from forge.recipe.catalogue import distillation_method_named
@@ -98,8 +98,9 @@ def distill(
         from forge.operations.unfinished import Unfinished
 
         trained_share, trained_seed = validation_split(card)
-        validation = validation or trained_share
+        validation = trained_share if validation is None else validation
         seed = trained_seed if seed is None else seed
+        check_split(validation, seed)
         base = load_repository_base(repo, own.base)
         chosen = replace(_defaults(base, method, settings or {}), seed=seed, **(settings or {}))
         adapter = _adapter(repo, name, data, base, chosen, own.limits)

@@ -14,6 +14,7 @@ from forge.data.summary import Summary, summarised
 from forge.errors import ForgeError
 from forge.operations.contributing import Labelling, choose_labels
 from forge.recipe.card import Card
+from forge.recipe.checks import check_between, check_whole
 
 if TYPE_CHECKING:
     from forge.model.base import BaseModel
@@ -49,6 +50,12 @@ class PrivateData:
         """What was read, for people."""
         for summary in (self.summary, *self.others):
             yield from summary.lines()
+
+
+def check_split(share: float, seed: int) -> None:
+    """Raise ForgeError where no share of the images, or no split of them, can be held back for validation."""
+    check_between(share, "the share held back for validation", 0, 1, open_ends="[]")
+    check_whole(seed, "the seed", least=0)
 
 
 def list_private_data(

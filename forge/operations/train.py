@@ -22,7 +22,7 @@ from forge.operations.contributing import (
     write_adapter,
     write_card,
 )
-from forge.operations.private_data import PrivateData, list_private_data, read_listed
+from forge.operations.private_data import PrivateData, check_split, list_private_data, read_listed
 from forge.operations.reading import complete_options
 from forge.recipe.layout import ADAPTER_FILE, path_of
 from forge.repo.locks import contribution_lock, only_one
@@ -67,6 +67,7 @@ def train(
     forge.model.training.TrainSettings that take other values than the defaults for the base. The data are written
     nowhere. Raises ForgeError where data and labels do not fit, and for a contribution that is being made already.
     """
+    check_split(validation, seed)
     own = load_settings(repo.top)
     with only_one(contribution_lock(repo, name), f"git forge train {name}"):
         card = existing_card(repo, name)

@@ -112,6 +112,33 @@ def _sorted_plain(texts: tuple[object, ...]) -> tuple[str, ...]:
         return ()
 
 
+def check_whole(value: object, what: str, *, least: int, most: int = 2**63 - 1) -> int:
+    """A whole number of a person's choice, with its bounds in the message."""
+    if type(value) is not int or not least <= value <= most:
+        bounds = f"from {least} to {most}" if most < 2**63 - 1 else f"of {least} and more"
+        raise ForgeError(f"{what} must be a whole number {bounds}, not {value!r}"[:200])
+    return value
+
+
+def check_real(value: object, what: str) -> float:
+    """A finite number of a person's choice, as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ForgeError(f"{what} must be a finite number, not {value!r}"[:200])
+    return float(value)
+
+
+def check_between(value: object, what: str, least: float, most: float = math.inf, *, open_ends: str = "") -> float:
+    """A number between two ends; open_ends: "[", "]" or both, where an end itself is not allowed."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ForgeError(f"{what} must be a number, not {value!r}"[:200])
+    number = float(value)
+    if not least <= number <= most or ("[" in open_ends and number == least) or ("]" in open_ends and number == most):
+        lower = f"{'above' if '[' in open_ends else 'at least'} {least:g}"
+        upper = "" if most == math.inf else f" and {'below' if ']' in open_ends else 'at most'} {most:g}"
+        raise ForgeError(f"{what} must be {lower}{upper}, not {value!r}"[:200])
+    return number
+
+
 def check_choice(value: object, what: str, choices: Collection[str]) -> str:
     """One of `choices`."""
     if not isinstance(value, str) or value not in choices:

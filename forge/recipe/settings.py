@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -24,7 +23,7 @@ from forge.recipe.catalogue import (
     check_combination,
     strategy_named,
 )
-from forge.recipe.checks import check_choice
+from forge.recipe.checks import check_choice, check_real, check_whole
 from forge.recipe.item import Base
 from forge.recipe.layout import SETTINGS_FILE
 from forge.recipe.licences import check_license
@@ -37,17 +36,6 @@ MOST_STEPS = 1_000_000
 GATE = 0.2  # ordinary merges of the embedded base were seen to lose up to .175 of a task; a wrecked one loses far more
 
 _OPTIMIZER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")
-
-
-def _check_whole(value: object, name: str, *, least: int, most: int) -> None:
-    if type(value) is not int or not least <= value <= most:
-        raise ForgeError(f"{name} must be a whole number from {least} to {most}, not {value!r}"[:200])
-
-
-def _check_real(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ForgeError(f"{name} must be a finite number, not {value!r}"[:200])
-    return float(value)
 
 
 @dataclass(frozen=True)
@@ -80,15 +68,15 @@ class SearchSettings:
         if self.pull != HELD_OUT:
             if isinstance(self.pull, str):
                 raise ForgeError(f"search.pull must be a number or {HELD_OUT!r}, not {self.pull!r}"[:200])
-            object.__setattr__(self, "pull", _check_real(self.pull, "search.pull"))
+            object.__setattr__(self, "pull", check_real(self.pull, "search.pull"))
             if float(self.pull) < 0:
                 raise ForgeError(f"search.pull must not be below 0, not {self.pull}")
         if not isinstance(self.optimizer, str) or not _OPTIMIZER.fullmatch(self.optimizer):
             raise ForgeError("search.optimizer must be the name of a nevergrad optimizer, such as Shiwa")
-        _check_whole(self.evaluations, "search.evaluations", least=1, most=1_000_000)
-        _check_whole(self.seed, "search.seed", least=0, most=2**32 - 1)
+        check_whole(self.evaluations, "search.evaluations", least=1, most=1_000_000)
+        check_whole(self.seed, "search.seed", least=0, most=2**32 - 1)
         for name in ("start", "bounds", "l1"):
-            object.__setattr__(self, name, _check_real(getattr(self, name), f"search.{name}"))
+            object.__setattr__(self, name, check_real(getattr(self, name), f"search.{name}"))
         if self.bounds <= 0:
             raise ForgeError(f"search.bounds must be above 0, not {self.bounds}")
         if abs(self.start) > self.bounds:
@@ -134,7 +122,7 @@ class LimitSettings:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            _check_whole(getattr(self, each.name), f"limits.{each.name}", least=1, most=2**40)
+            check_whole(getattr(self, each.name), f"limits.{each.name}", least=1, most=2**40)
 
     @property
     def file_bytes(self) -> int:
@@ -165,8 +153,8 @@ class Settings:
         strategy_named(self.strategy)
         if not isinstance(self.task_aware, bool):
             raise ForgeError(f"merge.task_aware must be true or false, not {self.task_aware!r}"[:200])
-        _check_whole(self.consolidate, "merge.consolidate", least=0, most=MOST_STEPS)
-        object.__setattr__(self, "gate", _check_real(self.gate, "merge.gate"))
+        check_whole(self.consolidate, "merge.consolidate", least=0, most=MOST_STEPS)
+        object.__setattr__(self, "gate", check_real(self.gate, "merge.gate"))
         if not 0 <= self.gate <= 1:
             raise ForgeError(f"merge.gate must be from 0 to 1, a share of the images, not {self.gate}")
         check_combination(self.strategy, self.search.method, self.search.per)
