@@ -17,6 +17,7 @@ import click
 from forge import __version__
 from forge.console import say
 from forge.errors import ExitCode, ForgeError
+from forge.program import is_the_program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that it lacks is shown escaped, and ends nothing
             stream.reconfigure(errors="backslashreplace")
+    is_the_program()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

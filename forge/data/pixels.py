@@ -133,7 +133,8 @@ def _from_grey(picture: Any, grey: Grey, white_is_zero: bool, shift: int = 0) ->
 
 def _raw_mode(picture: Any) -> str:
     """How Pillow says the pixels are stored, before it has read them."""
-    arguments = picture.tile[0][3] if picture.tile else ""
+    tile = getattr(picture, "tile", None)  # of files alone: a picture made in memory has none
+    arguments = tile[0][3] if tile else ""
     if picture.format == "PPM" and len(arguments) == 2 and isinstance(arguments[1], int) and arguments[1] > 255:
         return f"{arguments[0]};16"
     first = arguments if isinstance(arguments, str) or not arguments else arguments[0]

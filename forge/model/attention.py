@@ -56,6 +56,28 @@ class SplitAttention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(-2)), None
 
 
+class ClassTokenBlock(nn.Module):
+    """The last block of a tower that reads its class token alone: open_clip's ResidualAttentionBlock for that token.
+
+    The other tokens are keys and values; what they would become is not computed, unless `every_token` asks for it.
+    Exact to float rounding (tests/model/test_attention.py); a fifth of a forward pass of the embedded base.
+    """
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.ln_1, self.attn, self.ls_1 = block.ln_1, block.attn, block.ls_1
+        self.ln_2, self.mlp, self.ls_2 = block.ln_2, block.mlp, block.ls_2
+        self.every_token = False
+
+    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """[n, tokens, width] -> [n, 1, width], or [n, tokens, width] of every token."""
+        normed = self.ln_1(tokens)
+        asked, queries = (tokens, normed) if self.every_token else (tokens[:, :1], normed[:, :1])
+        mixed: Tensor = asked + self.ls_1(self.attn(queries, normed, normed, attn_mask=attn_mask)[0])
+        out: Tensor = mixed + self.ls_2(self.mlp(self.ln_2(mixed)))
+        return out
+
+
 class VisualTower(nn.Module):
     """A visual tower as `trunk` followed by `projection`: images -> embeddings.
 
@@ -88,6 +110,8 @@ class VisualTower(nn.Module):
                     hint="choose a plain ViT base such as ViT-B-16, or the embedded one",
                 )
             block.attn = SplitAttention(block.attn)
+        if _reads_class_token(visual):
+            blocks[-1] = ClassTokenBlock(blocks[-1])
         visual.proj = None
         if getattr(visual, "output_tokens", False):
             visual.output_tokens = False
@@ -103,6 +127,14 @@ class VisualTower(nn.Module):
         super().train(mode)
         keep_statistics(self)
         return self
+
+
+def _reads_class_token(visual: Any) -> bool:
+    """Whether nothing but the class token of the last block is read, and the block is of the plain kind."""
+    from open_clip.transformer import ResidualAttentionBlock
+
+    plain = type(visual.transformer.resblocks[-1]) is ResidualAttentionBlock
+    return plain and visual.attn_pool is None and visual.pool_type == "tok"
 
 
 def adaptable_modules(tower: VisualTower) -> dict[str, nn.Linear]:

@@ -6,7 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from forge.model.base_places import EMBEDDED_DIR as EMBEDDED_DIR  # the embedded
 from forge.model.base_places import Source, locate, resizes_as_named
 from forge.model.fingerprint import identify
 from forge.model.hf_text import bert_text, numbers_in, read_tokenizer, shapes_in
+from forge.model.open_clip_import import import_open_clip, import_whole_open_clip, is_plain
+from forge.model.unfilled import Unfilled
 
 # What an adapter_config.json calls a base of git forge, before the fingerprint.
 OWN_BASE = "git-forge:"
@@ -104,7 +106,9 @@ def load_base(reference: str, *, fingerprint: str | None = None, override: str |
     supported ViT, or differs from the fingerprint.
     """
     place = override or reference
+    import_open_clip()
     source = locate(place)
+    import_whole_open_clip(source.config)
     clip = _build(source, place)
     clip.eval().requires_grad_(False)
     _check_finite(clip, source.weights)
@@ -196,7 +200,8 @@ def _build(source: Source, place: str) -> Any:
     from safetensors import SafetensorError
 
     try:
-        with _quiet():
+        # Every weight is loaded: load_checkpoint is strict. What timm and transformers do first is their own.
+        with _quiet(), Unfilled() if is_plain(source.config) else nullcontext():
             if source.folder is not None:
                 clip = _build_folder(source.folder, source.weights)
             else:
@@ -220,10 +225,11 @@ def _build(source: Source, place: str) -> Any:
 
 
 def _build_folder(config: FolderConfig, weights: Path) -> Any:
-    """The CLIP that a folder's checked configuration describes, with random weights.
+    """The CLIP that a folder's checked configuration describes, its weights not loaded yet.
 
     Built without memory first: what claims to be far larger than its weights is refused before it fills this machine.
     """
+    from accelerate import init_empty_weights
     from open_clip.model import set_model_preprocess_cfg
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
     from safetensors import SafetensorError
@@ -232,7 +238,7 @@ def _build_folder(config: FolderConfig, weights: Path) -> Any:
         shapes = shapes_in(weights)
     except (SafetensorError, OSError) as error:
         raise _broken_weights(weights, error) from error
-    with torch.device("meta"):
+    with init_empty_weights():
         claimed = sum(parameter.numel() for parameter in _parts(config, shapes, weights).parameters())
     there = numbers_in(shapes)
     if claimed > 2 * there + 2**20:  # positions are resized to other image sizes

@@ -284,12 +284,11 @@ def _to_tensor(picture: Any) -> Tensor:
 def _resizer(base: BaseModel) -> Callable[[Any], Any]:
     """open_clip's own evaluation transform up to the tensor: PIL image in, PIL image out."""
     from open_clip.transform import image_transform
-    from torchvision.transforms import Compose
 
     options = {key: base.preprocess[key] for key in ("interpolation", "resize_mode") if base.preprocess.get(key)}
     fill = base.preprocess.get("fill_color", 0)
     whole = image_transform(base.image_size, False, base.mean, base.std, fill_color=fill, **options)
-    resize: Callable[[Any], Any] = Compose(whole.transforms[:-3])  # then come RGB, tensor and normalisation
+    resize: Callable[[Any], Any] = type(whole)(whole.transforms[:-3])  # then come RGB, tensor and normalisation
     return resize
 
 

@@ -22,7 +22,7 @@ from forge.model.adapters import Adapter, plain_delta
 from forge.model.attention import adaptable_modules
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, Members, folded
-from forge.model.scoring import TaskImages, batch_size, logits, outputs
+from forge.model.scoring import TaskImages, in_batches, logits, outputs
 from forge.text import same_labels
 
 LABEL_SHARE = 0.5  # of the labels in the distillation loss; the rest is the teachers'
@@ -144,8 +144,7 @@ def _backward(base: BaseModel, aim: Aim, weights: dict[str, Tensor]) -> float:
     texts = base.text_embeddings(aim.labels)
     replaced = {f"{name}.weight": weight for name, weight in weights.items()}
     total = 0.0
-    size = batch_size(aim.pixels)
-    for pixels, targets in zip(torch.split(aim.pixels, size), torch.split(aim.targets, size), strict=True):
+    for pixels, targets in in_batches(base, aim.pixels, aim.targets):
         embedded = F.normalize(functional_call(base.tower, replaced, (base.prepare(pixels),)), dim=-1)
         out = (base.logit_scale * embedded @ texts.T).log_softmax(-1)
         part = -(targets * out).sum() * (aim.share / len(aim.targets))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,11 @@ from torch.nn import functional as F
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, Model, Parts, folded
 
-# Pixels per forward pass: 256 images of 32x32, 5 of 224x224; bounds memory whatever the image size.
+# Pixels of a training step at most: 256 images of 32x32, 5 of 224x224; bounds memory whatever the image size.
 PIXELS_PER_BATCH = 256 * 32 * 32
+# Of a pass on a CPU, whose caches then hold what a layer works on: 32 images of the embedded base take 14 % less time
+# each than 128, and 42 % less than 512.
+PIXELS_IN_CACHE = 32 * 32 * 32
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,16 @@ class Metrics:
 
 
 def batch_size(pixels: Tensor) -> int:
-    """How many of these images [n, 3, h, w] go through the tower at once."""
+    """How many of these images [n, 3, h, w] a training step takes at most."""
     return max(8, PIXELS_PER_BATCH // (pixels.shape[-1] * pixels.shape[-2]))
+
+
+def in_batches(base: BaseModel, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of n images each, the pixels [n, 3, h, w] first, in the parts in which they go through the tower."""
+    pixels = tensors[0]
+    at_once = PIXELS_IN_CACHE if base.device.type == "cpu" else PIXELS_PER_BATCH
+    size = max(8, at_once // (pixels.shape[-1] * pixels.shape[-2]))
+    return zip(*(torch.split(tensor, size) for tensor in tensors), strict=True)
 
 
 def logits(base: BaseModel, pixels: Tensor, labels: tuple[str, ...]) -> Tensor:
@@ -61,7 +72,7 @@ def logits(base: BaseModel, pixels: Tensor, labels: tuple[str, ...]) -> Tensor:
     with torch.no_grad():
         parts = [
             base.logit_scale * F.normalize(base.tower(base.prepare(batch)), dim=-1) @ texts.T
-            for batch in torch.split(pixels, batch_size(pixels))
+            for (batch,) in in_batches(base, pixels)
         ]
     return torch.cat(parts)
 

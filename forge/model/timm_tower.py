@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from forge.errors import ForgeError
+from forge.model.unfilled import Unfilled
 
 # W_q and W_v of every attention, and the last map into the joint space: a projection, or what stands for one.
 _QUERIES_AND_VALUES = r"trunk\.trunk\..*\.(qkv\.)?[qv]_proj"
@@ -102,7 +103,8 @@ def keep_statistics(tower: nn.Module) -> None:
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A Linear of its own with copies of these weights."""
     out_width, in_width = weight.shape
-    layer = nn.Linear(in_width, out_width, bias=bias is not None, device=weight.device)
+    with Unfilled():
+        layer = nn.Linear(in_width, out_width, bias=bias is not None, device=weight.device)
     layer.weight.data = weight.clone().contiguous()
     if bias is not None:
         layer.bias.data = bias.detach().clone()

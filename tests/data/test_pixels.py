@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from pydicom.uid import ExplicitVRLittleEndian
 
-from forge.data.pixels import FULL, check_grey, read_picture, to_levels
+from forge.data.pixels import FULL, check_grey, picture_of, read_picture, to_levels
 from forge.errors import ForgeError
 
 RAMP = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
@@ -233,3 +233,11 @@ def test_dicom_that_nobody_can_decide(tmp_path: Path) -> None:
     report.save_as(tmp_path / "report.dcm", enforce_file_format=True)
     with pytest.raises(ForgeError, match=r"report\.dcm .*without a picture"):
         read_picture(tmp_path / "report.dcm")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
+def test_a_picture_made_in_memory_is_read_as_one_from_a_file(tmp_path: Path, mode: str) -> None:
+    made = Image.new("RGB", (9, 7), (200, 30, 60)).convert(mode)
+    made.save(tmp_path / "picture.png")
+    expected = np.asarray(read_picture(tmp_path / "picture.png").image)
+    assert (np.asarray(picture_of(made).image) == expected).all()

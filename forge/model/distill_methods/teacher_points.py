@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from forge.errors import ForgeError
 from forge.model.adapters import PAPER_MODULES, Adapter, plain_delta
+from forge.model.attention import ClassTokenBlock
 from forge.model.augmentation import Augmentation, augment, draw
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, folded
@@ -131,12 +132,17 @@ def feature_extractor(
         embedded = F.normalize(base.tower.projection(pooled), dim=-1)
         return [*features, pooled, embedded, base.logit_scale * embedded @ texts.T]
 
+    last = blocks[-1]
+    if isinstance(last, ClassTokenBlock):
+        last.every_token = len(blocks) - 1 in of_tokens
     handles = [blocks[number].register_forward_hook(hook(number)) for number in {*of_tokens, *of_class}]
     try:
         yield extract
     finally:
         for handle in handles:
             handle.remove()
+        if isinstance(last, ClassTokenBlock):
+            last.every_token = False
 
 
 def blocks_at(depths: Sequence[float], count: int) -> list[int]:
