@@ -13,7 +13,7 @@ from examples.paper.scenarios import images_digest
 from forge.console import progress
 from forge.model.adapters import Adapter, adapter_digest, plain_delta, read_adapter
 from forge.model.base import BaseModel
-from forge.model.composing import Coefficient, Model, Parts, mixed
+from forge.model.composing import Coefficient, Model, Parts, summed
 from forge.model.consolidating import consolidate
 from forge.model.merging import Member, merge_members, pooled_tasks
 from forge.model.scoring import TaskImages
@@ -87,7 +87,7 @@ def consolidated(
     residual = consolidate(base, delta, members, steps=steps, advance=advance)
     added = plain_delta(read_adapter(residual.config, residual.tensors, base.tower, source="the consolidation"))
     notes = {"consolidation_before": residual.objective_before, "consolidation_after": residual.objective_after}
-    return ((mixed([delta, added], [1.0, 1.0]), weight),), notes
+    return ((summed(delta, added), weight),), notes
 
 
 def merge_inputs(contributions: Sequence[Contribution], merge: Merge, search: SearchSettings) -> list[object]:

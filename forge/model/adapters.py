@@ -40,6 +40,11 @@ class LowRank:
             raise ValueError("a magnitude and the base's weight go together")
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Of dW: out, in."""
+        return self.b.shape[0], self.a.shape[1]
+
+    @property
     def rank(self) -> int:
         return self.a.shape[0]
 

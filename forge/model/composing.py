@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from forge.model.adapters import Adapter, plain_delta
@@ -51,13 +52,30 @@ def alone(adapter: Adapter) -> Parts:
     return ((plain_delta(adapter), 1.0),)
 
 
-def mixed(changes: Sequence[Delta], coefficients: Sequence[Coefficient | Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """sum_k c_k dW_k per module; differentiable in coefficients given as tensors."""
+def mixed(adapters: Sequence[Adapter], coefficients: Sequence[Coefficient | Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """sum_k c_k dW_k per module [out, in]; differentiable in coefficients given as tensors.
+
+    One product of all factors a module, [c_1 s_1 B_1, c_2 s_2 B_2, ...] [A_1; A_2; ...], so that no dW_k of hundreds of
+    LoRAs is held. A DoRA's dW_k is no product and is added as it is.
+    """
     total: dict[str, Tensor] = {}
-    for change, coefficient in zip(changes, coefficients, strict=True):
+    for name in sorted({name for adapter in adapters for name in adapter}):
+        parts = [(a[name], of_module(c, name)) for a, c in zip(adapters, coefficients, strict=True) if name in a]
+        plain = [(module, c) for module, c in parts if module.magnitude is None]
+        terms = [c * module.delta() for module, c in parts if module.magnitude is not None]
+        if plain:
+            left = torch.cat([c * module.scaling * module.b for module, c in plain], dim=1)
+            terms.append(left @ torch.cat([module.a for module, _ in plain]))
+        total[name] = torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
+    return total
+
+
+def summed(*changes: Delta) -> dict[str, Tensor]:
+    """Several changes of weights as one."""
+    total: dict[str, Tensor] = {}
+    for change in changes:
         for name, delta in change.items():
-            term = of_module(coefficient, name) * delta
-            total[name] = total[name] + term if name in total else term
+            total[name] = total[name] + delta if name in total else delta
     return total
 
 

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 
 from forge.errors import ForgeError
 from forge.model.adapters import Adapter, lora_config, plain_config, plain_delta
+from forge.model.aims import LABEL_SHARE, Aim, colleagues, soft_targets, teacher_aims, total_loss
 from forge.model.augmentation import IDENTITY, Augmentation, augment, draw
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, folded
 from forge.model.merging import Member
-from forge.model.objectives import LABEL_SHARE, Aim, colleagues, soft_targets, teacher_aims, total_loss
 from forge.model.scoring import TaskImages, batch_size, logits
 
 UNSEEN_DRAWS = 4

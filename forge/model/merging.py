@@ -17,9 +17,10 @@ from torch import Tensor
 
 from forge.errors import ForgeError
 from forge.model.adapters import Adapter
+from forge.model.aims import Aim, label_aims, places_in_class, teacher_aims
 from forge.model.base import BaseModel
 from forge.model.composing import Coefficient, of_module
-from forge.model.objectives import Aim, label_aims, module_names, teacher_aims
+from forge.model.objectives import Objective, module_names
 from forge.model.scoring import TaskImages
 from forge.model.searches import solve
 from forge.model.searches.problem import Advance, Problem, Solution, objective_at
@@ -37,6 +38,9 @@ from forge.recipe.settings import SearchSettings
 from forge.text import same_labels, same_text
 
 PULLS = (0.03, 0.01, 0.003)  # what hold-out chooses from
+# Of all members together: what a search looks at, so that the cost of a merge is bounded. Every member has its part in
+# it, at least one image a class.
+MOST_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,15 @@ def merge_members(
 ) -> Merged:
     """Coefficients for `members` under `strategy`, found on their distilled images alone.
 
-    Members with the same labels are one task. "Keep ours as it is" is a candidate where main and an incoming
-    contribution are weighed as two sides. With `task_aware`, every task also gets coefficients of its own, found on
-    its images alone. The same inputs give the same result. `advance` is told the best objective after every
-    evaluation. Raises ForgeError for a search that the strategy has no meaning for, and where no score is finite.
+    Members with the same labels are one task. The search looks at MOST_IMAGES of their images at most. "Keep ours as it
+    is" is a candidate where main and an incoming contribution are weighed as two sides. With `task_aware`, every task
+    also gets coefficients of its own, found on its images alone. The same inputs give the same result. `advance` is
+    told the best objective after every evaluation. Raises ForgeError for a search that the strategy has no meaning
+    for, and where no score is finite.
     """
     check_combination(strategy, settings.method, settings.per)
     # Rounding depends on the order of a sum: in one order of their own, the same members give the same coefficients.
-    members = sorted(members, key=lambda member: member.name)
+    members = some_images(sorted(members, key=lambda member: member.name), MOST_IMAGES)
     if HELD_OUT in (settings.objective, settings.pull):
         settings = choose_by_hold_out(base, strategy, members, settings, advance)
     problem = make_problem(base, strategy, members, settings)
@@ -97,7 +102,7 @@ def merge_members(
     two_sides = not settings.order_independent and not settings.per_module
     scales = dict(zip(_sides(members), solution.scales[:, 0].tolist(), strict=True)) if two_sides else {}
     ours = torch.tensor([1.0 if side == "ours" else 0.0 for side in _sides(members)], dtype=torch.float64)
-    kept = make_problem(base, strategy, members, settings, by_side=True)
+    kept = weigh(problem.objective, strategy, members, by_side=True)
     return Merged(
         coefficients=_by_member(problem, members, solution),
         by_task=by_task,
@@ -115,25 +120,25 @@ def make_problem(
     settings: SearchSettings,
     *,
     only: TaskImages | None = None,
-    by_side: bool | None = None,
 ) -> Problem:
-    """The search of these members; with `only`, on the images of that task alone.
+    """The search of these members; with `only`, on the images of that task alone."""
+    aims = _aims(base, members, settings.objective, only)
+    objective = implementation_of(strategy).objective(base, [member.adapter for member in members], aims)
+    problem = weigh(objective, strategy, members, by_side=not settings.order_independent)
+    return problem if only is None else replace(problem, keep_ours=None)
 
-    by_side: the two sides of the merge are weighed, not every contribution anew; as the search has it if not given.
-    """
-    if by_side is None:
-        by_side = not settings.order_independent
+
+def weigh(objective: Objective, strategy: str, members: Sequence[Member], *, by_side: bool) -> Problem:
+    """The search of the two sides of a merge, or of every contribution anew."""
     facts = strategy_named(strategy)
-    adapters = [member.adapter for member in members]
-    columns = module_names(adapters) if facts.per_module else [""]
+    columns = module_names([member.adapter for member in members]) if facts.per_module else [""]
     before = torch.tensor(
         [[float(of_module(member.coefficient, name)) if by_side else 1.0 for name in columns] for member in members]
     )
     sides = _sides(members)
     units = [sides.index(member.side) for member in members] if by_side else list(range(len(members)))
-    objective = implementation_of(strategy).objective(base, adapters, _aims(base, members, settings.objective, only))
     keep = None
-    if by_side and only is None and "ours" in sides:
+    if by_side and "ours" in sides:
         keep = torch.tensor([1.0 if side == "ours" else 0.0 for side in sides], dtype=torch.float64)
     return Problem(objective, torch.tensor(units), before, keep, facts.relative)
 
@@ -250,11 +255,32 @@ def _by_member(problem: Problem, members: Sequence[Member], solution: Solution) 
     return coefficients
 
 
+def some_images(members: Sequence[Member], most: int) -> list[Member]:
+    """The members with about `most` images together: equal parts of each, spread evenly over each class of its own."""
+    if sum(len(member.images.targets) for member in members) <= most:
+        return list(members)
+    each = most / len(members)
+    return [replace(member, images=_spread(member.images, each / len(member.images.labels))) for member in members]
+
+
+def _spread(images: TaskImages, a_class: float) -> TaskImages:
+    """So many images of each class, one at least, as far apart in their order as can be."""
+    keep = []
+    for label in range(len(images.labels)):
+        there = torch.nonzero(images.targets.cpu() == label).flatten()
+        count = min(len(there), max(1, int(a_class)))
+        keep += [int(there[(2 * number + 1) * len(there) // (2 * count)]) for number in range(count)]
+    return _only(images, torch.tensor(sorted(keep)))
+
+
 def _fold(images: TaskImages, fold: int) -> TaskImages:
     """Every other image of each class."""
-    place = torch.zeros(len(images.targets), dtype=torch.long)
-    for label in range(len(images.labels)):
-        members = torch.nonzero(images.targets.cpu() == label).flatten()
-        place[members] = torch.arange(len(members))
-    keep = (place % 2 == fold).to(images.targets.device)
-    return TaskImages(images.task, images.labels, images.pixels[keep.to(images.pixels.device)], images.targets[keep])
+    return _only(images, torch.nonzero(places_in_class(images.targets) % 2 == fold).flatten())
+
+
+def _only(images: TaskImages, index: Tensor) -> TaskImages:
+    return replace(
+        images,
+        pixels=images.pixels[index.to(images.pixels.device)],
+        targets=images.targets[index.to(images.targets.device)],
+    )

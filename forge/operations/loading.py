@@ -199,7 +199,7 @@ def compose_model(
     module are not those of the adapter's modules, and for a residual of a model that is several.
     """
     from forge.model.adapters import plain_delta
-    from forge.model.composing import Model, mixed
+    from forge.model.composing import Model, summed
     from forge.model.strategies import compose
     from forge.model.task_fallback import blend, label_similarities
 
@@ -214,7 +214,7 @@ def compose_model(
         hint = f"take it out: git rm -r {CONSOLIDATION}, then git forge commit"
         check_one_model(strategy, "a consolidation cannot be added to it", hint)
         ((delta, weight),) = shared
-        shared = ((mixed([delta, plain_delta(residual)], [1.0, 1.0]), weight),)
+        shared = ((summed(delta, plain_delta(residual)), weight),)
     known = {labels[task]: {entry.name: entry.tasks[task] for entry in entries} for task in tasks}
 
     def nearest(asked: tuple[str, ...]) -> Parts:

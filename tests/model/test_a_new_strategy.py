@@ -13,12 +13,13 @@ from torch import Tensor
 from forge.errors import ForgeError
 from forge.model import strategies
 from forge.model.adapters import Adapter
+from forge.model.aims import label_aims
 from forge.model.attention import VisualTower
 from forge.model.base import BaseModel
 from forge.model.composing import Coefficient, folded
 from forge.model.exporting import delta_of, export_open_clip, export_peft
 from forge.model.merging import Member, merge_members
-from forge.model.objectives import label_aims, module_names
+from forge.model.objectives import module_names
 from forge.model.scoring import TaskImages
 from forge.model.strategies import compose, implementation_of
 from forge.model.strategies.one_model import OneModel
@@ -76,10 +77,12 @@ def test_its_gradient_is_that_of_its_loss(squares: str, base: BaseModel, members
     adapters = [member.adapter for member in members]
     aims = label_aims([member.images for member in members])
     point = 0.2 + torch.rand(2, len(module_names(adapters)), generator=torch.Generator().manual_seed(3))
-    loss, gradient = implementation_of(squares).objective(base, adapters, aims).with_gradient(point)
-    same, by_square = implementation_of("mixture").objective(base, adapters, aims).with_gradient(point**2)
-    assert loss == pytest.approx(same, rel=1e-6)
-    torch.testing.assert_close(gradient, by_square * 2 * point, rtol=1e-4, atol=1e-6)
+    near = implementation_of(squares).objective(base, adapters, aims).quadratic(point)
+    by_square = implementation_of("mixture").objective(base, adapters, aims).quadratic(point**2)
+    inner = 2 * point.flatten().double()
+    assert near.value == pytest.approx(by_square.value, rel=1e-6)
+    torch.testing.assert_close(near.gradient, by_square.gradient * inner, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(near.matrix, by_square.matrix * torch.outer(inner, inner), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", catalogue.SEARCH_METHODS)

@@ -17,7 +17,7 @@ from forge.model import consolidating
 from forge.model.adapters import Adapter, plain_delta, read_adapter
 from forge.model.augmentation import IDENTITY, augment, draw
 from forge.model.base import BaseModel
-from forge.model.composing import folded, mixed
+from forge.model.composing import folded, summed
 from forge.model.consolidating import consolidate
 from forge.model.merging import Member
 from forge.model.scoring import TaskImages, outputs
@@ -83,7 +83,7 @@ def test_the_model_comes_nearer_to_its_contributions(
     assert len(told) == 15
     adapter = read_residual(base, found)
     assert {module.rank for module in adapter.values()} == {4}
-    together = mixed([merged, plain_delta(adapter)], [1.0, 1.0])
+    together = summed(merged, plain_delta(adapter))
     assert found.objective_after == pytest.approx(divergence(base, together, members), rel=1e-2, abs=1e-4)
     assert found.objective_after < 0.95 * found.objective_before
 

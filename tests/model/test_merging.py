@@ -15,15 +15,19 @@ from torch import Tensor
 from forge.errors import ForgeError
 from forge.model import merging
 from forge.model.adapters import Adapter
+from forge.model.aims import label_aims
 from forge.model.base import BaseModel
+from forge.model.curvature import Quadratic
 from forge.model.merging import (
     Member,
     choose_by_hold_out,
     merge_members,
     pooled_tasks,
+    some_images,
 )
-from forge.model.objectives import Objective, label_aims
+from forge.model.objectives import Objective
 from forge.model.scoring import TaskImages, outputs, score_tasks
+from forge.model.searches import by_gradients
 from forge.model.searches.gradient_free import search
 from forge.model.searches.problem import Problem
 from forge.model.strategies import compose, implementation_of
@@ -106,7 +110,11 @@ def test_the_exact_search_is_no_worse_than_the_gradient_free_one(base: BaseModel
         assert exact.objective_after <= exact.objective_before + 1e-5
 
 
-def test_a_very_large_pull_gives_the_coefficients_of_contributions(base: BaseModel, members: list[Member]) -> None:
+def test_a_very_large_pull_gives_the_coefficients_of_contributions(
+    base: BaseModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GAIN", "GAIN_ON_THE_WAY"):
+        monkeypatch.setattr(by_gradients, name, 1e-6)
     alone = merge_members(
         base, "mixture", members, SearchSettings("joint", "contribution", "cross-entropy", evaluations=FEW)
     )
@@ -120,7 +128,7 @@ def test_a_very_large_pull_gives_the_coefficients_of_contributions(base: BaseMod
         found = held.coefficients[name]
         values = list(found.values()) if not isinstance(found, float) else [found]
         assert values == pytest.approx([coefficient] * len(values), abs=1e-4)
-        assert len(set(free.coefficients[name].values())) == 5  # type: ignore[union-attr]
+        assert len(set(free.coefficients[name].values())) > 1  # type: ignore[union-attr]
 
 
 def test_the_objective_recorded_is_that_of_the_coefficients_recorded(base: BaseModel, members: list[Member]) -> None:
@@ -195,10 +203,10 @@ class MadeUpProblems:
             x = float(point[0, 0])
             return self.judge(fold, x) if judging else (x - centre) ** 2
 
-        def with_gradient(point: Tensor) -> tuple[float, Tensor]:
-            return value(point), 2 * (point - centre)
+        def quadratic(point: Tensor) -> Quadratic:
+            return Quadratic(value(point), 2 * (point.double() - centre)[0], torch.tensor([[2.0]]).double())
 
-        return Problem(Objective(value, with_gradient), torch.tensor([0]), torch.ones(1, 1), None, False)
+        return Problem(Objective(value, quadratic), torch.tensor([0]), torch.ones(1, 1), None, False)
 
 
 def numbered(count: int, adapter: Adapter) -> Member:
@@ -320,3 +328,30 @@ def test_pooled_images_score_as_their_parts(base: BaseModel, members: list[Membe
     each = [score.cross_entropy for score in score_tasks(base, {}, parts)]
     objective = implementation_of("mixture").objective(base, [members[0].adapter], label_aims([pool]))
     assert objective.value(torch.zeros(1, 5)) == pytest.approx(sum(each) / 2, rel=1e-4)
+
+
+# How much a search looks at.
+
+
+def test_a_search_looks_at_so_many_images_and_at_every_member_and_class() -> None:
+    pixels = torch.arange(40).float().view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+    targets = torch.arange(40) // 20  # twenty of each of two classes, in order
+    members = [Member(str(n), {}, 1.0, "ours", TaskImages("one", COLON, pixels, targets)) for n in range(5)]
+    assert some_images(members, 200) == members
+    fewer = some_images(members, 40)  # eight each, four a class
+    assert [member.images.pixels[:, 0, 0, 0].int().tolist() for member in fewer] == [[2, 7, 12, 17, 22, 27, 32, 37]] * 5
+    least = some_images(members, 3)
+    assert [member.images.targets.tolist() for member in least] == [[0, 1]] * 5
+
+
+def test_no_more_images_are_looked_at_than_there_may_be(
+    base: BaseModel, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the eighteen images of the members nine: the same coefficients as where there are no others."""
+    monkeypatch.setattr(merging, "MOST_IMAGES", 9)
+    settings = SearchSettings("joint", "contribution", "cross-entropy", 0.0, evaluations=FEW)
+    limited = merge_members(base, "mixture", members, settings)
+    few = some_images(sorted(members, key=lambda member: member.name), 9)
+    assert sum(len(member.images.targets) for member in few) <= 9
+    monkeypatch.setattr(merging, "MOST_IMAGES", 1000)
+    assert limited == merge_members(base, "mixture", few, settings)

@@ -11,18 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from forge.model import objectives, scoring
+from forge.model import aims, curvature, scoring
 from forge.model.adapters import Adapter, plain_delta
+from forge.model.aims import colleagues, label_aims, soft_targets, teacher_aims
 from forge.model.attention import adaptable_modules
 from forge.model.base import BaseModel
-from forge.model.objectives import (
-    Objective,
-    colleagues,
-    label_aims,
-    module_names,
-    soft_targets,
-    teacher_aims,
-)
+from forge.model.objectives import Objective, module_names
 from forge.model.scoring import TaskImages
 from forge.model.strategies import implementation_of
 
@@ -102,6 +96,11 @@ def by_hand(
             modules[name].weight.data = before[name]
 
 
+def with_gradient(objective: Objective, point: Tensor) -> tuple[float, Tensor]:
+    near = objective.quadratic(point)
+    return near.value, near.gradient.view_as(point)
+
+
 def finite_differences(objective: Objective, point: Tensor, step: float) -> Tensor:
     gradient = torch.zeros_like(point, dtype=torch.float64)
     for row in range(point.shape[0]):
@@ -128,7 +127,7 @@ def test_the_value_is_the_mean_cross_entropy_over_tasks(
         expected += sum(losses) / len(losses) / len(tasks)
     objective = implementation_of(strategy).objective(base, adapters, label_aims(tasks))
     assert objective.value(point) == pytest.approx(expected, rel=1e-4)
-    assert objective.with_gradient(point)[0] == pytest.approx(expected, rel=1e-4)
+    assert with_gradient(objective, point)[0] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.usefixtures("untouched")
@@ -148,7 +147,7 @@ def test_the_distillation_loss_is_the_mean_divergence_from_labels_and_teachers(
     aims = teacher_aims(base, list(zip(adapters, tasks, strict=True)))
     objective = implementation_of(strategy).objective(base, adapters, aims)
     assert objective.value(point) == pytest.approx(expected, rel=1e-3, abs=1e-5)
-    assert objective.with_gradient(point)[0] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert with_gradient(objective, point)[0] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.usefixtures("untouched")
@@ -160,11 +159,11 @@ def test_the_gradient_is_that_of_finite_differences(
     aims = teacher_aims(base, list(zip(adapters, tasks, strict=True))) if teachers else label_aims(tasks)
     objective = implementation_of(strategy).objective(base, adapters, aims)
     point = point_of(adapters, 2)
-    _, gradient = objective.with_gradient(point)
+    _, gradient = with_gradient(objective, point)
     assert gradient.shape == (2, 5)  # q and v of two layers, and the projection
     expected = finite_differences(objective, point, 1e-2)
     assert float(expected.abs().max()) > 1e-3
-    torch.testing.assert_close(gradient.double(), expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
+    torch.testing.assert_close(gradient, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
 
 
 @pytest.mark.usefixtures("untouched")
@@ -174,14 +173,74 @@ def test_batches_change_neither_value_nor_gradient(
 ) -> None:
     objective = implementation_of(strategy).objective(base, adapters, label_aims(tasks))
     point = point_of(adapters)
-    value, (total, gradient) = objective.value(point), objective.with_gradient(point)
-    for module in (objectives, scoring):
-        pairs = lambda base, *tensors: zip(*(torch.split(tensor, 2) for tensor in tensors), strict=True)  # noqa: E731
+    value, (total, gradient) = objective.value(point), with_gradient(objective, point)
+    pairs = lambda base, *tensors: zip(*(torch.split(tensor, 2) for tensor in tensors), strict=True)  # noqa: E731
+    for module in (curvature, scoring):
         monkeypatch.setattr(module, "in_batches", pairs)
     assert objective.value(point) == pytest.approx(value, rel=1e-5)
-    again, in_batches = objective.with_gradient(point)
+    again, in_batches = with_gradient(objective, point)
     assert again == pytest.approx(total, rel=1e-5)
     torch.testing.assert_close(in_batches, gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("strategy", ["mixture", "fusion"])
+def test_the_matrix_is_that_of_every_images_logits_moved_by_hand(
+    base: BaseModel, strategy: str, adapters: list[Adapter], tasks: list[TaskImages]
+) -> None:
+    """sum J^T (diag p - p p^T) J over images, J by finite differences of the composed model's logits."""
+    implementation, names = implementation_of(strategy), module_names(adapters)
+    point = point_of(adapters, 4)
+
+    def logits_at(moved: Tensor, task: TaskImages) -> Tensor:
+        members = [(a, dict(zip(names, row.tolist(), strict=True))) for a, row in zip(adapters, moved, strict=True)]
+        ((delta, _),) = implementation.parts(members)
+        return scoring.outputs(base, delta, task.pixels, task.labels).double()
+
+    step, expected = 1e-2, torch.zeros(10, 10, dtype=torch.float64)
+    for task in tasks:
+        columns = []
+        for place in range(10):
+            ends = [point.flatten().index_add(0, torch.tensor([place]), torch.tensor([s])) for s in (step, -step)]
+            high, low = (logits_at(end.view_as(point), task) for end in ends)
+            columns.append((high - low) / (2 * step))
+        moves = torch.stack(columns, -1)  # [images, classes, coefficients]
+        for j, p in zip(moves, logits_at(point, task).softmax(-1), strict=True):
+            expected += j.T @ (torch.diag(p) - torch.outer(p, p)) @ j / len(task.targets) / len(tasks)
+    matrix = implementation.objective(base, adapters, label_aims(tasks)).quadratic(point).matrix
+    torch.testing.assert_close(matrix, expected, rtol=0.03, atol=0.03 * float(expected.abs().max()))
+
+
+def test_of_many_classes_the_gradient_is_exact_and_the_curvature_what_is_greatest_in_it() -> None:
+    generator = torch.Generator().manual_seed(2)
+    p = torch.randn(4, 9, generator=generator).mul(2).softmax(-1)
+    targets = torch.randn(4, 9, generator=generator).softmax(-1)
+    rows, errors, roots = curvature.differences(p, targets)
+    assert len(rows) == 1 + curvature.DIRECTIONS
+    wrong = torch.einsum("rb,rbc->bc", errors, rows.double())
+    torch.testing.assert_close(wrong, (p - targets).double(), rtol=1e-5, atol=1e-6)
+    half = torch.einsum("brs,rbc->bsc", roots, rows.double())
+    whole = (torch.diag_embed(p) - p[:, :, None] * p[:, None]).double()
+    for kept, middle in zip(half.mT @ half, whole, strict=True):
+        left = torch.linalg.eigvalsh(middle - kept)
+        assert float(left.min()) > -1e-6  # nothing that is not there
+        assert float(left.max()) <= float(torch.linalg.eigvalsh(middle)[-curvature.DIRECTIONS]) + 1e-6
+
+
+def test_no_image_is_asked_of_more_teachers_than_there_may_be(
+    base: BaseModel,
+    make_adapter: Callable[..., Path],
+    read: Callable[..., Adapter],
+    tasks: list[TaskImages],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapters = [read(make_adapter(seed)) for seed in range(4)]
+    monkeypatch.setattr(aims, "MOST_TEACHERS", 2)
+    taught = teacher_aims(base, [(adapter, tasks[1]) for adapter in adapters], 0.0)
+    alone = [torch.tensor(by_hand(base, "mixture", [adapter], torch.ones(1, 5), tasks[1])) for adapter in adapters]
+    for number, aim in enumerate(taught):  # its own, and the one after it
+        expected = (alone[number] + alone[(number + 1) % 4]) / 2
+        torch.testing.assert_close(aim.targets, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_module_that_a_member_lacks_has_no_effect(
@@ -192,7 +251,7 @@ def test_a_module_that_a_member_lacks_has_no_effect(
     assert names == sorted(whole)
     objective = implementation_of("mixture").objective(base, [whole, part], label_aims(tasks))
     point = point_of([whole, part])
-    value, gradient = objective.with_gradient(point)
+    value, gradient = with_gradient(objective, point)
     missing = [column for column, name in enumerate(names) if name != "projection"]
     assert gradient[1, missing].tolist() == [0.0] * 4
     assert float(gradient[1].abs().max()) > 0
@@ -203,10 +262,10 @@ def test_a_module_that_a_member_lacks_has_no_effect(
 def test_own_teachers_are_matched_perfectly_at_their_own_coefficients(
     base: BaseModel, adapters: list[Adapter], tasks: list[TaskImages], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objectives, "LABEL_SHARE", 0.0)
+    monkeypatch.setattr(aims, "LABEL_SHARE", 0.0)
     objective = implementation_of("mixture").objective(base, adapters, teacher_aims(base, [(adapters[0], tasks[0])]))
     alone = torch.tensor([[1.0] * 5, [0.0] * 5])
-    value, gradient = objective.with_gradient(alone)
+    value, gradient = with_gradient(objective, alone)
     assert value == pytest.approx(0, abs=1e-6)
     assert float(gradient.abs().max()) < 1e-4
 
@@ -248,9 +307,17 @@ def test_mixture_at_the_output_by_a_loop(base: BaseModel, adapters: list[Adapter
             expected -= math.log(mixed) / len(task.pixels) / len(tasks)
     objective = implementation_of("mixture-output").objective(base, adapters, label_aims(tasks))
     assert objective.value(weights) == pytest.approx(expected, rel=1e-4)
-    value, gradient = objective.with_gradient(weights)
+    value, gradient = with_gradient(objective, weights)
     assert value == pytest.approx(expected, rel=1e-4)
-    torch.testing.assert_close(gradient.double(), finite_differences(objective, weights, 1e-2), rtol=0.02, atol=1e-4)
+    step = 1e-2
+    slopes = [
+        with_gradient(objective, weights + sign * step * torch.eye(2)[:, [place]])[1][:, 0]
+        for place in (0, 1)
+        for sign in (1, -1)
+    ]
+    matrix = torch.stack([(slopes[0] - slopes[1]) / (2 * step), (slopes[2] - slopes[3]) / (2 * step)])
+    torch.testing.assert_close(objective.quadratic(weights).matrix, matrix, rtol=0.02, atol=2e-3)
+    torch.testing.assert_close(gradient, finite_differences(objective, weights, 1e-2), rtol=0.02, atol=1e-4)
     assert objective.value(3 * weights) == pytest.approx(expected, rel=1e-4)  # it does not feel its scale
 
 
@@ -271,4 +338,4 @@ def test_every_member_runs_once_for_all_output_weights(
 
     monkeypatch.setattr(type(base.tower), "forward", no_forward)
     for weight in (0.1, 0.5, 0.9):
-        objective.with_gradient(torch.tensor([[weight], [1 - weight]]))
+        objective.quadratic(torch.tensor([[weight], [1 - weight]]))

@@ -1,4 +1,4 @@
-"""The searches "exact" and "joint": scales by their own gradients, shared by all modules and then one per module.
+"""The searches "exact" and "joint": scales by gradients and curvature, shared by all modules and then one per module.
 
 Which scales there are is the problem's: two sides of a merge (exact), or every contribution (joint).
 """
@@ -8,70 +8,98 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from forge.model.searches.gradient_descent import minimise
-from forge.model.searches.problem import LEAST_WEIGHT, Advance, Problem, Solution, by_unit, kept_in_place
+from forge.model.curvature import Quadratic
+from forge.model.searches.gauss_newton import Minimum, minimise
+from forge.model.searches.problem import LEAST_WEIGHT, Advance, Problem, Solution, in_scales, objective_at
 from forge.recipe.settings import SearchSettings
+
+# Nats: a step that is to gain less ends the search. No accuracy hangs on the fourth decimal of a loss; shared
+# scales are only what those of the modules start from and are held near.
+GAIN = 1e-3
+GAIN_ON_THE_WAY = 1e-2
 
 
 def solve(problem: Problem, settings: SearchSettings, advance: Advance) -> Solution:
     """Scales that all modules share, and from there one per module where the settings have one. pull is a number."""
-    shared = solve_shared(problem, settings, advance)
-    if not settings.per_module:
-        return shared
-    return solve_per_module(problem, shared, float(settings.pull), settings, advance)
+    shared, near = solve_shared(problem, settings, advance)
+    return solve_per_module(problem, shared, near, settings, advance) if settings.per_module else shared
 
 
-def solve_shared(problem: Problem, settings: SearchSettings, advance: Advance) -> Solution:
-    """One scale per unit by gradients, from settings.start and from "keep ours as it is"."""
+def solve_shared(problem: Problem, settings: SearchSettings, advance: Advance) -> tuple[Solution, Quadratic | None]:
+    """One scale per unit, from settings.start and from "keep ours as it is"; and what the objective is there.
 
-    def function(values: Tensor) -> tuple[float, Tensor]:
-        inside = kept_in_place(problem, values)
-        scales = inside[:, None]
-        loss, gradient = problem.objective.with_gradient(problem.coefficients(scales))
-        per_unit = by_unit(problem, gradient).sum(1)
-        if problem.relative:
-            excess = float((problem.coefficients(scales)).sum() - 1)
-            weights = by_unit(problem, torch.ones_like(gradient)).sum(1)
-            return loss + excess**2, per_unit + 2 * excess * weights
-        return loss + settings.l1 * float(inside.abs().mean()), per_unit + settings.l1 * inside.sign() / len(inside)
+    The latter is None where nobody has looked at more than its value.
+    """
 
-    start = torch.full((problem.unit_count,), settings.start, dtype=torch.float64)
+    def model_at(values: Tensor) -> Quadratic:
+        scales = values[:, None]
+        near = in_scales(problem, problem.objective.quadratic(problem.coefficients(scales)), shared=True)
+        if not problem.relative:
+            return near
+        weights = torch.zeros(problem.unit_count, dtype=torch.float64)
+        weights.index_add_(0, problem.units, problem.before.double().sum(1))
+        excess = float(problem.coefficients(scales).sum() - 1)
+        matrix = near.matrix + 2 * torch.outer(weights, weights)
+        return Quadratic(near.value + excess**2, near.gradient + 2 * excess * weights, matrix, near.inner)
+
+    # The paper says .5 of two sides: half of each of twenty contributions is far from where any search ends.
+    start = settings.start * min(1.0, 2 / problem.unit_count)
+    l1 = 0.0 if problem.relative else settings.l1 / problem.unit_count
     minimum = minimise(
-        function,
-        start,
+        model_at,
+        torch.full((problem.unit_count,), start, dtype=torch.float64),
         evaluations=settings.evaluations,
         bounds=settings.bounds,
         least=LEAST_WEIGHT if problem.relative else None,
+        least_gain=GAIN_ON_THE_WAY if settings.per_module else GAIN,
+        l1=l1,
         advance=advance,
     )
-    best, objective = kept_in_place(problem, minimum.point), minimum.objective
+    best, near = minimum.point, minimum.near.inner
+    objective = minimum.near.value + l1 * float(best.abs().sum())
     if problem.relative:  # the mixture does not feel its scale: the last of the way to a sum of 1 is free
         total = float(problem.coefficients(best[:, None]).sum())
         if total > 0 and float(best.max()) / total <= settings.bounds:
             best, objective = best / total, objective - (total - 1) ** 2
     if problem.keep_ours is not None:
-        kept = function(problem.keep_ours)[0]
+        kept = objective_at(problem, problem.keep_ours, settings.l1)
         if kept < objective:
-            best, objective = problem.keep_ours, kept
-    return Solution(best[:, None].expand(-1, problem.columns).clone(), objective)
+            best, objective, near = problem.keep_ours, kept, None
+    return Solution(best[:, None].expand(-1, problem.columns).clone(), objective), near
 
 
 def solve_per_module(
-    problem: Problem, shared: Solution, pull: float, settings: SearchSettings, advance: Advance
+    problem: Problem,
+    shared: Solution,
+    near: Quadratic | None,
+    settings: SearchSettings,
+    advance: Advance,
 ) -> Solution:
-    """A scale per unit and module by gradients, from the shared ones and pulled to them."""
-    centre = shared.scales
+    """A scale per unit and module, from the shared ones and pulled to them.
 
-    def function(values: Tensor) -> tuple[float, Tensor]:
-        scales = values.view_as(centre)
-        away = scales - centre
-        loss, gradient = problem.objective.with_gradient(problem.coefficients(scales))
-        return (
-            loss + pull * float(away.square().sum()),
-            (by_unit(problem, gradient) + 2 * pull * away).flatten(),
+    near: what the objective is at the shared ones, where the caller has it.
+    """
+    centre, pull = shared.scales.flatten(), float(settings.pull)
+
+    def pulled(near: Quadratic, values: Tensor) -> Quadratic:
+        away, identity = values - centre, torch.eye(len(centre), dtype=torch.float64)
+        free = in_scales(problem, near, shared=False)
+        return Quadratic(
+            free.value + pull * float(away.square().sum()),
+            free.gradient + 2 * pull * away,
+            free.matrix + 2 * pull * identity,
         )
 
-    minimum = minimise(
-        function, centre.flatten(), evaluations=settings.evaluations, bounds=settings.bounds, advance=advance
+    def model_at(values: Tensor) -> Quadratic:
+        return pulled(problem.objective.quadratic(problem.coefficients(values.view_as(shared.scales))), values)
+
+    minimum: Minimum = minimise(
+        model_at,
+        centre,
+        evaluations=settings.evaluations,
+        bounds=settings.bounds,
+        least_gain=GAIN,
+        known=None if near is None else pulled(near, centre),
+        advance=advance,
     )
-    return Solution(minimum.point.view_as(centre), minimum.objective)
+    return Solution(minimum.point.view_as(shared.scales), minimum.near.value)

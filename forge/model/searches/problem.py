@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from forge.model.curvature import Quadratic
 from forge.model.objectives import Objective
 
 Advance = Callable[[float], None]
@@ -68,10 +69,20 @@ def objective_at(problem: Problem, scales: Tensor, l1: float) -> float:
     return loss + l1 * float(scales.abs().mean())
 
 
-def by_unit(problem: Problem, gradient: Tensor) -> Tensor:
-    """dL/dS [units, columns] from dL/dC [members, columns]."""
-    sums = torch.zeros(problem.unit_count, problem.columns, dtype=torch.float64)
-    return sums.index_add_(0, problem.units, (gradient * problem.before).double())
+def in_scales(problem: Problem, near: Quadratic, shared: bool) -> Quadratic:
+    """An objective of coefficients as one of scales: [units] that all columns share, or [units * columns]."""
+    members, columns = problem.before.shape
+    weights = problem.before.double()
+    unit = torch.zeros(members, problem.unit_count, dtype=torch.float64)
+    unit[torch.arange(members), problem.units] = 1
+    gradient = unit.T @ (near.gradient.view(members, columns) * weights)
+    weighed = near.matrix.view(members, columns, members, columns) * weights[:, :, None, None] * weights
+    if shared:
+        matrix = unit.T @ weighed.sum((1, 3)) @ unit
+        return Quadratic(near.value, gradient.sum(1), matrix, near)
+    matrix = torch.einsum("kmln,ku,lv->umvn", weighed, unit, unit)
+    size = problem.unit_count * columns
+    return Quadratic(near.value, gradient.flatten(), matrix.reshape(size, size), near)
 
 
 def kept_in_place(problem: Problem, values: Tensor) -> Tensor:

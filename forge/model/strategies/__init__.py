@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from forge.model.adapters import Adapter
+from forge.model.aims import Aim
 from forge.model.base import BaseModel
 from forge.model.composing import Members, Parts
-from forge.model.objectives import Aim, Objective
+from forge.model.objectives import Objective
 from forge.model.strategies import fusion, mixture, mixture_output
 from forge.recipe.catalogue import FUSION, MIXTURE, MIXTURE_OUTPUT, look_up
 

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
+from forge.model.composing import Members
+from forge.model.curvature import Directions
 from forge.model.strategies.one_model import OneModel
 
-STRATEGY = OneModel(lambda members: members)
+
+class Mixture(OneModel):
+    """The members are the terms, so dW moves with a coefficient as that member's own adapter changes the weights."""
+
+    def directions(self, members: Members) -> Directions:
+        def change(name: str, some: range) -> Tensor:
+            modules = [members[number][0].get(name) for number in some]
+            shape = next(adapter[name] for adapter, _ in members if name in adapter).shape
+            return torch.stack([torch.zeros(shape) if module is None else module.delta() for module in modules])
+
+        return change
+
+
+STRATEGY = Mixture(lambda members: members)

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from forge.errors import ForgeError
 from forge.model.adapters import Adapter, plain_delta
+from forge.model.aims import Aim, aim_loss, total_loss
 from forge.model.base import BaseModel
 from forge.model.composing import BASE_ALONE, Members, Parts
-from forge.model.objectives import Aim, Objective, aim_loss, total_loss
+from forge.model.curvature import Quadratic
+from forge.model.objectives import Objective
 from forge.model.scoring import mix_outputs, outputs
 from forge.recipe.catalogue import DEFAULT_STRATEGY, MIXTURE_OUTPUT
 
@@ -58,14 +60,21 @@ class MixtureOutput:
             with torch.no_grad():
                 return float(total(point.to(base.device)))
 
-        def with_gradient(point: Tensor) -> tuple[float, Tensor]:
-            coefficients = point.detach().to(base.device).requires_grad_()
-            with torch.enable_grad():
-                loss = total(coefficients)
-                (gradient,) = torch.autograd.grad(loss, [coefficients])
-            return float(loss.detach()), gradient.detach().cpu()
+        def quadratic(point: Tensor) -> Quadratic:
+            weights = point[:, 0].double().to(base.device)
+            whole = weights.sum()
+            every = sum(aim.share for aim in aims)  # of the log of the sum, by which the mixture is normalised
+            gradient = (every / whole).expand(len(weights))
+            matrix = (-every / whole.square()).repeat(len(weights), len(weights))
+            for aim, each in zip(aims, cached, strict=True):
+                p = each.double().exp()
+                raised = p / torch.einsum("k,knc->nc", weights, p).clamp_min(1e-300)  # of log sum_k c_k p_k by c_k
+                share = aim.share / len(aim.targets) * aim.targets.double()
+                gradient = gradient - torch.einsum("nc,knc->k", share, raised)
+                matrix += torch.einsum("nc,knc,lnc->kl", share, raised, raised)
+            return Quadratic(value(point), gradient.cpu(), matrix.cpu())
 
-        return Objective(value, with_gradient)
+        return Objective(value, quadratic)
 
 
 def _weighed(members: Members) -> list[tuple[Adapter, float]]:

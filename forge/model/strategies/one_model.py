@@ -9,17 +9,19 @@ import torch
 from torch import Tensor
 
 from forge.model.adapters import Adapter
+from forge.model.aims import Aim
 from forge.model.base import BaseModel
-from forge.model.composing import Members, Parts, mixed
-from forge.model.objectives import Aim, Objective, weight_objective
+from forge.model.composing import Members, Parts, mixed, of_module
+from forge.model.curvature import Directions
+from forge.model.objectives import Objective, weight_objective
 
 
 @dataclass(frozen=True)
 class OneModel:
     """A strategy by one function: `terms` of the members are adapters and their weights, dW = sum_t w_t dW_t.
 
-    terms is differentiable in coefficients given as tensors, and raises ForgeError for members that the strategy
-    cannot take.
+    terms is differentiable in coefficients given as tensors, treats every module by itself, and raises ForgeError for
+    members that the strategy cannot take.
     """
 
     terms: Callable[[Members], Members]
@@ -32,9 +34,31 @@ class OneModel:
         return self.terms(members)
 
     def objective(self, base: BaseModel, adapters: Sequence[Adapter], aims: Sequence[Aim]) -> Objective:
-        return weight_objective(base, adapters, aims, self._delta)
+        return weight_objective(base, adapters, aims, self._delta, self.directions)
+
+    def directions(self, members: Members) -> Directions:
+        """How dW moves with each member's coefficient, by differentiating `terms`."""
+
+        def change(name: str, some: range) -> Tensor:
+            with torch.enable_grad():
+                values = [torch.as_tensor(of_module(c, name)).detach().clone().requires_grad_() for _, c in members]
+                of_name = [{name: adapter[name]} if name in adapter else {} for adapter, _ in members]
+                moved = self._delta([(part, {name: c}) for part, c in zip(of_name, values, strict=True)])[name]
+                # Forwards by going back twice: the product with any weights is linear in them, and that is the change.
+                weights = torch.zeros_like(moved).requires_grad_()
+                sums = torch.autograd.grad(
+                    moved, values, weights, create_graph=True, allow_unused=True, materialize_grads=True
+                )
+                asked = [
+                    torch.autograd.grad(
+                        sums[number], [weights], retain_graph=True, allow_unused=True, materialize_grads=True
+                    )[0]
+                    for number in some
+                ]
+            return torch.stack(asked)
+
+        return change
 
     def _delta(self, members: Members) -> dict[str, Tensor]:
         terms = self.terms(members)
-        changes = [{name: module.delta() for name, module in adapter.items()} for adapter, _ in terms]
-        return mixed(changes, [weight for _, weight in terms])
+        return mixed([adapter for adapter, _ in terms], [weight for _, weight in terms])

@@ -11,19 +11,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from forge.model.curvature import Quadratic
 from forge.model.objectives import Objective
-from forge.model.searches.by_gradients import solve_per_module, solve_shared
+from forge.model.searches import by_gradients
+from forge.model.searches.by_gradients import solve_per_module
 from forge.model.searches.gradient_free import search
 from forge.model.searches.gradient_free import solve as solve_gradient_free
-from forge.model.searches.problem import Problem, objective_at
+from forge.model.searches.problem import Problem, Solution, in_scales, objective_at
 from forge.recipe.settings import SearchSettings
 
 PLAIN = SearchSettings(l1=0.0)
 KEEP = torch.tensor([1.0, 0.0], dtype=torch.float64)
 
 
+@pytest.fixture(autouse=True)
+def _to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search ends where nothing is to be gained, not where it no longer matters to a model."""
+    for name in ("GAIN", "GAIN_ON_THE_WAY"):
+        monkeypatch.setattr(by_gradients, name, 1e-7)
+
+
 def silent(best: float) -> None:
     pass
+
+
+def solve_shared(problem: Problem, settings: SearchSettings, advance: Callable[[float], None]) -> Solution:
+    return by_gradients.solve_shared(problem, settings, advance)[0]
+
+
+def holding(pull: float) -> SearchSettings:
+    return replace(PLAIN, pull=pull)
 
 
 def made_up(function: Callable[[Tensor], Tensor]) -> Objective:
@@ -32,14 +49,16 @@ def made_up(function: Callable[[Tensor], Tensor]) -> Objective:
     def value(point: Tensor) -> float:
         return float(function(point.double()))
 
-    def with_gradient(point: Tensor) -> tuple[float, Tensor]:
-        asked = point.double().requires_grad_()
+    def quadratic(point: Tensor) -> Quadratic:
+        flat = point.double().flatten()
+        asked = lambda values: function(values.view_as(point))  # noqa: E731
         with torch.enable_grad():
-            loss = function(asked)
-            (gradient,) = torch.autograd.grad(loss, [asked])
-        return float(loss.detach()), gradient
+            gradient = torch.autograd.functional.jacobian(asked, flat)
+            matrix = torch.autograd.functional.hessian(asked, flat)
+        assert isinstance(gradient, Tensor) and isinstance(matrix, Tensor)
+        return Quadratic(value(point), gradient, matrix)
 
-    return Objective(value, with_gradient)
+    return Objective(value, quadratic)
 
 
 def bowl(wanted: Tensor) -> Objective:
@@ -58,6 +77,30 @@ def test_coefficients_by_hand() -> None:
     torch.testing.assert_close(problem.coefficients(scales), expected)
     torch.testing.assert_close(problem.coefficients(torch.tensor([[1.0], [0.0]]))[0], torch.tensor([0.9, 1.8, 0.0]))
     assert (problem.unit_count, problem.columns) == (2, 3)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_objective_of_scales_is_that_of_coefficients(shared: bool) -> None:
+    """Gradient and matrix by autograd through the coefficients, which the change of variables must give too."""
+    skew = torch.randn(9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    objective = made_up(lambda c: (skew @ c.flatten()).square().sum() + c.sum())
+    problem = Problem(objective, UNITS, BEFORE * torch.tensor([1.0, 2.0, 0.5]), None, False)
+    scales = torch.tensor([[0.5], [0.1]] if shared else [[0.5, 1.0, 2.0], [0.1, 0.2, 0.3]], dtype=torch.float64)
+    near = in_scales(problem, objective.quadratic(problem.coefficients(scales)), shared)
+    weights = problem.before.double()
+
+    def through(values: Tensor) -> Tensor:
+        c = values.view_as(scales)[problem.units] * weights
+        return (skew @ c.flatten()).square().sum() + c.sum()
+
+    flat = scales.flatten()
+    gradient, matrix = (
+        torch.autograd.functional.jacobian(through, flat),
+        torch.autograd.functional.hessian(through, flat),
+    )
+    assert near.value == pytest.approx(float(through(flat)), rel=1e-6)
+    torch.testing.assert_close(near.gradient, gradient, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(near.matrix, matrix, rtol=1e-5, atol=1e-5)
 
 
 def test_shared_scales_of_a_bowl() -> None:
@@ -89,7 +132,7 @@ def test_each_module_goes_from_the_shared_scale_as_far_as_it_is_let(seed: int, p
     problem = Problem(bowl(wanted), torch.tensor([0, 1]), torch.ones(2, 4), None, False)
     shared = solve_shared(problem, PLAIN, silent)
     torch.testing.assert_close(shared.scales[:, 0], wanted.double().mean(1), rtol=0, atol=2e-3)
-    found = solve_per_module(problem, shared, pull, PLAIN, silent)
+    found = solve_per_module(problem, shared, None, holding(pull), silent)
     expected = (wanted.double() + pull * shared.scales) / (1 + pull)
     torch.testing.assert_close(found.scales, expected, rtol=0, atol=2e-3)
     assert found.objective <= shared.objective
@@ -99,7 +142,7 @@ def test_a_very_large_pull_gives_the_shared_scales() -> None:
     wanted = torch.tensor([[1.0, -1.0, 0.3], [0.2, 0.9, -0.4]])
     problem = Problem(bowl(wanted), torch.tensor([0, 1]), torch.ones(2, 3), None, False)
     shared = solve_shared(problem, PLAIN, silent)
-    found = solve_per_module(problem, shared, 1e6, PLAIN, silent)
+    found = solve_per_module(problem, shared, None, holding(1e6), silent)
     torch.testing.assert_close(found.scales, shared.scales, rtol=0, atol=1e-5)
     assert found.objective <= shared.objective
 
@@ -107,7 +150,7 @@ def test_a_very_large_pull_gives_the_shared_scales() -> None:
 def test_units_that_share_a_scale_per_module() -> None:
     wanted = torch.tensor([[0.9, 0.0, 0.45], [0.6, 0.0, 0.3], [1.0, 0.5, 0.0]])
     problem = Problem(bowl(wanted), UNITS, BEFORE, KEEP, False)
-    found = solve_per_module(problem, solve_shared(problem, PLAIN, silent), 0.0, PLAIN, silent)
+    found = solve_per_module(problem, solve_shared(problem, PLAIN, silent), None, holding(0.0), silent)
     expected = torch.tensor([[1.0, 0.0, 0.5], [1.0, 0.5, 0.0]], dtype=torch.float64)
     torch.testing.assert_close(found.scales, expected, rtol=0, atol=2e-3)
 
