@@ -174,7 +174,8 @@ def run_round(tool: Tool, contribution: Mapping[str, bytes], top: Path, column: 
     untimed(f"cd clone && {tool.of_clone} >/dev/null")
     untimed(f"cd origin.git && {tool.of_server} >/dev/null")
 
-    entry = Entry(NAME, *(blob_id(contribution[file]) for file in (ADAPTER_FILE, CONFIG_FILE, DISTILLED_FILE)), 1.0)
+    adapter, config, distilled = (blob_id(contribution[file]) for file in (ADAPTER_FILE, CONFIG_FILE, DISTILLED_FILE))
+    entry = Entry(NAME, adapter, config, distilled, 1.0)
     for file, content in contribution.items():
         path = clone / path_of(NAME, file)
         path.parent.mkdir(parents=True, exist_ok=True)
