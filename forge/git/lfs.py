@@ -322,10 +322,11 @@ def _payloads_of(repo: Repository, tip: str, folders: Sequence[str]) -> list[str
 
 
 def _new_payloads(repo: Repository, remote: str, tips: Sequence[str], folders: Sequence[str]) -> list[str]:
-    """The blobs of payloads in commits that the remote is not known to have."""
+    """The blobs of payloads, small enough for a pointer, in commits that the remote is not known to have."""
     if not tips:
         return []
-    listed = git(repo, "rev-list", "--objects", *tips, "--not", f"--remotes={remote}", "--", *folders)
+    small = f"--filter=blob:limit={MOST + 1}"
+    listed = git(repo, "rev-list", "--objects", small, *tips, "--not", f"--remotes={remote}", "--", *folders)
     return [line.partition(" ")[0] for line in os.fsdecode(listed).splitlines() if line.endswith(SUFFIX)]
 
 
