@@ -141,6 +141,9 @@ def check_contributions(
     """
     readable, unreadable = find_all(repo, rev)
     whole = {name: readable[name] for name in names if name in readable and not readable[name].missing}
+    if follow is lfs.follow:
+        payloads = [row.name for row in rows_in(CONTRIBUTIONS) if row.is_payload]
+        lfs.fetch_missing(repo, [files.blobs[file] for files in whole.values() for file in payloads], limits.file_bytes)
     stream = stream_blobs(
         repo, [files.blobs[file] for files in whole.values() for file in _to_check(files)], limits.file_bytes
     )
