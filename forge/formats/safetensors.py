@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -156,6 +157,21 @@ def tensor_array(data: Data, header: Header, tensor: TensorInfo) -> Array:
     flat = _flat(memoryview(data), header, tensor)
     values = _widen(flat) if tensor.dtype == "BF16" else flat.copy()
     return values.reshape(tensor.shape)
+
+
+def is_zero(data: Data, header: Header, tensor: TensorInfo) -> bool:
+    """Whether all values of one tensor of floats are 0 or -0."""
+    part = memoryview(data)[header.data_start + tensor.begin : header.data_start + tensor.end]
+    for start in range(0, len(part), CHUNK):
+        if part[start : start + CHUNK].tobytes().translate(None, b"\0\x80"):
+            return False  # a byte that neither of them has
+    return not tensor_array(data, header, tensor).any()
+
+
+def whole_numbers(data: Data, header: Header, tensor: TensorInfo) -> tuple[int, ...]:
+    """The values of one tensor of I64, in their order."""
+    part = memoryview(data)[header.data_start + tensor.begin : header.data_start + tensor.end]
+    return struct.unpack(f"<{prod(tensor.shape)}q", part)
 
 
 def to_bytes(
