@@ -310,13 +310,11 @@ def _fetch_at_once(repo: Repository, pointers: Mapping[str, bytes], limit: int, 
             "GIT_TERMINAL_PROMPT": "0",  # as in _smudge
         }
         listing = "".join(f"100644 blob {blob}\t{number}{SUFFIX}\0" for number, blob in enumerate(missing))
-        made = run_git(repo, "mktree", "-z", variables=variables, input=listing.encode(), check=False)
-        tree, remote = made.stdout.decode().strip(), default_remote(repo)
+        answer = run_git(repo, "mktree", "-z", variables=variables, input=listing.encode(), check=False)
+        tree, remote = answer.stdout.decode().strip(), default_remote(repo)
         if tree and remote:
             options = (*_only(endpoint.url), *_EVERYTHING, "-c", "lfs.fetchrecentalways=false")
-            run_git(
-                repo, *options, "lfs", "fetch", remote, tree, variables=variables, check=False
-            )  # fmt: skip
+            run_git(repo, *options, "lfs", "fetch", remote, tree, variables=variables, check=False)
 
 
 def _smudge(repo: Repository, pointer: bytes, size: int, endpoint: Endpoint) -> tuple[bytes, str]:
