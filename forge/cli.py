@@ -1,6 +1,7 @@
-"""The command line: a group that imports a verb only when it is called, and the one error boundary.
+"""The command line: which verbs there are, and the one error boundary.
 
-git starts it for files and commits, and people for a glance: nothing is imported here but what every start needs.
+git starts it for files and commits, and people for a glance: nothing is imported here but what every start needs. What
+git calls most does without click, which takes longer to import than Python to start.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-import click
-
 from forge import __version__
 from forge.console import say
 from forge.errors import ExitCode, ForgeError
@@ -21,6 +20,8 @@ from forge.program import is_the_program
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from click import UsageError
 
 # verb: what it does, in the order of use. The module of a verb is forge.commands.VERB.
 VERBS = {
@@ -49,70 +50,8 @@ VERBS = {
     "gc": "Remove what git forge keeps in a clone and nobody needs.",
 }
 # What git and its hooks call; not listed.
-PLUMBING = ("filter-process", "textconv", "merge-driver", "hook")
-SELF_SETTING_UP = ("init", "install", "uninstall")
-# What people ask git forge for, and git itself does: the verb, and what is good to know of it.
-OF_GIT = {
-    "merge": "where both sides moved, it runs git forge's merge driver",
-    "pull": "where both sides moved, it runs git forge's merge driver",
-    "clone": "the first git forge command in the clone sets it up",
-    "fetch": "",
-    "revert": "it takes a contribution out again: git revert -m 1 MERGE",
-    "rebase": "",
-    "cherry-pick": "",
-    "switch": "",
-    "checkout": "",
-    "branch": "",
-    "tag": "",
-    "stash": "",
-    "reset": "",
-    "restore": "",
-    "rm": "git rm -r contributions/NAME, then git forge commit",
-    "mv": "git mv contributions/NAME contributions/NEW-NAME, then git forge commit",
-}
-HELP_ASKED = "forge.help_asked"  # key of click's context.meta
-
-
-class LazyGroup(click.Group):
-    """A click group over the tables above; the module of a verb is imported when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS and cmd_name not in PLUMBING:
-            return None
-        module = importlib.import_module(f"forge.commands.{cmd_name.replace('-', '_')}")
-        command = module.command
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        ctx.meta[HELP_ASKED] = not {"-h", "--help"}.isdisjoint(args)
-        verb = args[0]
-        if self.get_command(ctx, verb) is None and not verb.startswith("-"):
-            raise _no_verb(args)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
-
-
-@click.group(
-    cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Plain git does the rest: git merge, git revert, git log, git diff. On a verb: git forge VERB -h",
-)
-@click.version_option(__version__, "--version", prog_name="git forge", message="%(prog)s %(version)s")
-@click.pass_context
-def group(context: click.Context) -> None:
-    """Build one CLIP model out of many contributors' adapters, with plain git."""
-    verb = context.invoked_subcommand
-    if verb in VERBS and verb not in SELF_SETTING_UP and not context.meta[HELP_ASKED]:
-        _set_up_clone()
+BY_GIT = ("filter-process", "hook")  # at every `git add`, commit and push: plain functions, which parse nothing
+PLUMBING = (*BY_GIT, "textconv", "merge-driver")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -127,61 +66,57 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run `git forge ARGUMENTS`; the exit code (forge.errors.ExitCode). Every error ends here."""
     try:
-        result = group.main(list(arguments), prog_name="git forge", standalone_mode=False)
+        result = _call(list(arguments))
         sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.OK
     except ForgeError as error:
         _debug()
         _report(error.message, error.hint)
         return error.exit_code
-    except click.UsageError as error:  # no arguments at all: click's message is the help text
-        _report_usage(error)
-        return ExitCode.USAGE
-    except click.ClickException as error:
-        _report(error.format_message())
-        return ExitCode.FATAL
-    except (click.Abort, KeyboardInterrupt):
-        if not set(arguments[:1]) & set(PLUMBING):  # git, which called, says it itself
-            say("interrupted; what was committed before is as it was", err=True)
-        return ExitCode.INTERRUPTED
+    except KeyboardInterrupt:
+        return _report_interrupt(arguments)
     except BrokenPipeError:
         # The reader (a pager) has gone. Python would complain again when it flushes on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.NEGATIVE
     except Exception as error:
+        code = _code_of_click(error, arguments)
+        if code is not None:
+            return code
         _debug()
         _report_unexpected(error)
         return ExitCode.FATAL
 
 
-def _no_verb(args: Sequence[str]) -> ForgeError:
-    """What somebody may have meant who asks for a verb that is none."""
-    import shlex
-    from difflib import get_close_matches
+def _call(arguments: list[str]) -> object:
+    if arguments[:1] and arguments[0] in BY_GIT:
+        module = importlib.import_module(f"forge.commands.{arguments[0].replace('-', '_')}")
+        return module.command(*arguments[1:])
+    from forge.commands.group import make_group
 
-    verb = args[0]
-    if verb in OF_GIT:
-        lines = [f"run: git {shlex.join(args)}", *([OF_GIT[verb]] if OF_GIT[verb] else [])]
-        error = ForgeError(f"git forge has no {verb}: that is git's own", hint="\n".join(lines))
-    else:
-        near = get_close_matches(verb, [*VERBS, *OF_GIT], n=1)
-        meant = f"did you mean {'git' if near[0] in OF_GIT else 'git forge'} {near[0]}? " if near else ""
-        error = ForgeError(f"git forge has no verb {verb!r}", hint=f"{meant}All are listed by: git forge -h")
-    error.exit_code = ExitCode.USAGE
-    return error
+    group = make_group(VERBS, [verb for verb in PLUMBING if verb not in BY_GIT], __version__)
+    return group.main(arguments, prog_name="git forge", standalone_mode=False)
 
 
-def _set_up_clone() -> None:
-    """A fresh clone has no filters and drivers: set them up and say so."""
-    from forge.operations.opening import open_repository, set_up_clone
+def _code_of_click(error: Exception, arguments: Sequence[str]) -> ExitCode | None:
+    """The exit code of an error that click has raised, which is reported; None for any other."""
+    if "click" not in sys.modules:
+        return None
+    import click
 
-    try:
-        repo = open_repository()
-    except ForgeError:
-        return  # the verb itself says what it needs
-    message = set_up_clone(repo)
-    if message:
-        say(*message.splitlines(), err=True)
+    if isinstance(error, click.UsageError):  # no arguments at all: click's message is the help text
+        _report_usage(error)
+        return ExitCode.USAGE
+    if isinstance(error, click.ClickException):
+        _report(error.format_message())
+        return ExitCode.FATAL
+    return _report_interrupt(arguments) if isinstance(error, click.Abort) else None
+
+
+def _report_interrupt(arguments: Sequence[str]) -> ExitCode:
+    if not set(arguments[:1]) & set(PLUMBING):  # git, which called, says it itself
+        say("interrupted; what was committed before is as it was", err=True)
+    return ExitCode.INTERRUPTED
 
 
 def _report(message: str, hint: str | None = None) -> None:
@@ -191,8 +126,10 @@ def _report(message: str, hint: str | None = None) -> None:
     say(*lines, err=True)
 
 
-def _report_usage(error: click.UsageError) -> None:
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+def _report_usage(error: UsageError) -> None:
+    from click.exceptions import NoArgsIsHelpError
+
+    if isinstance(error, NoArgsIsHelpError):
         say(*error.format_message().splitlines(), err=True)
         return
     _report(error.format_message())

@@ -11,8 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
-import click
-
 from forge.text import aligned_lines, printable
 
 T = TypeVar("T")
@@ -45,6 +43,8 @@ def say(*lines: str, err: bool = False) -> None:
 
     A line end within a line is shown escaped: a name that holds one cannot look like a line of ours.
     """
+    import click  # what git starts for a file or a commit says nothing as a rule, and does without
+
     click.echo("\n".join(map(printable, lines)), err=err)
 
 

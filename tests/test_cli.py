@@ -14,6 +14,7 @@ import click
 import pytest
 
 from forge import __version__, cli
+from forge.commands import group
 from forge.errors import ForgeError, MergeConflict
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def verb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[
 
     def run(function: Callable[[], object]) -> int:
         command = click.command("log")(function)
-        monkeypatch.setattr(cli.LazyGroup, "get_command", lambda self, ctx, name: command)
+        monkeypatch.setattr(group.LazyGroup, "get_command", lambda self, ctx, name: command)
         return cli.run(["log"])
 
     return run

@@ -78,7 +78,7 @@ def _history(contributions: int) -> Iterator[bytes]:
         yield b"blob\nmark :%d\n" % mark + _data(content)
     first_item = len(marks) + 1
     entries = [
-        Entry(name, _blob_id(own[ADAPTER_FILE]), _blob_id(own[CONFIG_FILE]), _blob_id(own[DISTILLED_FILE]), 0.5)
+        Entry(name, blob_id(own[ADAPTER_FILE]), blob_id(own[CONFIG_FILE]), blob_id(own[DISTILLED_FILE]), 0.5)
         for name, own in zip(names, files, strict=True)
     ]
     for count in range(contributions + 1):
@@ -164,7 +164,7 @@ def _data(content: bytes) -> bytes:
     return b"data %d\n" % len(content) + content + b"\n"
 
 
-def _blob_id(content: bytes) -> str:
+def blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 

@@ -32,7 +32,8 @@ _PYTHON = shlex.quote(sys.executable)
 _FORGE = shlex.quote(str(Path(sys.executable).with_name("git-forge")))
 _UNHOOKED = "-c core.hooksPath=/dev/null"
 _COMMIT = "commit --quiet --message=x"
-_CHANGE_ITEM = "git checkout --quiet HEAD~1 -- forge-item.json"
+# The last contribution again: a commit of the version that has one more.
+_CHANGE_ITEM = "git reset --quiet --hard HEAD~1 && git checkout --quiet refs/keep/main -- ."
 _RESET = "git reset --quiet --hard main~0 && git update-ref refs/heads/main refs/keep/main && git reset --quiet --hard"
 
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from forge.clone import hooks as hook_files
-from forge.git.lfs_endpoint import Setting, list_settings
-from forge.git.running import Repository, git
+from forge.clone.defaults import Defaults, put_in_place
+from forge.git.lfs_endpoint import list_settings
+from forge.git.running import Repository
 
-# Each is off by default, and without any of them a push could do what no check of a version sees.
-SETTINGS = {
+# Without any of the first three a push could do what no check of a version sees.
+_MEANINGS = {
     "receive.fsckObjects": "damaged objects are refused",
     "receive.denyNonFastForwards": "no branch is set back or replaced",
     "receive.denyDeletes": "no branch or tag is deleted",
+    "receive.unpackLimit": "a push is kept as it came, not unpacked and packed again for every clone",
 }
-_ON = "true"
-_RECORD = "forge.serverset"  # the keys that we set, one value each
+_DEFAULTS = Defaults(
+    values={**dict.fromkeys(_MEANINGS, "true"), "receive.unpackLimit": "1"},
+    record="forge.serverset",
+    rivals={"receive.unpackLimit": ("transfer.unpackLimit",)},
+)
 
 
 @dataclass(frozen=True)
@@ -34,36 +39,18 @@ def install_server(repo: Repository, program: str) -> list[str]:
 
 
 def set_rules(repo: Repository) -> list[ServerSetting]:
-    """Turn each of SETTINGS on where nobody has set it; how all of them are now. Doing it again changes nothing."""
-    before = _listed(repo)
-    settings = []
-    for key, meaning in SETTINGS.items():
-        values = [each.value for each in before if each.key == key.lower() and each.scope != "command"]
-        recorded = _is_recorded(before, key)
-        if not values:
-            if not recorded:
-                git(repo, "config", "--local", "--add", _RECORD, key)
-            git(repo, "config", "--local", key, _ON)
-        ours = not values or (recorded and values == [_ON])
-        settings.append(ServerSetting(key, (values or [_ON])[-1], meaning, ours))
-    return settings
+    """Set each of git's rules for pushes where nobody has; how all of them are now. Doing it again changes nothing."""
+    put_in_place(repo, _DEFAULTS)
+    settings = list_settings(repo, _DEFAULTS.pattern)
+    rules = []
+    for key, meaning in _MEANINGS.items():
+        by = _DEFAULTS.by_a_person(settings, key)
+        name = by or key
+        value = [each.value for each in settings if each.key == name.lower() and each.scope != "command"][-1]
+        rules.append(ServerSetting(name, value, meaning, by is None))
+    return rules
 
 
 def unset_rules(repo: Repository) -> None:
     """Take out those that `set_rules` has set and nobody has changed since."""
-    before = _listed(repo, "local")
-    for key in SETTINGS:
-        values = [each.value for each in before if each.key == key.lower()]
-        if _is_recorded(before, key) and values == [_ON]:
-            git(repo, "config", "--local", "--unset", key)
-    if any(each.key == _RECORD for each in before):
-        git(repo, "config", "--local", "--unset-all", _RECORD)
-
-
-def _listed(repo: Repository, scope: str | None = None) -> list[Setting]:
-    keys = "|".join(key.lower().replace(".", r"\.") for key in (*SETTINGS, _RECORD))
-    return list_settings(repo, f"^({keys})$", scope)
-
-
-def _is_recorded(listed: list[Setting], key: str) -> bool:
-    return any(each.key == _RECORD and each.value == key for each in listed if each.scope == "local")
+    put_in_place(repo, _DEFAULTS, on=False)

@@ -1,4 +1,4 @@
-"""What git has to know in each clone: filter, diff and merge drivers, as settings; and the hooks.
+"""What git has to know in each clone: filter, diff and merge drivers, how to pack, as settings; and the hooks.
 
 git never carries settings over with a clone, so every command looks (`ensure_installed`) and sets up what is
 missing. The program is recorded by its absolute path: it need not be on PATH, and two environments on one
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from forge.clone import compression
 from forge.clone import hooks as hook_files
 from forge.clone import server as server_setup
 from forge.clone.programs import can_start
@@ -62,7 +63,10 @@ def program() -> str:
 
 
 def is_installed(repo: Repository) -> bool:
-    """Whether all settings are in effect, and with the hooks name a program that is there, and git-lfs is pinned."""
+    """Whether all settings are in effect, and with the hooks name a program that is there, and git-lfs is pinned.
+
+    How git packs is not asked: a clone works either way.
+    """
     settings = _listed(repo)
     return _is_whole(repo, _by_key(settings)) and lfs_endpoint.is_pinned(settings)
 
@@ -92,6 +96,8 @@ def _ensure_own(repo: Repository, settings: Sequence[Setting]) -> str | None:
                 messages = [
                     "This clone was not set up for git forge yet; its drivers and hooks are now (git forge install)."
                 ]
+        if not compression.is_in_place(repo, settings):
+            compression.set_up(repo)
         pinned = not lfs_endpoint.is_pinned(settings) and lfs_endpoint.pin(repo)
         if pinned and storage_of(repo) == "lfs":  # in a model kept in git nothing asks it
             messages.append(f"git-lfs asks {lfs_endpoint.find_endpoint(repo).url} for files, whatever .lfsconfig says.")
@@ -119,6 +125,7 @@ def install(repo: Repository | None, scope: Scope = "local", force: bool = False
     """
     chained = _write(repo, scope, force)
     if scope == "local" and repo is not None:
+        compression.set_up(repo)
         lfs_endpoint.pin(repo)
         if LEFT_OUT in _by_key(_listed(repo, "local")):
             git(repo, "config", "--local", "--unset-all", LEFT_OUT)
@@ -138,6 +145,7 @@ def uninstall(repo: Repository | None, scope: Scope = "local") -> None:
             git(where, "config", f"--{scope}", "--unset-all", key)
     if scope == "local" and repo is not None:
         lfs_endpoint.unpin(repo)
+        compression.take_out(repo)
         server_setup.unset_rules(repo)
         hook_files.uninstall_hooks(repo)
 
@@ -182,7 +190,7 @@ def _write(repo: Repository | None, scope: Scope, force: bool = False) -> list[s
 def _listed(repo: Repository, scope: Scope | None = None) -> list[Setting]:
     """The settings that set-up is about, in one scope or all, by one process: every command looks at them."""
     sections = r"^(filter\.forge|diff\.forge|merge\.forge|merge\.forge-union|notes\.forge-approvals)\."
-    pattern = f"{sections}|^{re.escape(LEFT_OUT)}$|{lfs_endpoint.PATTERN}"
+    pattern = f"{sections}|^{re.escape(LEFT_OUT)}$|{compression.DEFAULTS.pattern}|{lfs_endpoint.PATTERN}"
     return lfs_endpoint.list_settings(repo, pattern, scope)
 
 

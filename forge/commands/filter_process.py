@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import click
 
-
-@click.command("filter-process")
-def command() -> None:
+def command(*_: str) -> None:
     """Serve git's long-running filter protocol on standard input and output."""
     from forge.operations.filter_process import serve_filter
 

@@ -22,6 +22,9 @@ def command(scope: str, force: bool) -> None:
 
     Hooks that are there already are kept and run before ours.
 
+    Payloads hardly become smaller by zlib, and take long: core.looseCompression and pack.compression are set to 0,
+    unless one of them or core.compression is set already (git config core.compression -1 keeps git's own).
+
     In a clone with a remote, lfs.url and lfs.pushurl are set to what git-lfs makes of the remote's URL, unless they are
     set already, so that no branch's .lfsconfig sends it elsewhere.
 
@@ -31,7 +34,8 @@ def command(scope: str, force: bool) -> None:
     ref is set to must verify, and all new ones behind it with git config forge.checkCommits all. A protected branch
     (forge.protected, else the one that HEAD names) asks for the rights that .forge/ says, and git config
     forge.reproduce true has every forge item made again. Where they are not set, receive.fsckObjects,
-    receive.denyNonFastForwards and receive.denyDeletes are set to true.
+    receive.denyNonFastForwards and receive.denyDeletes are set to true, and receive.unpackLimit to 1: a push is kept as
+    it came.
     """
     from forge.operations.install import install, install_for_user
     from forge.operations.opening import open_repository

@@ -183,7 +183,7 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
 
     Those of a DoRA: a magnitude vector [out] for every pair as well.
     """
-    from forge.formats.safetensors import check_finite, parse_header, tensor_array
+    from forge.formats.safetensors import check_finite, is_zero, parse_header
 
     header = parse_header(data, source)
     factors: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -234,9 +234,7 @@ def check_adapter(data: bytes, config: AdapterConfig, source: str) -> AdapterVie
         modules[module] = (b[0], a[1])
     check_finite(data, header, source)
     parameters = sum(math.prod(tensor.shape) for tensor in header.tensors)
-    idle = not config.dora and all(
-        any(not tensor_array(data, header, tensor).any() for tensor in pair) for pair in by_module.values()
-    )
+    idle = not config.dora and all(any(is_zero(data, header, tensor) for tensor in pair) for pair in by_module.values())
     return AdapterView(modules, parameters, hashlib.sha256(data).hexdigest(), idle)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -71,9 +72,7 @@ def check_distilled(
 
     size: the height and width that the base takes, where that is known; looked at before anything of the pixels is.
     """
-    import numpy as np
-
-    from forge.formats.safetensors import check_finite, parse_header, tensor_array
+    from forge.formats.safetensors import check_finite, parse_header, whole_numbers
 
     header = parse_header(data, source)
     tensors = {tensor.name: tensor for tensor in header.tensors}
@@ -104,10 +103,11 @@ def check_distilled(
             raise ForgeError(f"{source}: {name!r} has the shape {tensors[name].shape}, not {expected}", hint=_DISTIL)
     check_finite(data, header, source)
     task, labels = _task_of(header.metadata, source)
-    numbers = tensor_array(data, header, tensors[LABELS])
-    if numbers.min() < 0 or numbers.max() >= len(labels):
+    numbers = whole_numbers(data, header, tensors[LABELS])
+    if min(numbers) < 0 or max(numbers) >= len(labels):
         raise ForgeError(f"{source}: class numbers go beyond the {len(labels)} labels", hint=_DISTIL)
-    per_class = tuple(int(each) for each in np.bincount(numbers, minlength=len(labels)))
+    counts = Counter(numbers)
+    per_class = tuple(counts[number] for number in range(len(labels)))
     for label, images in zip(labels, per_class, strict=True):
         if not images:
             raise ForgeError(f"{source}: no image of the label {label!r}", hint=_DISTIL)

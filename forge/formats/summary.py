@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from forge.formats.distilled import IMAGES, LABELS, LABELS_KEY, OFFSET, SCALE, T
 from forge.formats.safetensors import (
     CHUNK,
     FLOATS,
-    Array,
     Header,
     TensorInfo,
     read_chunks,
@@ -41,6 +40,9 @@ from forge.recipe.wording import (
     task_table,
 )
 from forge.text import aligned, printable, printable_lines
+
+if TYPE_CHECKING:
+    from forge.formats.safetensors import Array
 
 _A, _B, _M = f".{LORA_A}{WEIGHT}", f".{LORA_B}{WEIGHT}", f".{MAGNITUDE}"  # how the names of factors end
 LONGEST = 1000  # characters shown of one text in the metadata

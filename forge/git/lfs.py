@@ -16,7 +16,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from forge.git.running import (
     quiet_environment,
     read_blobs,
     read_path,
+    run_git,
 )
 
 START = b"version https://git-lfs."
@@ -128,12 +129,24 @@ def set_up(repo: Repository) -> bool:
 def read_payloads(repo: Repository, blobs: Iterable[str], limit: int = BLOB_LIMIT) -> dict[str, bytes]:
     """The contents of blobs by id, as read_blobs; where a blob is a pointer, the content that it stands for."""
     contents = read_blobs(repo, blobs, limit)
-    endpoint = None
-    for blob, content in contents.items():
-        if content.startswith(START):
-            endpoint = endpoint or find_endpoint(repo)
+    pointers = {blob: content for blob, content in contents.items() if content.startswith(START)}
+    if pointers:
+        endpoint = find_endpoint(repo)
+        _fetch_at_once(repo, pointers, limit, endpoint)
+        for blob, content in pointers.items():
             contents[blob] = _follow(repo, content, partial(_path_of, repo, blob), limit, endpoint)
     return contents
+
+
+def fetch_missing(repo: Repository, blobs: Iterable[str], limit: int = BLOB_LIMIT) -> None:
+    """Get at once what `follow` would get one by one: the objects of those blobs that are pointers.
+
+    No error where that fails: following them says why.
+    """
+    endpoint = find_endpoint(repo)
+    if endpoint.asked:
+        pointers = pointers_among(repo, blobs)
+        _fetch_at_once(repo, read_blobs(repo, pointers), limit, endpoint)
 
 
 def follow(repo: Repository, content: bytes, source: str, limit: int = BLOB_LIMIT) -> bytes:
@@ -275,6 +288,35 @@ def _not_asked(source: str, pointer: Pointer, endpoint: Endpoint) -> ForgeError:
     )
 
 
+def _fetch_at_once(repo: Repository, pointers: Mapping[str, bytes], limit: int, endpoint: Endpoint) -> None:
+    """Let git-lfs get the objects of pointers (by the ids of their blobs) that are not here, in one conversation.
+
+    It would else start, and ask its server, for each as it is read. Only what would be asked for then is asked for now:
+    at the clone's endpoint alone, and nothing over the limit. git-lfs fetches what a tree has pointers to, so it is
+    given a tree of these, which is kept beside the repository and not in it. Where that fails they are read one by one.
+    """
+    parsed = {blob: pointer for blob, content in pointers.items() if (pointer := parse_pointer(content)) is not None}
+    sized = {blob: pointer for blob, pointer in parsed.items() if pointer.size <= limit}
+    if len(sized) < 2 or not endpoint.asked or "GIT_OBJECT_DIRECTORY" in environment(repo):
+        return
+    here = objects_here(repo, sized.values())
+    missing = [blob for blob, pointer in sized.items() if pointer.oid not in here]
+    if len(missing) < 2:
+        return
+    with tempfile.TemporaryDirectory(prefix="git-forge-") as folder:
+        variables = {
+            "GIT_OBJECT_DIRECTORY": folder,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(repo.common_dir / "objects"),
+            "GIT_TERMINAL_PROMPT": "0",  # as in _smudge
+        }
+        listing = "".join(f"100644 blob {blob}\t{number}{SUFFIX}\0" for number, blob in enumerate(missing))
+        answer = run_git(repo, "mktree", "-z", variables=variables, input=listing.encode(), check=False)
+        tree, remote = answer.stdout.decode().strip(), default_remote(repo)
+        if tree and remote:
+            options = (*_only(endpoint.url), *_EVERYTHING, "-c", "lfs.fetchrecentalways=false")
+            run_git(repo, *options, "lfs", "fetch", remote, tree, variables=variables, check=False)
+
+
 def _smudge(repo: Repository, pointer: bytes, size: int, endpoint: Endpoint) -> tuple[bytes, str]:
     """What git-lfs makes of a pointer, at most one byte more than `size`, and what it said where it failed.
 
@@ -322,10 +364,11 @@ def _payloads_of(repo: Repository, tip: str, folders: Sequence[str]) -> list[str
 
 
 def _new_payloads(repo: Repository, remote: str, tips: Sequence[str], folders: Sequence[str]) -> list[str]:
-    """The blobs of payloads in commits that the remote is not known to have."""
+    """The blobs of payloads, small enough for a pointer, in commits that the remote is not known to have."""
     if not tips:
         return []
-    listed = git(repo, "rev-list", "--objects", *tips, "--not", f"--remotes={remote}", "--", *folders)
+    small = f"--filter=blob:limit={MOST + 1}"
+    listed = git(repo, "rev-list", "--objects", small, *tips, "--not", f"--remotes={remote}", "--", *folders)
     return [line.partition(" ")[0] for line in os.fsdecode(listed).splitlines() if line.endswith(SUFFIX)]
 
 

@@ -87,11 +87,7 @@ def pushed_commits(repo: Repository, refs: Iterable[str]) -> list[tuple[str, str
     refs: what git tells a pre-push hook, lines "LOCAL-REF LOCAL-ID REMOTE-REF REMOTE-ID".
     """
     pushed = (line.split()[:2] for line in refs if len(line.split()) == 4)
-    return [
-        (ref, tip)
-        for ref, tip in pushed
-        if tip.strip("0") and git_side.git_succeeds(repo, "cat-file", "-e", f"{tip}^{{commit}}")
-    ]
+    return [(ref, tip) for ref, tip in pushed if tip.strip("0") and _commit_of(repo, tip)]
 
 
 def list_files(repo: Repository, place: Place, folder: str) -> dict[str, ListedFile]:

@@ -118,10 +118,9 @@ def push_to_lfs(repo: Repository, remote: Sequence[str], refs: Sequence[str]) ->
 
 
 def _problems(repo: Repository, tip: str) -> list[str]:
-    from forge.git.running import read_path
-    from forge.recipe.layout import ITEM_FILE
+    from forge.repo.items import has_item
 
-    if read_path(repo, tip, ITEM_FILE) is None:
+    if not has_item(repo, tip):
         return []  # a branch, tag or note that is no model
     from forge.repo.erased import explained_disagreements
 

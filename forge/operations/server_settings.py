@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from forge.errors import ForgeError
-from forge.git.running import MEBIBYTE, Repository, git_succeeds, git_text
+from forge.git.lfs_endpoint import list_settings
+from forge.git.running import MEBIBYTE, Repository, git_text
 from forge.recipe.settings import LimitSettings
 from forge.repo.items import read_settings_of
 
@@ -43,15 +45,17 @@ class ServerLimits:
 
 def read_server_settings(repo: Repository) -> ServerSettings:
     """The settings of the receiving repository. Raises ForgeError for one that makes no sense."""
-    files = _number(repo, "forge.maxFiles")
+    # Seldom is any of them set, and git is asked for each that is: what its words mean is git's to say.
+    keys = {each.key for each in list_settings(repo, r"^forge\.")}
+    files = _number(repo, keys, "forge.maxFiles")
     return ServerSettings(
-        file_size=_number(repo, "forge.maxFileSize"),
-        contributions=_number(repo, "forge.maxContributions"),
+        file_size=_number(repo, keys, "forge.maxFileSize"),
+        contributions=_number(repo, keys, "forge.maxContributions"),
         files=ServerSettings.files if files is None else files,
-        images=_number(repo, "forge.maxImages"),
-        all_commits=_checks_all(repo),
-        reproduce=_flag(repo, "forge.reproduce"),
-        protected=_protected(repo),
+        images=_number(repo, keys, "forge.maxImages"),
+        all_commits=_checks_all(repo, keys),
+        reproduce=_flag(repo, keys, "forge.reproduce"),
+        protected=_protected(repo, keys),
     )
 
 
@@ -81,16 +85,17 @@ def as_limit_settings(limits: ServerLimits) -> LimitSettings:
     )
 
 
-def _protected(repo: Repository) -> tuple[str, ...]:
+def _protected(repo: Repository, keys: Collection[str]) -> tuple[str, ...]:
     """forge.protected, as often as it is set; the branch that HEAD names where nobody has set it."""
-    values = git_text(repo, "config", "--null", "--get-all", "forge.protected", check=False).split("\0")
+    asked = ("config", "--null", "--get-all", "forge.protected")
+    values = git_text(repo, *asked, check=False).split("\0") if "forge.protected" in keys else []
     names = [name if name.startswith("refs/") else f"refs/heads/{name}" for name in values if name]
     head = git_text(repo, "symbolic-ref", "--quiet", "HEAD", check=False)
     return tuple(names) or ((head,) if head else ())
 
 
-def _number(repo: Repository, key: str) -> int | None:
-    if not git_succeeds(repo, "config", "--get", key):
+def _number(repo: Repository, keys: Collection[str], key: str) -> int | None:
+    if key.lower() not in keys:
         return None
     try:
         return int(git_text(repo, "config", "--type=int", "--get", key))
@@ -100,7 +105,9 @@ def _number(repo: Repository, key: str) -> int | None:
         ) from None
 
 
-def _flag(repo: Repository, key: str) -> bool:
+def _flag(repo: Repository, keys: Collection[str], key: str) -> bool:
+    if key.lower() not in keys:
+        return False
     try:
         return git_text(repo, "config", "--type=bool", "--default=false", "--get", key) == "true"
     except ForgeError as error:
@@ -109,7 +116,9 @@ def _flag(repo: Repository, key: str) -> bool:
         ) from None
 
 
-def _checks_all(repo: Repository) -> bool:
+def _checks_all(repo: Repository, keys: Collection[str]) -> bool:
+    if "forge.checkcommits" not in keys:
+        return False
     value = git_text(repo, "config", "--get", "forge.checkCommits", check=False) or "tips"
     if value not in ("tips", "all"):
         raise ForgeError(

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forge.errors import ForgeError
-from forge.formats.adapter import AdapterConfig, AdapterView, check_adapter, check_adapter_config
-from forge.formats.distilled import DistilledView, check_distilled
 from forge.git import lfs
 from forge.git.places import UNMERGED, ListedFile, Place, described, list_files, read_file
 from forge.git.running import Repository, hash_object, read_blob, stream_blobs
-from forge.recipe.card import Card, read_card
 from forge.recipe.checks import check_name
 from forge.recipe.item import Base, Entry, ForgeItem, doubled_payloads
 from forge.recipe.layout import (
@@ -31,8 +28,11 @@ from forge.recipe.layout import (
 )
 from forge.recipe.settings import LimitSettings
 from forge.repo.items import find_item, read_settings_of
-from forge.repo.made_with import KEY as MADE_WITH
-from forge.repo.made_with import made_with_another
+
+if TYPE_CHECKING:
+    from forge.formats.adapter import AdapterConfig, AdapterView
+    from forge.formats.distilled import DistilledView
+    from forge.recipe.card import Card
 
 Listing = dict[str, ListedFile]
 # As lfs.follow: repository, content, what a message names, limit; the content that it stands for.
@@ -141,6 +141,9 @@ def check_contributions(
     """
     readable, unreadable = find_all(repo, rev)
     whole = {name: readable[name] for name in names if name in readable and not readable[name].missing}
+    if follow is lfs.follow:
+        payloads = [row.name for row in rows_in(CONTRIBUTIONS) if row.is_payload]
+        lfs.fetch_missing(repo, [files.blobs[file] for files in whole.values() for file in payloads], limits.file_bytes)
     stream = stream_blobs(
         repo, [files.blobs[file] for files in whole.values() for file in _to_check(files)], limits.file_bytes
     )
@@ -194,6 +197,13 @@ def _checked(
     files: ContributionFiles, contents: Iterator[bytes], base: Base | None, limits: LimitSettings
 ) -> Contribution:
     """A contribution from the contents of its files, in the order of _to_check."""
+    # Imported here: most commands, and the hooks, look at ids alone.
+    from forge.formats.adapter import check_adapter, check_adapter_config
+    from forge.formats.distilled import check_distilled
+    from forge.recipe.card import read_card
+    from forge.repo.made_with import KEY as MADE_WITH
+    from forge.repo.made_with import made_with_another
+
     card = read_card(next(contents), files.described(CARD_FILE))
     config = check_adapter_config(next(contents), files.described(CONFIG_FILE))
     weights = next(contents)

@@ -42,6 +42,11 @@ def find_item(repo: Repository, place: Place) -> ForgeItem | None:
         return from_json(text, described(place, ITEM_FILE))  # whose error names the place
 
 
+def has_item(repo: Repository, rev: str) -> bool:
+    """Whether a revision has a forge item, whatever is in it."""
+    return _committed(repo, resolve(repo, rev), ITEM_FILE) is not None
+
+
 def holds_model(repo: Repository, rev: str) -> bool:
     """Whether a revision has a forge item or settings, whatever is in them."""
     commit = resolve(repo, rev)

@@ -64,17 +64,22 @@ def model(repository: Repository, run_git: RunGit) -> Repository:
 
 
 def commit(repo: Repository, git_process: RunForge) -> int:
+    """A commit, with another forge item where there is one."""
+    item = repo.top / "forge-item.json"
+    if item.exists():
+        item.write_text(item.read_text() + "\n")
+        git_process(repo.top, "add", item.name)
     code = git_process(repo.top, "commit", "--allow-empty", "-m", "x").returncode
     assert isinstance(code, int)
     return code
 
 
 def test_both_hooks_run_with_their_arguments_and_input(
-    model: Repository, program: str, tmp_path: Path, run_git: RunGit
+    model: Repository, program: str, tmp_path: Path, git_process: RunForge, run_git: RunGit
 ) -> None:
     assert install_hooks(model, program) == []
     assert hooks_in_place(model)
-    run_git(model.top, "commit", "--allow-empty", "-qm", "two")
+    assert commit(model, git_process) == 0
     assert calls(tmp_path) == ["hook prepare-commit-msg .git/COMMIT_EDITMSG message"]
     run_git(tmp_path, "init", "-q", "--bare", "origin")
     run_git(model.top, "push", "-q", "../origin", "main")
@@ -83,6 +88,39 @@ def test_both_hooks_run_with_their_arguments_and_input(
         "hook pre-push ../origin ../origin",
         f"refs/heads/main {tip} refs/heads/main {'0' * 40}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "args", "starts"),
+    [
+        ("another file", "x", (), False),
+        ("the forge item", "x", (), True),
+        ("the forge item", "x", ("--", "forge-item.json"), True),
+        ("another file", "x\n\nforge-score: by hand", (), True),
+        ("another file", None, ("--amend", "--no-edit"), False),
+        ("the forge item", None, ("--amend", "--no-edit"), True),
+    ],
+)
+@pytest.mark.parametrize("variables", [{}, {"GIT_LITERAL_PATHSPECS": "1"}, {"GIT_EXTERNAL_DIFF": "false"}])
+def test_a_commit_that_is_no_version_starts_nothing(
+    model: Repository, program: str, tmp_path: Path, run_git: RunGit, change: str, message: str | None,
+    args: tuple[str, ...], starts: bool, variables: dict[str, str],
+) -> None:  # fmt: skip
+    run_git(model.top, "commit", "--allow-empty", "-qm", "before")
+    install_hooks(model, program)
+    (model.top / ("forge-item.json" if change == "the forge item" else "README")).write_text("{ }")
+    run_git(model.top, "add", ".")
+    run_git(model.top, "commit", "-q", *(["-m", message] if message else []), *args, env=variables)
+    assert bool(calls(tmp_path)) == starts
+
+
+def test_the_first_commit_of_all_is_looked_at(
+    repository: Repository, program: str, tmp_path: Path, git_process: RunForge
+) -> None:
+    install_hooks(repository, program)
+    (repository.top / "forge-item.json").write_text("{}")
+    assert commit(repository, git_process) == 0
+    assert calls(tmp_path) == ["hook prepare-commit-msg .git/COMMIT_EDITMSG message"]
 
 
 def test_a_refusal_stops_a_push_but_no_commit(
@@ -207,12 +245,13 @@ def test_hooks_that_are_turned_off_stay_off(model: Repository, program: str, run
 
 
 def test_a_linked_work_tree_has_the_hooks_of_the_clone(
-    model: Repository, program: str, tmp_path: Path, run_git: RunGit
+    model: Repository, program: str, tmp_path: Path, git_process: RunForge, run_git: RunGit
 ) -> None:
     run_git(model.top, "worktree", "add", "-q", "../linked")
-    install_hooks(find_repository(tmp_path / "linked"), program)
+    linked = find_repository(tmp_path / "linked")
+    install_hooks(linked, program)
     assert is_ours(model.git_dir / "hooks" / "pre-push")
-    run_git(tmp_path / "linked", "commit", "--allow-empty", "-qm", "x")
+    assert commit(linked, git_process) == 0
     assert len(calls(tmp_path)) == 1
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from forge.clone import compression
 from forge.clone import hooks as hook_files
 from forge.clone import setup as clone_setup
 from forge.clone.setup import (
@@ -110,6 +111,7 @@ def record(repo: Repository, run_git: RunGit, place: Path, text: str) -> None:
     for key, value in SETTINGS.items():
         filled = value.format(program=quoted, driver=quoted.replace("%", "%%"))
         run_git(repo.top, "config", key, filled)
+    compression.set_up(repo)
     hook_files.install_hooks(repo, quoted)
 
 

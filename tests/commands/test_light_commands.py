@@ -108,10 +108,7 @@ def test_the_filter_loads_nothing_heavy(model: Repository, adapter_bytes: bytes)
 
     code, modules = loaded_by(model.top, "filter-process", input=hello + file("clean") + file("smudge"))
     assert code == 0
-    assert not modules.intersection(HEAVY)
-    code, modules = loaded_by(model.top, "filter-process", input=hello + file("smudge"))
-    assert code == 0
-    assert not modules.intersection(VERY_LIGHT)
+    assert not modules.intersection((*VERY_LIGHT, "click", "dataclasses", "tomllib"))
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -17,7 +17,16 @@ from hypothesis.extra import numpy as arrays
 
 from forge.errors import ForgeError
 from forge.formats import safetensors as format_
-from forge.formats.safetensors import Limits, canonicalise, load_numpy, parse_header, to_bytes
+from forge.formats.safetensors import (
+    Limits,
+    canonicalise,
+    check_finite,
+    is_zero,
+    load_numpy,
+    parse_header,
+    to_bytes,
+    whole_numbers,
+)
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda t: t != "__metadata__")
 DTYPES = st.sampled_from(["f4", "f2", "f8", "u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "?"])
@@ -260,3 +269,48 @@ def test_a_dtype_that_safetensors_has_not_is_refused() -> None:
 def test_big_endian_and_strided_arrays_are_written_right() -> None:
     array = np.arange(12, dtype=">f4").reshape(3, 4).T
     assert np.array_equal(safetensors.numpy.load(to_bytes({"x": array}))["x"], array)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_what_is_finite_and_what_is_not_by_all_their_bits(dtype: str) -> None:
+    """Every value of 16 bits, and as many spread over the wider ones."""
+    bits = np.arange(1 << 16, dtype="u8") << (8 * int(dtype[1]) - 16)
+    values = (bits | np.arange(1 << 16, dtype="u8") % 3).astype(f"<u{dtype[1]}").view(f"<{dtype}")
+    finite = np.isfinite(values)
+    data = to_bytes({"w": values[finite]})
+    check_finite(data, parse_header(data))
+    for value in values[~finite][::97]:
+        start = len(data) - values[finite].nbytes
+        with pytest.raises(ForgeError, match=r"NaN or infinity \(element 5\)"):
+            size = values.itemsize
+            broken = data[: start + 5 * size] + value.tobytes() + data[start + 6 * size :]
+            check_finite(broken, parse_header(broken))
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize(
+    ("values", "zero"),
+    [([0, -0.0, 0], True), ([0, 1e-7, 0], False), ([-2.0, 0, 0], False), ([np.nextafter(0, 1, dtype="f4")], False)],
+)
+def test_what_is_zero(dtype: str, values: list[float], zero: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(format_, "CHUNK", 8)
+    array = np.array(values, dtype)
+    data = to_bytes({"w": array})
+    header = parse_header(data)
+    assert is_zero(data, header, header.tensors[0]) == (zero or not array.any())
+
+
+def test_what_a_sign_bit_alone_hides_is_no_zero() -> None:
+    """A denormal whose only byte that is not 0 looks like the sign of -0."""
+    array = np.array([0x80, 0], "<u4").view("<f4")
+    data = to_bytes({"w": array})
+    header = parse_header(data)
+    assert not is_zero(data, header, header.tensors[0])
+
+
+def test_whole_numbers_are_those_of_the_array() -> None:
+    array = np.array([[0, -1, 2**62], [5, 6, -(2**63)]], "i8")
+    data = to_bytes({"n": array, "w": np.ones(3, "f4")})
+    header = parse_header(data)
+    (tensor,) = (each for each in header.tensors if each.name == "n")
+    assert list(whole_numbers(data, header, tensor)) == array.ravel().tolist()

@@ -69,6 +69,11 @@ def write_hook(path: Path, text: str) -> None:
 
 
 def commit(repo: Repository, git_process: RunForge) -> subprocess.CompletedProcess[str]:
+    """A commit, in a model with another forge item, so that each of our hooks has something to do."""
+    item = repo.top / "forge-item.json"
+    if item.exists():
+        item.write_text(item.read_text() + "\n")
+        git_process(repo.top, "add", item.name)
     done = git_process(repo.top, "commit", "--allow-empty", "-qm", "x")
     assert done.returncode == 0, done.stderr + done.stdout
     return done
@@ -160,7 +165,10 @@ def test_hooks_under_version_control_are_left_to_a_person(
     after = content_of(clone.top)
     changing = [path for path in after if path.startswith((".git/logs", ".git/objects", ".git/refs"))]
     assert exclude.read_text() == "*.o"
-    unchanged = {path for path in before if not path.startswith(".git/")} | {".git/info/exclude", ".git/config"}
+    unchanged = {path for path in before if not path.startswith((".git/", "forge-item"))} | {
+        ".git/info/exclude",
+        ".git/config",
+    }
     assert {path: after[path] for path in unchanged} == {path: before[path] for path in unchanged}
     assert not [path for path in after if "forge" in path and path != "forge-item.json" and path not in changing]
 

@@ -310,6 +310,7 @@ def test_what_git_itself_takes_is_set_and_said_and_taken_out_again(
                 "receive.fsckObjects is true: damaged objects are refused.",
                 "receive.denyNonFastForwards was set before and stays: false",
                 "receive.denyDeletes is true: no branch or tag is deleted.",
+                "receive.unpackLimit is 1: a push is kept as it came, not unpacked and packed again for every clone.",
                 f"Protected, where the model asks for rights: {head} (git config forge.protected).",
             ]
         assert [settings(bare, "--local", key) for key in RULES] == ["true", "false", "true"]
@@ -327,6 +328,20 @@ def test_what_git_itself_takes_is_set_and_said_and_taken_out_again(
         assert settings(bare, "--local", RULES[2]) == ""
         assert cli.run(["uninstall"]) == 0
         assert (bare / "config").read_bytes() == before
+
+
+def test_a_push_is_kept_as_it_came_unless_somebody_says_otherwise(
+    model: SampleModel, server: Path, run_git: RunGit, user_settings: Path
+) -> None:
+    packs = {*(server / "objects" / "pack").glob("*.pack")}
+    model.commit("One more")
+    model.git("push", "--quiet", "origin", "main")
+    assert len({*(server / "objects" / "pack").glob("*.pack")} - packs) == 1
+    with contextlib.chdir(server):
+        assert cli.run(["uninstall"]) == 0
+        settings(server, "--global", "transfer.unpackLimit", "50")
+        assert cli.run(["install", "--server"]) == 0
+    assert settings(server, "--local", "receive.unpackLimit") == ""
 
 
 def test_nothing_is_set_back_or_deleted_or_damaged(model: SampleModel, server: Path) -> None:

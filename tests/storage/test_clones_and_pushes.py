@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from storage.conftest import CloneOf
@@ -13,7 +15,7 @@ from story.hospitals import forge, forge_ok, git, git_ok
 from forge.clone import setup as clone_setup
 from forge.errors import ForgeError
 from forge.git import lfs
-from forge.git.running import find_repository, read_blob
+from forge.git.running import Repository, find_repository, read_blob
 from forge.recipe.layout import FOLDERS
 
 NONE = "0" * 40
@@ -152,6 +154,66 @@ def test_an_object_that_is_elsewhere_is_fetched_when_it_is_read(lfs_model: Path,
     lose(lfs_model, oid)
     blob = git_ok(lfs_model, "rev-parse", f"HEAD:{PAYLOADS[0]}")
     assert lfs.read_payloads(repo, [blob]) == {blob: content}
+
+
+def test_what_is_elsewhere_is_fetched_in_one_conversation(
+    lfs_model: Path, server: LfsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = find_repository(lfs_model)
+    lfs.push_objects(repo, "origin", "origin", push_line(lfs_model), FOLDERS)
+    contents = {git_ok(lfs_model, "rev-parse", f"HEAD:{path}"): (lfs_model / path).read_bytes() for path in PAYLOADS}
+    large = max(len(content) for content in contents.values())
+    oids = {oid_of(lfs_model, path): len(content) for path, content in zip(PAYLOADS, contents.values(), strict=True)}
+    before = git_ok(lfs_model, "count-objects", "-v")
+    for oid in oids:
+        lose(lfs_model, oid)
+
+    fetches: list[tuple[str, ...]] = []
+    run_git = lfs.run_git
+
+    def counted(repo: Repository, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        fetches.extend([args] if "fetch" in args else [])
+        return run_git(repo, *args, **options)
+
+    monkeypatch.setattr(lfs, "run_git", counted)
+    lfs.fetch_missing(repo, contents, large - 1)  # what is over the limit is not asked for
+    here = {oid for oid in oids if (lfs_model / ".git/lfs/objects" / oid[:2] / oid[2:4] / oid).is_file()}
+    assert here == {oid for oid, size in oids.items() if size < large}
+    for oid in here:
+        lose(lfs_model, oid)
+    assert lfs.read_payloads(repo, contents) == contents
+    assert len(fetches) == 2
+    assert all(f"lfs.url={server.url}" in args for args in fetches)
+    assert lfs.read_payloads(repo, contents) == contents  # all is here now
+    assert len(fetches) == 2
+    assert git_ok(lfs_model, "count-objects", "-v") == before  # nothing was left in the repository itself
+
+
+def test_a_version_is_checked_after_one_fetch(
+    lfs_model: Path, server: LfsServer, clone: CloneOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lfs.push_objects(find_repository(lfs_model), "origin", "origin", push_line(lfs_model), FOLDERS)
+    git_ok(lfs_model, "push", "--quiet", "--no-verify", "origin", "main")
+    top = clone("another", lfs=False)
+    git_ok(top, "lfs", "install", "--local", "--skip-repo")
+    assert not (top / ".git/lfs/objects").exists()
+    smudged: list[bool] = []
+    smudge = lfs._smudge
+
+    def watched(repo: Repository, *args: Any) -> tuple[bytes, str]:
+        smudged.append(len([*(top / ".git/lfs/objects").rglob("*/*/*")]) >= len(PAYLOADS))
+        return smudge(repo, *args)
+
+    monkeypatch.setattr(lfs, "_smudge", watched)
+    forge_ok(top, "verify", "--no-scores")
+    assert smudged == [True] * len(PAYLOADS)
+
+
+def test_a_clone_that_does_not_use_git_lfs_asks_nobody(lfs_model: Path, clone: CloneOf) -> None:
+    git_ok(lfs_model, "push", "--quiet", "--no-verify", "origin", "main")
+    top = clone("another", lfs=False)
+    lfs.fetch_missing(find_repository(top), [git_ok(top, "rev-parse", f"HEAD:{path}") for path in PAYLOADS])
+    assert not (top / ".git/lfs/objects").exists()
 
 
 VERSION = b"version https://git-lfs.github.com/spec/v1\n"
