@@ -86,7 +86,7 @@ def track(iterable: Iterable[T], total: int | None = None, label: str = "") -> I
 
 def print_table(
     headers: Sequence[str],
-    rows: Sequence[Sequence[object]],
+    rows: Iterable[Sequence[object]],
     *,
     right: Collection[int] = (),
     title: str | None = None,

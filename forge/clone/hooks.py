@@ -89,6 +89,15 @@ def hooks_in_place(repo: Repository) -> bool:
     return all(place.hook in versioned or _works(place.ours()) for place in places)
 
 
+def hooks_as_written(repo: Repository, program: str) -> bool:
+    """Whether our hooks, where git looks for them, are what install_hooks writes, and start this program."""
+    folder = hooks_folder(repo)
+    return folder is not None and all(
+        _content(place.hook) == hook_text(place.name, program).encode() and _works(place.ours())
+        for place in _places(folder, HOOKS)
+    )
+
+
 def hooks_by_hand(repo: Repository) -> list[Place]:
     """The hooks under version control that do not call us yet: a person has to add `Place.call()` to them."""
     folder = hooks_folder(repo)

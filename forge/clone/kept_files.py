@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from forge.clone import set_up_stamp
 from forge.errors import ForgeError
 from forge.git.running import Repository, git_text
 from forge.repo import locks as lock
+from forge.repo import version_index
 
 EXPIRE = "forge.gcExpire"
 USUALLY = "2.weeks.ago"  # as git's own gc.pruneExpire
@@ -32,7 +34,8 @@ class KeptFile:
 
 
 def find_kept(repo: Repository, expire: str | None = None) -> list[KeptFile]:
-    """All files that git forge keeps in this clone, but for its locks, which are empty; sorted by path.
+    """All files that git forge keeps in this clone, but for its locks, which are empty, and the note that it is set up;
+    sorted by path.
 
     expire: a date as git takes it ("2.weeks.ago", "now", "never"): what changed before is stale. The setting
     forge.gcExpire if not given.
@@ -40,7 +43,8 @@ def find_kept(repo: Repository, expire: str | None = None) -> list[KeptFile]:
     before = _expiry(repo, expire)
     folder = repo.common_dir / "forge"
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return [_look(repo, folder, path, before) for path in files if path.relative_to(folder).parts[0] != lock.FOLDER]
+    besides = (lock.FOLDER, set_up_stamp.FILE)
+    return [_look(repo, folder, path, before) for path in files if path.relative_to(folder).parts[0] not in besides]
 
 
 def collect(repo: Repository, files: Iterable[KeptFile]) -> list[KeptFile]:
@@ -75,6 +79,8 @@ def _what(path: Path) -> str | None:
     """What a file is, None for one that git forge did not put there."""
     if path.parts[0] == _DISTILLING and len(path.parts) == 2 and path.suffix in (".safetensors", _PARTIAL):
         return "unfinished distillation"
+    if path.parts == (version_index.FILE,):
+        return "index of git forge log and show"
     return "last crash" if path.parts == (_CRASH_LOG,) else None
 
 

@@ -71,6 +71,22 @@ def is_installed(repo: Repository) -> bool:
     return _is_whole(repo, _by_key(settings)) and lfs_endpoint.is_pinned(settings)
 
 
+def is_as_written(repo: Repository) -> bool:
+    """Whether this clone keeps payloads in git and is set up by this very program, with nothing of anybody else's.
+
+    Then it stays set up for as long as its settings, its hooks, .gitattributes and the program stay as they are.
+    """
+    settings = _listed(repo)
+    values = _by_key(settings)
+    return (
+        all(values.get(key) == value for key, value in expected().items())
+        and LEFT_OUT not in values
+        and lfs_endpoint.is_pinned(settings)
+        and storage_of(repo) == "git"
+        and hook_files.hooks_as_written(repo, program())
+    )
+
+
 def ensure_installed(repo: Repository) -> str | None:
     """Set this clone up if it is not; what to tell the user if something was done or could not be.
 

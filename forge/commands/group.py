@@ -108,12 +108,9 @@ def _no_verb(args: Sequence[str], verbs: Mapping[str, str]) -> ForgeError:
 
 def _set_up_clone() -> None:
     """A fresh clone has no filters and drivers: set them up and say so."""
-    from forge.operations.opening import open_repository, set_up_clone
+    from forge.operations.opening import look_around, set_up_clone
 
-    try:
-        repo = open_repository()
-    except ForgeError:
-        return  # the verb itself says what it needs
-    message = set_up_clone(repo)
+    repo = look_around()
+    message = set_up_clone(repo) if repo is not None else None
     if message:
         say(*message.splitlines(), err=True)

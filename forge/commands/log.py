@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from forge.operations.log import Logged
-    from forge.repo.versions import Change
+    from forge.operations.log import Line, Logged
 
 
 class Counting(click.Command):
@@ -35,43 +34,35 @@ def command(rev: str, count: int | None, all_parents: bool, as_json: bool) -> No
     A contribution that came in is marked +, one that went -, one that was replaced *; the number is its
     coefficient, with ~ the mean of one per adapted module. Accuracy is on the distilled images, averaged over tasks.
     """
+    from itertools import chain
+
     from forge import console
-    from forge.operations.log import log, no_version
+    from forge.operations.log import log, log_lines, no_version
     from forge.operations.opening import open_model
 
-    logged = log(open_model(), rev, count=count, all_parents=all_parents)
+    repo = open_model()
     if as_json:
-        console.emit_json_list(_as_json(each) for each in logged)
+        console.emit_json_list(map(_as_json, log(repo, rev, count=count, all_parents=all_parents)))
         return
-    rows = [_row(each) for each in logged]
-    if not rows and count != 0:
-        raise no_version(rev)
-    if rows:
-        console.print_table(("Version", "Date", "Author", "Model", "Accuracy", "Subject"), rows)
+    lines = log_lines(repo, rev, count=count, all_parents=all_parents)
+    newest = next(lines, None)
+    if newest is None:
+        if count != 0:
+            raise no_version(rev)
+        return
+    headers = ("Version", "Date", "Author", "Model", "Accuracy", "Subject")
+    console.print_table(headers, map(_row, chain([newest], lines)))
 
 
-def _row(logged: Logged) -> tuple[str, ...]:
-    from forge.commands.tables import figure
+def _row(line: Line) -> tuple[str, ...]:
+    from forge.text import figure
 
-    version = logged.version
-    date = version.date[:16].replace("T", " ")
-    model = " ".join(_word(change) for change in logged.changes)
-    if version.problem:
-        model = f"({version.problem})"
-    accuracy = figure(logged.accuracy)
-    if logged.accuracy_before is not None and logged.accuracy is not None:
-        accuracy = f"{figure(logged.accuracy_before)} -> {accuracy}"
-    return (version.short, date, version.author, model or "-", accuracy, version.subject)
-
-
-def _word(change: Change) -> str:
-    """`+lung 0.500` for a contribution that came in; `-lung` for one that went."""
-    from forge.recipe.wording import short_coefficient
-
-    if change.after is None:
-        return f"-{change.name}"
-    mark = {"added": "+", "replaced": "*"}.get(change.kind, "")
-    return f"{mark}{change.name} {short_coefficient(change.after)}"
+    step = line.step
+    model = f"({line.problem})" if line.problem else line.model or "-"
+    accuracy = figure(line.accuracy)
+    if line.accuracy_before is not None and line.accuracy is not None:
+        accuracy = f"{figure(line.accuracy_before)} -> {accuracy}"
+    return (step.short, step.date[:16].replace("T", " "), step.author, model, accuracy, step.subject)
 
 
 def _as_json(logged: Logged) -> dict[str, Any]:

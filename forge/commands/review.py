@@ -228,7 +228,7 @@ def _tables(review: Review) -> Iterator[Table]:
 
 def _own_table(review: Review) -> Table:
     """Accuracy on every contribution's own images: of the target, of the merged model, of each newcomer by itself."""
-    from forge.commands.tables import figure
+    from forge.text import figure
 
     newcomers = sorted(review.alone)
     rows = [

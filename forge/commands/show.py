@@ -45,13 +45,12 @@ def command(rev: str, as_json: bool) -> None:
 
 
 def _as_json(shown: Shown) -> dict[str, Any]:
-    from dataclasses import asdict
 
     from forge.commands.model_json import item_as_json
 
     version, model = shown.version, item_as_json(shown.item)
     for contribution in model["contributions"]:
-        contribution |= asdict(shown.details[contribution["name"]])
+        contribution |= shown.details[contribution["name"]]._asdict()
     head = {"commit": version.commit, "date": version.date, "author": version.author}
     return {**head, "subject": version.subject, **model, "disagreements": list(shown.disagreements)}
 

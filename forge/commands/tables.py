@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from forge.text import figure
+
 # Headers, rows, and the indices of the columns of numbers.
 Table = tuple[tuple[str, ...], Sequence[tuple[str, ...]], tuple[int, ...]]
 
@@ -48,11 +50,6 @@ def score_table(
             figures.insert(place, "-" if row.images is None else str(row.images))
     named = [(row.name, *figures) for row, figures in zip(rows, cells, strict=True)]
     return (what, *headers), named, tuple(range(1, len(headers) + 1))
-
-
-def figure(value: float | None) -> str:
-    """Three decimals, "-" for what is not known."""
-    return "-" if value is None else f"{value:.3f}"
 
 
 def accuracy_and_area(accuracy: float, auc: float | None) -> str:

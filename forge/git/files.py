@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,6 +61,8 @@ def write_whole(path: Path, content: bytes, mode: int | None = None) -> None:
 
     mode: of the file; as the process makes files if not given.
     """
+    import tempfile  # loads much, and who only looks writes nothing
+
     # A name that nobody can know before: a branch could have put a link where the file is written first.
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent)
     unfinished = Path(name)

@@ -14,15 +14,14 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from forge.errors import ForgeError
-from forge.git.files import is_plain_file
 from forge.git.lfs_endpoint import NOWHERE, Endpoint, default_remote, find_endpoint, find_push_url, list_settings
 from forge.git.places import ATTRIBUTES_FILE, pushed_commits
 from forge.git.quiet import quiet
@@ -183,9 +182,14 @@ def objects_here(repo: Repository, pointers: Iterable[Pointer]) -> set[str]:
 
 def is_pointer_file(path: Path | str) -> bool:
     """Whether a file on disk is a pointer where the content should be."""
-    if not is_plain_file(path):
+    try:
+        status = os.lstat(path)
+    except OSError:
         return False
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # thousands are looked at
+    # Thousands are looked at, and a pointer is short: what is longer need not be opened.
+    if not stat.S_ISREG(status.st_mode) or not len(START) <= status.st_size <= MOST:
+        return False
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         return os.read(descriptor, len(START)) == START
     finally:
@@ -303,7 +307,9 @@ def _fetch_at_once(repo: Repository, pointers: Mapping[str, bytes], limit: int, 
     missing = [blob for blob, pointer in sized.items() if pointer.oid not in here]
     if len(missing) < 2:
         return
-    with tempfile.TemporaryDirectory(prefix="git-forge-") as folder:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="git-forge-") as folder:
         variables = {
             "GIT_OBJECT_DIRECTORY": folder,
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(repo.common_dir / "objects"),
@@ -322,12 +328,14 @@ def _smudge(repo: Repository, pointer: bytes, size: int, endpoint: Endpoint) -> 
 
     Where the endpoint may not be asked it is the pointer itself, unless the object is here.
     """
+    from tempfile import TemporaryFile  # loads much
+
     command = ["git", *_only(endpoint.url if endpoint.asked else None), *_EVERYTHING, "lfs", "smudge"]
     variables = quiet_environment(repo) | {"GIT_TERMINAL_PROMPT": "0"}  # a merge driver never prompts
     variables.pop("GIT_LFS_SKIP_SMUDGE", None)
     pipe = subprocess.PIPE
     with (
-        tempfile.TemporaryFile() as errors,
+        TemporaryFile() as errors,
         subprocess.Popen(command, cwd=repo.top, env=variables, stdin=pipe, stdout=pipe, stderr=errors) as process,
     ):
         assert process.stdin is not None and process.stdout is not None

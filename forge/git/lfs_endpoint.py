@@ -16,7 +16,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,7 +258,9 @@ def _url_of(repo: Repository, remote: str, *, push: bool) -> str:
 
 def _endpoint_of(repo: Repository, url: str, values: Mapping[str, str]) -> str:
     """What git-lfs makes of the URL of a remote where no .lfsconfig is, as a value of lfs.url."""
-    with tempfile.TemporaryDirectory(prefix="git-forge-lfs-") as folder:
+    from tempfile import TemporaryDirectory  # loads much
+
+    with TemporaryDirectory(prefix="git-forge-lfs-") as folder:
         # Started in our own top folder, where a path to a remote may begin.
         scratch = Repository(repo.top, Path(folder), Path(folder))
         settings = {"remote.origin.url": url, "lfs.gitprotocol": values.get("lfs.gitprotocol", "https")}

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 from forge.errors import ForgeError
 from forge.git import running as git_side
@@ -20,6 +22,8 @@ from forge.git.files import read_plain_file
 from forge.git.quiet import quiet
 from forge.git.running import Repository
 from forge.text import printable
+
+T = TypeVar("T")
 
 INDEX = ":"
 WORK_TREE = None
@@ -60,9 +64,41 @@ def described(place: Place, path: str) -> str:
     return f":{shown}" if place == INDEX else f"{place}:{shown}"
 
 
+@contextmanager
+def as_at_first_sight(repo: Repository) -> Iterator[None]:
+    """In the block a revision, and what the index lists, stay what they were when they were looked at first.
+
+    For a verb that only looks, at the same places for several reasons: all that it says is then of one moment, too.
+    """
+    is_outermost = repo not in _seen
+    _seen.setdefault(repo, {})
+    try:
+        yield
+    finally:
+        if is_outermost:
+            del _seen[repo]
+
+
+_seen: dict[Repository, dict[str, Any]] = {}
+
+
+def _at_first_sight(repo: Repository, what: str, look: Callable[[], T]) -> T:
+    """What look() gives, or gave in the same block of as_at_first_sight."""
+    seen = _seen.get(repo)
+    if seen is None:
+        return look()
+    if what not in seen:
+        seen[what] = look()
+    kept: T = seen[what]
+    return kept
+
+
 def resolve(repo: Repository, rev: str) -> str:
     """The full id of the commit that `rev` names. Raises ForgeError where there is none."""
-    commit = _commit_of(repo, rev) if _FULL_ID.fullmatch(rev) else _asked_of_git(repo, rev)
+    if _FULL_ID.fullmatch(rev):
+        commit = _commit_of(repo, rev)
+    else:
+        commit = _at_first_sight(repo, f"commit {rev}", lambda: _asked_of_git(repo, rev))
     if commit:
         return commit
     if rev == "HEAD":
@@ -99,7 +135,7 @@ def list_files(repo: Repository, place: Place, folder: str) -> dict[str, ListedF
     if place is None:
         return _list_work_tree(repo, folder)
     if place == INDEX:
-        return _list_index(repo, folder)
+        return {**_list_index(repo, folder)}
     tree = f"{resolve(repo, place)}^{{tree}}"
     output = git_side.git(repo, "ls-tree", "-r", "-z", "--full-tree", tree, *(["--", folder] if folder else []))
     listed = {}
@@ -123,7 +159,11 @@ def read_file(repo: Repository, place: Place, path: str, limit: int = git_side.B
     return content
 
 
-def _list_index(repo: Repository, folder: str) -> dict[str, ListedFile]:
+def _list_index(repo: Repository, folder: str) -> Mapping[str, ListedFile]:
+    return _at_first_sight(repo, f"index {folder}", lambda: _index_listed(repo, folder))
+
+
+def _index_listed(repo: Repository, folder: str) -> dict[str, ListedFile]:
     pathspec = f":(top,literal){folder}" if folder else ":/"
     output = git_side.git(repo, "ls-files", "--stage", "-v", "-z", "--full-name", "--", pathspec)
     listed: dict[str, ListedFile] = {}

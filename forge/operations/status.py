@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from forge.clone import setup as clone_setup
+from forge.clone import set_up_stamp
 from forge.errors import ForgeError
-from forge.git.in_progress import find_operation, unmerged_files
+from forge.git.in_progress import Operation, find_operation, unmerged_files
 from forge.git.lfs import how_to_get
 from forge.git.lfs_endpoint import NamedEndpoint, endpoints_named
-from forge.git.places import INDEX, WORK_TREE
-from forge.git.running import Repository, git_succeeds, git_text
-from forge.operations.next_steps import find_next_steps
+from forge.git.places import INDEX, WORK_TREE, as_at_first_sight, resolve
+from forge.git.running import Repository, git_text
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import ForgeItem
-from forge.repo.contributions import ContributionFiles, disagreements, find_all, pointers
+from forge.repo.contributions import ContributionFiles, Found, disagreements, find_all, pointers
 from forge.repo.erased import explained_disagreements
 from forge.repo.items import find_item, read_settings_of
 from forge.repo.settings_file import load_settings
 from forge.repo.storage import storage_of
 from forge.repo.uncommitted import refused_in_work_tree
 from forge.repo.unsettled import of_the_model
+
+if TYPE_CHECKING:
+    from forge.operations.sides import Unmerged
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,12 @@ class Status:
 
 def find_status(repo: Repository) -> Status:
     """Look at HEAD, index and work tree; no payload is read."""
-    has_head = git_succeeds(repo, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    with as_at_first_sight(repo):
+        return _status(repo)
+
+
+def _status(repo: Repository) -> Status:
+    has_head = _has_commit(repo)
     try:
         settings = load_settings(repo.top)
     except ForgeError:
@@ -101,7 +109,7 @@ def find_status(repo: Repository) -> Status:
     )
     operation, unmerged = find_operation(repo), unmerged_files(repo)
     storage = storage_of(repo)
-    unread = [path for name in here[0] for path in pointers(repo, name)]
+    unread = pointers(repo, here[0])
     otherwise: tuple[str, ...] = ()
     if head_item is not None and (storage == "lfs" or unread):  # else there is nothing that git-lfs could hold
         from forge.operations.storage import kept_otherwise
@@ -112,7 +120,7 @@ def find_status(repo: Repository) -> Status:
         base=settings.base.reference,
         fingerprint=settings.base.fingerprint,
         strategy=settings.strategy,
-        installed=clone_setup.is_installed(repo),
+        installed=set_up_stamp.holds(repo) or _is_installed(repo),
         contributions=contributions,
         head_problems=tuple(head_problems),
         work_tree_problems=tuple(problems),
@@ -124,8 +132,35 @@ def find_status(repo: Repository) -> Status:
         lfsconfig=endpoints_named(repo),
         operation=operation.verb if operation else None,
         unmerged=tuple(of_the_model(unmerged)),
-        next_steps=find_next_steps(repo, operation, unmerged, bool(head_problems), index),
+        next_steps=_next_steps(repo, operation, unmerged, bool(head_problems), index),
     )
+
+
+def _has_commit(repo: Repository) -> bool:
+    try:
+        resolve(repo, "HEAD")
+    except ForgeError:
+        return False
+    return True
+
+
+# What most states of a model do not need is loaded for the others alone: people ask for the status all the time.
+
+
+def _is_installed(repo: Repository) -> bool:
+    from forge.clone import setup as clone_setup
+
+    return clone_setup.is_installed(repo)
+
+
+def _next_steps(
+    repo: Repository, operation: Operation | None, unmerged: Unmerged, head_is_damaged: bool, index: Found
+) -> tuple[str, ...]:
+    if operation is None and not unmerged and not head_is_damaged:
+        return ()
+    from forge.operations.next_steps import find_next_steps
+
+    return find_next_steps(repo, operation, unmerged, head_is_damaged, index)
 
 
 def _readable_item(repo: Repository, place: str | None) -> ForgeItem | None:

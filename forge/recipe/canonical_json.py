@@ -17,7 +17,7 @@ def canonical(document: Mapping[str, object]) -> str:
 
     That of `json.dumps` with these settings, in a fifth of the time: with indents that walks value by value in Python.
     """
-    return _pretty(document, "\n") + "\n"
+    return indented(document, "\n") + "\n"
 
 
 def digest_of(document: Mapping[str, object]) -> str:
@@ -86,14 +86,14 @@ def doubled(values: list[str]) -> str | None:
     return None
 
 
-def _pretty(value: object, newline: str) -> str:
-    """The text of a value; newline: a line end with the indent that the value stands at."""
+def indented(value: object, newline: str) -> str:
+    """The text of a value as it stands in a canonical one; newline: a line end with the indent of its first line."""
     inner = newline + "  "
     if isinstance(value, dict) and value:
-        parts = [f"{_quoted(key)}: {_leaf(value[key]) or _pretty(value[key], inner)}" for key in sorted(value)]
+        parts = [f"{_quoted(key)}: {_leaf(value[key]) or indented(value[key], inner)}" for key in sorted(value)]
         return f"{{{inner}{f',{inner}'.join(parts)}{newline}}}"
     if isinstance(value, list) and value:
-        parts = [_leaf(each) or _pretty(each, inner) for each in value]
+        parts = [_leaf(each) or indented(each, inner) for each in value]
         return f"[{inner}{f',{inner}'.join(parts)}{newline}]"
     return json.dumps(value, ensure_ascii=False, allow_nan=False)  # ValueError for a number that is not finite
 

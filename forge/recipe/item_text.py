@@ -57,7 +57,7 @@ def from_json(text: str | bytes, source: str = ITEM_FILE) -> ForgeItem:
             raise ForgeError("the digest is missing", hint=_RESTORE)
         # Text that is canonical gives the digest of its lines; what it holds need not be written out to know that.
         plain = text.replace("\r\n", "\n")  # the line ends that git stores, whatever a work tree has in their place
-        start, body = _start(recorded), "{\n" + plain[len(_start(recorded)) :]
+        start, body = start_of(recorded), "{\n" + plain[len(start_of(recorded)) :]
         if not (plain.startswith(start) and recorded == digest_of_text(body)) and recorded != digest_of(document):
             raise ForgeError(_EDITED, hint=_RESTORE)
         has_note = NOTE_KEY in document
@@ -87,11 +87,11 @@ _UNMERGED = (
 
 def _text(document: Mapping[str, object]) -> str:
     body = canonical(document)
-    return _start(digest_of_text(body)) + body.removeprefix("{\n")
+    return start_of(digest_of_text(body)) + body.removeprefix("{\n")
 
 
-def _start(digest: str) -> str:
-    """The first two lines."""
+def start_of(digest: str) -> str:
+    """The first two lines of an item with this digest."""
     return f'{{\n  "digest": "{digest}",\n'
 
 
@@ -136,9 +136,9 @@ def _item(document: dict[str, object]) -> ForgeItem:
         raise ForgeError("accepted must be a list of tasks", hint=_RESTORE)
     top["strategy"] = strategy_named(top["strategy"]).name
     top["base"] = Base(**taken(Base, top["base"], "base", _RESTORE))
-    top["contributions"] = tuple(_entry(*each) for each in _named(top["contributions"], "contributions"))
+    top["contributions"] = tuple(entry_of(*each) for each in _named(top["contributions"], "contributions"))
     top["scores"] = tuple(_score(*each) for each in _named(top["scores"], "scores"))
-    top["own_scores"] = tuple(_own_score(*each) for each in _named(top.get("own_scores", {}), "own_scores"))
+    top["own_scores"] = tuple(own_score_of(*each) for each in _named(top.get("own_scores", {}), "own_scores"))
     top["accepted"] = tuple(top.get("accepted", []))
     return ForgeItem(**top)
 
@@ -147,14 +147,16 @@ def _named(value: object, what: str) -> ItemsView[str, object]:
     return take_object(value, what, _RESTORE).items()
 
 
-def _entry(name: str, value: object) -> Entry:
+def entry_of(name: str, value: object) -> Entry:
+    """A contribution from its key and its object."""
     what = f"contribution {name[:80]!r}"
     table = taken(Entry, value, what, _RESTORE, name=name)
     take_object(table.get("tasks", {}), f"tasks of {what}", _RESTORE)
     return Entry(**table)
 
 
-def _own_score(name: str, value: object) -> OwnScore:
+def own_score_of(name: str, value: object) -> OwnScore:
+    """The own score of a contribution from its key and its object."""
     return OwnScore(**taken(OwnScore, value, f"the own score of {name[:80]!r}", _RESTORE, name=name))
 
 

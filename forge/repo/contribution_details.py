@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from forge.errors import ForgeError
 from forge.formats.adapter import MAX_CONFIG, check_adapter_config
@@ -20,8 +20,7 @@ from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, CONTRIBUTI
 from forge.recipe.toml_text import MAX_BYTES
 
 
-@dataclass(frozen=True)
-class Details:
+class Details(NamedTuple):
     """Of one contribution; None for what is not known. author: of the last commit that changed it. Sizes in bytes."""
 
     task: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ def find_files(repo: Repository, name: str, place: Place) -> ContributionFiles:
 
     Raises ForgeError for a symbolic link or submodule in place of a file or folder.
     """
-    return _files(repo, name, place, list_files(repo, place, path_of(name)))
+    return _files(repo, name, place, list_files(repo, place, path_of(name)), contribution_files())
 
 
 def find_all(repo: Repository, place: Place, listed: Listing | None = None) -> Found:
@@ -102,9 +102,10 @@ def find_all(repo: Repository, place: Place, listed: Listing | None = None) -> F
     readable: dict[str, ContributionFiles] = {}
     unreadable: dict[str, ForgeError] = {}
     by_name = _by_name(list_files(repo, place, CONTRIBUTIONS) if listed is None else listed, place)
+    names = contribution_files()
     for name, files in by_name.items():
         try:
-            readable[name] = _files(repo, name, place, files)
+            readable[name] = _files(repo, name, place, files, names)
         except ForgeError as error:
             unreadable[name] = error
     return readable, unreadable
@@ -241,10 +242,11 @@ def _incomplete(files: ContributionFiles) -> ForgeError:
     )
 
 
-def pointers(repo: Repository, name: str) -> tuple[str, ...]:
-    """The payload files in the work tree that are git-lfs pointers instead of content, by path."""
-    paths = (path_of(name, row.name) for row in rows_in(CONTRIBUTIONS) if row.is_payload)
-    return tuple(path for path in paths if lfs.is_pointer_file(os.path.join(repo.top, path)))  # noqa: PTH118
+def pointers(repo: Repository, names: Iterable[str]) -> list[str]:
+    """The payload files of contributions in the work tree that are git-lfs pointers instead of content, by path."""
+    payloads = [row.name for row in rows_in(CONTRIBUTIONS) if row.is_payload]
+    paths = (path_of(name, file) for name in names for file in payloads)
+    return [path for path in paths if lfs.is_pointer_file(os.path.join(repo.top, path))]  # noqa: PTH118
 
 
 def disagreements(
@@ -263,6 +265,7 @@ def disagreements(
         readable, unreadable = find_all(repo, place) if contributions is None else contributions
     except ForgeError as error:
         return [error.message]
+    parts = entry_parts()
     for name in sorted({*readable, *unreadable, *item.names}):
         entry = item.entry(name)
         if name in unreadable:
@@ -274,48 +277,53 @@ def disagreements(
         elif name not in readable:
             problems.append(f"the forge item names {name}, but there is no {path_of(name)}")
         else:
-            problems += _entry_disagreements(readable[name], entry)
+            problems += _entry_disagreements(readable[name], entry, parts)
     return problems
 
 
 def _by_name(listed: Listing, place: Place) -> dict[str, Listing]:
     """What is listed in contributions/ by the name of the contribution, sorted; files beside them are not."""
     by_name: dict[str, Listing] = {}
+    start = len(CONTRIBUTIONS) + 1
     for path, file in sorted(listed.items()):
-        name, _, rest = path.removeprefix(f"{CONTRIBUTIONS}/").partition("/")
-        if not rest and file.mode not in (*_PLAIN_MODES, UNMERGED):
-            raise _not_plain(described(place, path))
-        if rest:
+        name, _, rest = path[start:].partition("/")
+        if not rest:
+            if file.mode not in (*_PLAIN_MODES, UNMERGED):
+                raise _not_plain(described(place, path))
+            continue
+        files = by_name.get(name)
+        if files is None:
             try:
-                by_name.setdefault(check_name(name), {})[path] = file
+                files = by_name[check_name(name)] = {}
             except ForgeError as error:
                 where = described(place, f"{CONTRIBUTIONS}/")
                 raise ForgeError(f"{where}: {error.message}", hint=error.hint) from None
+        files[path] = file
     return dict(sorted(by_name.items()))
 
 
-def _files(repo: Repository, name: str, place: Place, listed: Listing) -> ContributionFiles:
+def _files(repo: Repository, name: str, place: Place, listed: Listing, names: Sequence[str]) -> ContributionFiles:
     folder = path_of(name)
     if folder in listed:
         raise _not_plain(described(place, folder))
     blobs = {}
-    below = tuple(path for path in listed if "/" in path.removeprefix(f"{folder}/"))
-    for file in contribution_files():
+    below = tuple(path for path in listed if path.count("/") > 2)
+    for file in names:
         path = f"{folder}/{file}"
-        if any(other.startswith(f"{path}/") for other in below):
+        if below and any(other.startswith(f"{path}/") for other in below):
             raise _not_plain(described(place, path))
-        if path not in listed:
+        its = listed.get(path)
+        if its is None:
             continue
-        if listed[path].mode == UNMERGED:
+        if its.mode == UNMERGED:
             raise ForgeError(
                 f"{path}: merge conflict: the two sides hold different files",
                 hint="take one side's with `git forge resolve --ours` or `git forge resolve --theirs`; "
                 "`git merge --abort` (or rebase, cherry-pick, revert) goes back",
             )
-        if listed[path].mode not in _PLAIN_MODES:
+        if its.mode not in _PLAIN_MODES:
             raise _not_plain(described(place, path))
-        blob = listed[path].blob
-        blobs[file] = blob or hash_object(repo, repo.top / path, write=False, path=path)
+        blobs[file] = its.blob or hash_object(repo, repo.top / path, write=False, path=path)
     return ContributionFiles(name, place, blobs)
 
 
@@ -332,9 +340,9 @@ def _settings_disagreements(repo: Repository, place: Place, item: ForgeItem) -> 
     return problems
 
 
-def _entry_disagreements(files: ContributionFiles, entry: Entry) -> list[str]:
+def _entry_disagreements(files: ContributionFiles, entry: Entry, parts: Mapping[str, str]) -> list[str]:
     problems = []
-    for part, file in entry_parts().items():
+    for part, file in parts.items():
         recorded, blob = getattr(entry, part), files.blobs.get(file)
         if blob is None:
             problems.append(f"{path_of(entry.name, file)} is missing")

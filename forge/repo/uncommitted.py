@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from forge.errors import ForgeError
 from forge.git.places import WORK_TREE, read_file
 from forge.git.running import BLOB_LIMIT, Repository
-from forge.recipe.card import read_card
 from forge.recipe.item import doubled_payloads
 from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, CONTRIBUTIONS, path_of, rows_in
 from forge.recipe.toml_text import MAX_BYTES
 from forge.repo.contributions import ContributionFiles, find_all
-from forge.repo.made_with import made_with_another
 
 
 def uncommitted_contributions(repo: Repository, commit: str) -> list[str]:
@@ -45,6 +43,9 @@ def refused_in_work_tree(
     for name, files in whole.items():
         if name in committed and committed[name].blobs == files.blobs:
             continue
+        from forge.recipe.card import read_card  # of the few that changed
+        from forge.repo.made_with import made_with_another
+
         card, weights = read_file(repo, None, path_of(name, CARD_FILE), MAX_BYTES), path_of(name, ADAPTER_FILE)
         try:
             if made_with_another(read_card(card or b""), read_file(repo, None, weights, BLOB_LIMIT) or b"", weights):

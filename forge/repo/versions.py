@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Literal
 
 from forge.errors import ForgeError
@@ -14,16 +13,13 @@ from forge.git.quiet import quiet
 from forge.git.running import Repository, git, stream_blobs
 from forge.recipe.checks import Coefficient
 from forge.recipe.item import ForgeItem, identity
+from forge.recipe.item_reader import ItemReader
 from forge.recipe.item_text import MAX_BYTES, from_json
 from forge.recipe.layout import ITEM_FILE
+from forge.repo.history import ABSENT, COMMIT_FORMAT, PLAIN_MODES, SHORT, Step, in_batches, steps
 from forge.repo.items import find_item, read_ahead
 
 Kind = Literal["added", "removed", "replaced", "rescaled", "kept"]
-
-_BATCH = 64  # versions whose forge items are asked for in one go
-_PLAIN_MODES = ("100644", "100755")
-_FORMAT = "%x00%H%x00%aI%x00%an%x00%s"
-_SHORT = 10  # digits; fixed, so that the same history prints the same text in every clone
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Version:
 
     @property
     def short(self) -> str:
-        return self.commit[:_SHORT]
+        return self.commit[:SHORT]
 
 
 @dataclass(frozen=True)
@@ -70,18 +66,19 @@ def versions(
     Along first parents (main as it was), or with all_parents along every branch that was merged. Each is read when it
     is asked for, and let go of: a history may be larger than memory. An unknown revision raises ForgeError at once.
     """
-    return _read(repo, islice(_logged(repo, resolve(repo, rev), count, all_parents), count))
+    return read_steps(repo, in_batches(steps(repo, rev, count=count, all_parents=all_parents)))
 
 
-def find_version(repo: Repository, rev: str = "HEAD") -> Version:
+def find_version(repo: Repository, rev: str = "HEAD", *, with_previous: bool = True) -> Version:
     """The commit that `rev` names with its model, whether or not it is the one that changed it last.
 
-    Raises ForgeError where it has no forge item, or a damaged one.
+    with_previous: read the item of its first parent, too; else it is None. Raises ForgeError where the commit has no
+    forge item, or a damaged one.
     """
     commit = resolve(repo, rev)
-    head = git(repo, *quiet("log"), "--no-walk", f"--format={_FORMAT}%x00%P", commit).decode("utf-8", "replace")
+    head = git(repo, *quiet("log"), "--no-walk", f"--format={COMMIT_FORMAT}%x00%P", commit).decode("utf-8", "replace")
     _, _, date, author, subject, parents = head.rstrip("\n").split("\0")
-    parent = parents.partition(" ")[0]
+    parent = parents.partition(" ")[0] if with_previous else ""
     read_ahead(repo, [commit, parent] if parent else [commit])
     item = find_item(repo, commit)
     if item is None:
@@ -104,7 +101,9 @@ def changes(before: ForgeItem | None, after: ForgeItem | None) -> tuple[Change, 
         old = before.entry(name) if before else None
         new = after.entry(name) if after else None
         kind: Kind
-        if old is None:
+        if old is new:  # of two items that were read one after the other
+            kind = "kept"
+        elif old is None:
             kind = "added"
         elif new is None:
             kind = "removed"
@@ -133,16 +132,14 @@ def is_same_model(one: ForgeItem | None, other: ForgeItem | None) -> bool:
     """
     if one is None or other is None:
         return False
-
-    def coefficients(item: ForgeItem) -> list[tuple[str, Coefficient, Mapping[str, Coefficient]]]:
-        return [(entry.name, entry.coefficient, entry.tasks) for entry in item.contributions]
-
-    return (one.base.fingerprint, one.strategy, coefficients(one), one.scores, one.own_scores) == (
-        other.base.fingerprint,
-        other.strategy,
-        coefficients(other),
-        other.scores,
-        other.own_scores,
+    return (
+        (one.base.fingerprint, one.strategy) == (other.base.fingerprint, other.strategy)
+        and (one.scores, one.own_scores) == (other.scores, other.own_scores)
+        and one.names == other.names
+        and all(
+            old is new or (old.coefficient, old.tasks) == (new.coefficient, new.tasks)
+            for old, new in zip(one.contributions, other.contributions, strict=True)
+        )
     )
 
 
@@ -153,59 +150,36 @@ def mean_accuracy(item: ForgeItem) -> tuple[float | None, float | None]:
     return (sum(before) / len(before) if before else None, sum(after) / len(after) if after else None)
 
 
-@dataclass(frozen=True)
-class _Logged:
-    """One commit as `git log --raw` has it; the two sides are (mode, blob id), of zeros where absent."""
+def read_steps(repo: Repository, batches: Iterable[Sequence[Step]]) -> Iterator[Version]:
+    """The versions of steps. What one was made from is the next one, as a rule: an item is read once, and kept as long.
 
-    fields: tuple[str, str, str, str]
-    before: tuple[str, str]
-    after: tuple[str, str]
-
-
-def _logged(repo: Repository, commit: str, count: int | None, all_parents: bool) -> Iterator[_Logged]:
-    walk = ["--full-history", "--topo-order", "--diff-merges=first-parent"] if all_parents else ["--first-parent"]
-    if count is not None and not all_parents:  # where merges are listed that changed nothing, git counts them, too
-        walk.append(f"--max-count={count}")
-    output = git(
-        repo, *quiet("log"), *walk, "--raw", "--no-abbrev", "--no-renames", f"--format={_FORMAT}", commit, "--",
-        f":(top,literal){ITEM_FILE}",
-    )  # fmt: skip
-    fields: tuple[str, ...] = ()
-    for line in output.decode("utf-8", "replace").split("\n"):
-        if line.startswith("\0"):
-            fields = tuple(line[1:].split("\0"))
-        elif line.startswith(":"):
-            old_mode, new_mode, old, new, _ = line[1:].split(None, 4)
-            commit_id, date, author, subject = fields
-            yield _Logged((commit_id, date, author, subject), (old_mode, old), (new_mode, new))
-
-
-def _read(repo: Repository, logged: Iterator[_Logged]) -> Iterator[Version]:
-    """What one version was made from is the next one, as a rule: an item is read once, and kept while it is needed."""
+    A batch is asked for when all versions of the one before it are.
+    """
+    reader = ItemReader()
     read: dict[str, ForgeItem | bytes] = {}  # by blob; the text of what cannot be read, whose error names its place
-    while batch := list(islice(logged, _BATCH)):
+    for batch in batches:
         sides = [side for each in batch for side in (each.after, each.before)]
-        needed = Counter(blob for mode, blob in sides if mode in _PLAIN_MODES)
+        needed = Counter(blob for mode, blob in sides if mode in PLAIN_MODES)
         read = {blob: item for blob, item in read.items() if blob in needed}
         contents = stream_blobs(repo, [blob for blob in needed if blob not in read], MAX_BYTES)
         for each in batch:
             for mode, blob in (each.after, each.before):
-                if mode in _PLAIN_MODES and blob not in read:
-                    read[blob] = _item_or_text(*next(contents))
-            item, problem = _item(read, each.after, described(each.fields[0][:_SHORT], ITEM_FILE))
+                if mode in PLAIN_MODES and blob not in read:
+                    read[blob] = _item_or_text(reader, *next(contents))
+            item, problem = _item(read, each.after, described(each.short, ITEM_FILE))
             previous, _ = _item(read, each.before, ITEM_FILE)
-            yield Version(*each.fields, item, previous, problem)
+            yield Version(each.commit, each.date, each.author, each.subject, item, previous, problem)
             for mode, blob in (each.after, each.before):
                 needed[blob] -= 1
-                if mode in _PLAIN_MODES and needed[blob] == 0 and (each is not batch[-1] or blob != each.before[1]):
+                if mode in PLAIN_MODES and needed[blob] == 0 and (each is not batch[-1] or blob != each.before[1]):
                     del read[blob]
 
 
-def _item_or_text(blob: str, content: bytes | ForgeError) -> ForgeItem | bytes:
+def _item_or_text(reader: ItemReader, blob: str, content: bytes | ForgeError) -> ForgeItem | bytes:
     if isinstance(content, ForgeError):
         raise content
     try:
-        return from_json(content)
+        return reader.read(content)
     except ForgeError:
         return content
 
@@ -214,8 +188,8 @@ def _item(
     read: Mapping[str, ForgeItem | bytes], side: tuple[str, str], source: str
 ) -> tuple[ForgeItem | None, str | None]:
     mode, blob = side
-    if mode not in _PLAIN_MODES:
-        what = "removed" if mode == "000000" else "no plain file"
+    if mode not in PLAIN_MODES:
+        what = "removed" if mode == ABSENT else "no plain file"
         return None, f"{source}: {what}"
     content = read[blob]
     if not isinstance(content, bytes):

@@ -17,8 +17,7 @@ from examples.bench.scale import Runs, exponent, measure, table
 from forge.cli import run
 from forge.git.running import find_repository
 from forge.recipe.item import ForgeItem
-from forge.repo import items
-from forge.repo import versions as history
+from forge.repo import history, items, version_index, versions
 
 Started = Callable[[], Counter[str]]
 PROBE = """
@@ -30,8 +29,8 @@ print("LOADED", code, *sorted(sys.modules), file=sys.stderr)
 
 
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[ForgeItem]:
-    """Every forge item that is read from its text from now on, in their order."""
+def parsed(consortia: dict[int, Path], monkeypatch: pytest.MonkeyPatch) -> list[ForgeItem]:
+    """Every forge item that is read from its text from now on, in their order; nothing is known of any yet."""
     read: list[ForgeItem] = []
     from_text = items.from_json
 
@@ -42,8 +41,10 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[ForgeItem]:
 
     items._whole.cache_clear()
     items._texts.clear()
+    for top in consortia.values():
+        version_index.forget(find_repository(top))
     monkeypatch.setattr(items, "from_json", counted)
-    monkeypatch.setattr(history, "from_json", counted)
+    monkeypatch.setattr(versions.ItemReader, "read", lambda self, text: counted(text))
     return read
 
 
@@ -104,7 +105,7 @@ def test_a_command_reads_each_item_once(
 
 
 def test_a_version_that_was_shown_is_let_go_of(consortia: dict[int, Path]) -> None:
-    walk = history.versions(find_repository(consortia[30]))
+    walk = versions.versions(find_repository(consortia[30]))
     item = next(walk).item
     assert item is not None
     newest = weakref.ref(item)

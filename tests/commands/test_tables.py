@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 
 from forge.commands.tables import BeforeAfter, ScoreRow, accuracy_and_area, figure, score_table
+from forge.text import aligned
 
 ROWS = [
     ScoreRow("lung", BeforeAfter(0.5, 0.75), BeforeAfter(1.25, 1.0), 8),
@@ -59,3 +60,11 @@ def test_a_score_table(
 def test_figures() -> None:
     assert [figure(value) for value in (None, 0.0, 0.12345)] == ["-", "0.000", "0.123"]
     assert [accuracy_and_area(0.5, auc) for auc in (None, 0.25)] == ["0.500 / -", "0.500 / 0.250"]
+
+
+def test_a_table_of_many_rows_is_the_same_through_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(name, "x\ty\n\x85\u2028é" * (number % 3), number) for number, name in enumerate(("a", "", "ü", "\ud800"))]
+    expected = aligned(("Name", "What", "Number"), rows, right=(2,))
+    monkeypatch.setattr("forge.text._HELD", 5)
+    assert aligned(("Name", "What", "Number"), iter(rows), right=(2,)) == expected  # type: ignore[arg-type]
+    assert expected.count("\n") == 5

@@ -214,10 +214,10 @@ def test_card_and_distilled_dataset_must_agree(
 
 
 def test_pointers(model: SampleModel) -> None:
-    assert pointers(model.repo, "lung") == ()
+    assert pointers(model.repo, ["lung"]) == []
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     model.write("contributions/lung/distilled.safetensors", pointer)
-    assert pointers(model.repo, "lung") == ("contributions/lung/distilled.safetensors",)
+    assert pointers(model.repo, ["lung"]) == ["contributions/lung/distilled.safetensors"]
     with pytest.raises(ForgeError, match="git-lfs pointer"):
         check_contribution(model.repo, "lung", WORK_TREE)
 

@@ -88,7 +88,7 @@ def test_count_and_revision(original: SampleModel) -> None:
 
 def test_more_versions_than_one_batch(model: SampleModel, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = [*versions(model.repo)]
-    monkeypatch.setattr("forge.repo.versions._BATCH", 1)
+    monkeypatch.setattr("forge.repo.history._BATCH", 1)
     assert [*versions(model.repo)] == everything
 
 
