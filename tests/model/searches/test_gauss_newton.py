@@ -112,6 +112,24 @@ def test_the_quadratic_is_solved_as_a_linear_system_has_it() -> None:
     torch.testing.assert_close(minimise_quadratic(around, 0.05, (-99, 99), 0.0), expected, rtol=1e-3, atol=1e-3)
 
 
+@settings(max_examples=60)
+@given(st.integers(0, 10_000), st.integers(1, 9), st.floats(0.05, 2.0))
+def test_within_bounds_nothing_near_is_better(seed: int, size: int, bound: float) -> None:
+    """The conditions of an optimum: no slope where a value is free, and one that leads out where it is held."""
+    generator = torch.Generator().manual_seed(seed)
+    slope = torch.randn(size + 2, size, dtype=torch.float64, generator=generator)
+    gradient = 3 * torch.randn(size, dtype=torch.float64, generator=generator)
+    around = Minimum(torch.zeros(size, dtype=torch.float64), Quadratic(0.0, gradient, slope.T @ slope))
+    point = minimise_quadratic(around, 1e-2, (-bound, bound), 0.0)
+    rest = gradient + (slope.T @ slope + 1e-2 * torch.eye(size)) @ point
+    assert float(point.abs().max()) <= bound + 1e-9
+    for value, left in zip(point.tolist(), rest.tolist(), strict=True):
+        if abs(value) < bound - 1e-9:
+            assert left == pytest.approx(0, abs=1e-6)
+        else:
+            assert left * value <= 1e-9  # downhill is outside
+
+
 @pytest.mark.parametrize("evaluations", range(1, 12))
 def test_never_more_evaluations_than_asked_for_and_the_best_of_them(evaluations: int) -> None:
     function = Squares(lambda x: torch.cat([rosenbrock(x), (9 * x).sin()]))  # steps that are hard to choose
