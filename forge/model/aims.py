@@ -8,7 +8,7 @@ set say of them. Both are cross-entropies with targets, hard or soft.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from forge.model.adapters import Adapter, plain_delta
 from forge.model.base import BaseModel
-from forge.model.scoring import TaskImages, logits, outputs
+from forge.model.scoring import TaskImages, images_at_once, logits, outputs
 from forge.text import same_labels
 
 MOST_TEACHERS = 8
@@ -56,17 +56,70 @@ def teacher_aims(
     task, none of them knows all of it, so the mean of what they say counts: of MOST_TEACHERS at most for any image, its
     own contributor and those that follow in the order given, so that each is asked as often as the others.
     """
+    answers: list[list[Tensor]] = [[] for _ in teachers]
+    for same in _by_label_set(teachers):
+        for place, number in enumerate(same):
+            # Whom this teacher is asked by: itself, and those for whom it is among the next.
+            asking = [same[place - back] for back in range(min(MOST_TEACHERS, len(same)))]
+            for labels in dict.fromkeys(teachers[each][1].labels for each in asking):  # in their own order
+                here = [each for each in asking if teachers[each][1].labels == labels]
+                pixels = torch.cat([teachers[each][1].pixels for each in here])
+                said = outputs(base, plain_delta(teachers[number][0]), pixels, labels).softmax(-1)
+                sizes = [len(teachers[each][1].targets) for each in here]
+                for each, part in zip(here, torch.split(said, sizes), strict=True):
+                    answers[each].append(part)
     aims = []
-    for own, images in teachers:
-        asked = colleagues(teachers, images.labels)
-        first = next(number for number, adapter in enumerate(asked) if adapter is own)
-        answers = [
-            outputs(base, plain_delta(adapter), images.pixels, images.labels).softmax(-1)
-            for adapter in (*asked[first:], *asked[:first])[:MOST_TEACHERS]
-        ]
-        probabilities = soft_targets(images.targets, answers, LABEL_SHARE if label_share is None else label_share)
+    for (_, images), said_of in zip(teachers, answers, strict=True):
+        probabilities = soft_targets(images.targets, said_of, LABEL_SHARE if label_share is None else label_share)
         aims.append(Aim(images.labels, images.pixels, probabilities, 1 / len(teachers), _entropy(probabilities)))
     return aims
+
+
+def _by_label_set(teachers: Sequence[tuple[Adapter, TaskImages]]) -> list[list[int]]:
+    """The numbers of the teachers of each label set, in the order given."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for number, (_, images) in enumerate(teachers):
+        groups.setdefault(same_labels(images.labels), []).append(number)
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images [n, 3, h, w] of aims with the same labels, which go through the tower at once.
+
+    targets [n, classes]; weights [n]: what each image's cross-entropy counts in the objective.
+    """
+
+    labels: tuple[str, ...]
+    pixels: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+def batches_of(base: BaseModel, aims: Sequence[Aim]) -> Iterator[Batch]:
+    """All images of some aims: those of many contributors with a few images each share a batch."""
+    for labels in dict.fromkeys(aim.labels for aim in aims):
+        of_labels = [aim for aim in aims if aim.labels == labels]
+        at_once = images_at_once(base, of_labels[0].pixels)
+        pieces = [
+            (aim.pixels[first : first + at_once], aim.targets[first : first + at_once], aim.share / len(aim.targets))
+            for aim in of_labels
+            for first in range(0, len(aim.targets), at_once)
+        ]
+        while pieces:
+            count = 0
+            some: list[tuple[Tensor, Tensor, float]] = []
+            while pieces and (not some or count + len(pieces[0][1]) <= at_once):
+                some.append(pieces.pop(0))
+                count += len(some[-1][1])
+            weights = torch.cat([torch.full((len(targets),), weight) for _, targets, weight in some])
+            targets = torch.cat([targets for _, targets, _ in some])
+            yield Batch(labels, torch.cat([pixels for pixels, _, _ in some]), targets, weights.to(targets))
+
+
+def floor_of(aims: Sequence[Aim]) -> float:
+    """The least that the aims' objective can be."""
+    return sum(aim.share * aim.floor for aim in aims)
 
 
 def places_in_class(targets: Tensor) -> Tensor:
@@ -96,7 +149,11 @@ def soft_targets(targets: Tensor, answers: Sequence[Tensor], label_share: float)
 
 def total_loss(base: BaseModel, aims: Sequence[Aim]) -> float:
     """The objective of the tower as it stands (fold a change in first)."""
-    return sum(float(aim_loss(aim, logits(base, aim.pixels, aim.labels))) for aim in aims)
+    total = -floor_of(aims)
+    for batch in batches_of(base, aims):
+        out = logits(base, batch.pixels, batch.labels).log_softmax(-1)
+        total -= float(batch.weights @ (batch.targets * out).sum(-1))
+    return total
 
 
 def aim_loss(aim: Aim, out: Tensor) -> Tensor:

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forge.model.aims import Aim
+from forge.model.aims import Aim, batches_of, floor_of
 from forge.model.attention import VisualTower, adaptable_modules
 from forge.model.base import BaseModel
-from forge.model.scoring import in_batches
 
 EXACT_CLASSES = 5  # for more of them, the gradient and the directions in which most of the curvature lies
 DIRECTIONS = 3
-_AT_ONCE = 16 * 2**20  # numbers of dW that are held at once: 64 MiB
+_AT_ONCE = 16 * 2**20  # numbers of dW that are made at once: 64 MiB
+_KEPT = 32 * 2**20  # and that are held for all batches: 128 MiB
 
 # Of an adapted module: how its dW moves with the coefficients of some members [members, out, in].
 Directions = Callable[[str, range], Tensor]
@@ -49,23 +49,36 @@ def quadratic_of(
     size = members * len(names)
     gradient = torch.zeros(size, dtype=torch.float64)
     matrix = torch.zeros(size, size, dtype=torch.float64)
-    value = 0.0
-    for aim in aims:
-        texts = base.text_embeddings(aim.labels)
-        weight = aim.share / len(aim.targets)
-        for pixels, targets in in_batches(base, aim.pixels, aim.targets):
-            with torch.enable_grad(), _watched(base.tower, names) as seen:
-                embedded = F.normalize(base.tower(base.prepare(pixels)), dim=-1)
-                logits = base.logit_scale * embedded @ texts.T
-            log_p = logits.detach().log_softmax(-1)
-            rows, errors, roots = differences(log_p.exp(), targets)
-            moves = torch.stack([_moves(logits, row, seen, names, members, directions) for row in rows])
-            value += weight * -float((targets * log_p).sum())
-            gradient += weight * torch.einsum("rb,rbn->n", errors, moves).cpu()
-            curved = torch.einsum("brs,rbn->bsn", roots, moves).flatten(0, 1).cpu()
-            matrix += weight * (curved.T @ curved)
-        value -= aim.share * aim.floor
+    value = -floor_of(aims)
+    directions = _kept(directions, members * sum(adaptable_modules(base.tower)[name].weight.numel() for name in names))
+    for batch in batches_of(base, aims):
+        texts = base.text_embeddings(batch.labels)
+        with torch.enable_grad(), _watched(base.tower, names) as seen:
+            embedded = F.normalize(base.tower(base.prepare(batch.pixels)), dim=-1)
+            logits = base.logit_scale * embedded @ texts.T
+        log_p = logits.detach().log_softmax(-1)
+        weights = batch.weights.double()
+        rows, errors, roots = differences(log_p.exp(), batch.targets)
+        moves = torch.stack([_moves(logits, row, seen, names, members, directions) for row in rows])
+        value -= float(batch.weights @ (batch.targets * log_p).sum(-1))
+        gradient += torch.einsum("rb,rbn->n", errors * weights, moves).cpu()
+        curved = torch.einsum("brs,rbn->bsn", roots * weights.sqrt()[:, None, None], moves).flatten(0, 1).cpu()
+        matrix += curved.T @ curved
     return Quadratic(value, gradient, matrix)
+
+
+def _kept(directions: Directions, numbers: int) -> Directions:
+    """The same, made once for all batches where they are not too many `numbers` to be held."""
+    if numbers > _KEPT:
+        return directions
+    known: dict[tuple[str, range], Tensor] = {}
+
+    def change(name: str, some: range) -> Tensor:
+        if (name, some) not in known:
+            known[name, some] = directions(name, some)
+        return known[name, some]
+
+    return change
 
 
 def differences(p: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,7 +40,7 @@ from forge.text import same_labels, same_text
 PULLS = (0.03, 0.01, 0.003)  # what hold-out chooses from
 # Of all members together: what a search looks at, so that the cost of a merge is bounded. Every member has its part in
 # it, at least one image a class.
-MOST_IMAGES = 1000
+MOST_IMAGES = 600
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,14 @@ def batch_size(pixels: Tensor) -> int:
 
 def in_batches(base: BaseModel, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Tensors of n images each, the pixels [n, 3, h, w] first, in the parts in which they go through the tower."""
-    pixels = tensors[0]
-    at_once = PIXELS_IN_CACHE if base.device.type == "cpu" else PIXELS_PER_BATCH
-    size = max(8, at_once // (pixels.shape[-1] * pixels.shape[-2]))
+    size = images_at_once(base, tensors[0])
     return zip(*(torch.split(tensor, size) for tensor in tensors), strict=True)
+
+
+def images_at_once(base: BaseModel, pixels: Tensor) -> int:
+    """How many of these images [n, 3, h, w] go through the tower at once."""
+    at_once = PIXELS_IN_CACHE if base.device.type == "cpu" else PIXELS_PER_BATCH
+    return max(8, at_once // (pixels.shape[-1] * pixels.shape[-2]))
 
 
 def logits(base: BaseModel, pixels: Tensor, labels: tuple[str, ...]) -> Tensor:

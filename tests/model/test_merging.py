@@ -353,5 +353,5 @@ def test_no_more_images_are_looked_at_than_there_may_be(
     limited = merge_members(base, "mixture", members, settings)
     few = some_images(sorted(members, key=lambda member: member.name), 9)
     assert sum(len(member.images.targets) for member in few) <= 9
-    monkeypatch.setattr(merging, "MOST_IMAGES", 1000)
+    monkeypatch.setattr(merging, "MOST_IMAGES", 600)
     assert limited == merge_members(base, "mixture", few, settings)

@@ -124,10 +124,10 @@ def test_within_bounds_nothing_near_is_better(seed: int, size: int, bound: float
     rest = gradient + (slope.T @ slope + 1e-2 * torch.eye(size)) @ point
     assert float(point.abs().max()) <= bound + 1e-9
     for value, left in zip(point.tolist(), rest.tolist(), strict=True):
-        if abs(value) < bound - 1e-9:
-            assert left == pytest.approx(0, abs=1e-6)
+        if abs(value) < bound - 1e-6:
+            assert left == pytest.approx(0, abs=1e-3)
         else:
-            assert left * value <= 1e-9  # downhill is outside
+            assert left * value <= 1e-6  # downhill is outside
 
 
 @pytest.mark.parametrize("evaluations", range(1, 12))
