@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from forge import __version__
+from forge import __version__, processes
 from forge.console import say
 from forge.errors import ExitCode, ForgeError
 from forge.program import is_the_program
@@ -91,6 +91,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         ctx.meta[HELP_ASKED] = not {"-h", "--help"}.isdisjoint(args)
+        ctx.meta[processes.ARGUMENTS] = tuple(args)
         verb = args[0]
         if self.get_command(ctx, verb) is None and not verb.startswith("-"):
             raise _no_verb(args)
@@ -111,7 +112,7 @@ class LazyGroup(click.Group):
 def group(context: click.Context) -> None:
     """Build one CLIP model out of many contributors' adapters, with plain git."""
     verb = context.invoked_subcommand
-    if verb in VERBS and verb not in SELF_SETTING_UP and not context.meta[HELP_ASKED]:
+    if verb in VERBS and verb not in SELF_SETTING_UP and not context.meta[HELP_ASKED] and processes.is_main():
         _set_up_clone()
 
 
@@ -121,7 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # a character that it lacks is shown escaped, and ends nothing
             stream.reconfigure(errors="backslashreplace")
     is_the_program()
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    if not processes.join(next(iter(given), None), VERBS):
+        sys.exit(ExitCode.OK)
+    sys.exit(run(given))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -129,29 +133,44 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = group.main(list(arguments), prog_name="git forge", standalone_mode=False)
         sys.stdout.flush()
+        if processes.count() > 1:
+            from forge.model.sharing import leave
+
+            leave()
         return result if isinstance(result, int) else ExitCode.OK
-    except ForgeError as error:
-        _debug()
-        _report(error.message, error.hint)
-        return error.exit_code
-    except click.UsageError as error:  # no arguments at all: click's message is the help text
-        _report_usage(error)
-        return ExitCode.USAGE
-    except click.ClickException as error:
-        _report(error.format_message())
-        return ExitCode.FATAL
-    except (click.Abort, KeyboardInterrupt):
-        if not set(arguments[:1]) & set(PLUMBING):  # git, which called, says it itself
-            say("interrupted; what was committed before is as it was", err=True)
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader (a pager) has gone. Python would complain again when it flushes on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return ExitCode.NEGATIVE
-    except Exception as error:
-        _debug()
-        _report_unexpected(error)
-        return ExitCode.FATAL
+    except (Exception, KeyboardInterrupt) as error:
+        return _ended(error, arguments) if processes.speaks(error) else processes.SILENT
+
+
+def _ended(error: BaseException, arguments: Sequence[str]) -> int:
+    """Say what went wrong; the exit code."""
+    match error:
+        case ForgeError():
+            _debug()
+            _report(error.message, error.hint)
+            return error.exit_code
+        case click.UsageError():  # no arguments at all: click's message is the help text
+            _report_usage(error)
+            return ExitCode.USAGE
+        case click.ClickException():
+            _report(error.format_message())
+            return ExitCode.FATAL
+        case click.Abort() | KeyboardInterrupt():
+            if not set(arguments[:1]) & set(PLUMBING):  # git, which called, says it itself
+                say("interrupted; what was committed before is as it was", err=True)
+            return ExitCode.INTERRUPTED
+        case BrokenPipeError():
+            # The reader (a pager) has gone. Python would complain again when it flushes on exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return ExitCode.NEGATIVE
+        case processes.PeerLostError():
+            _debug()
+            _report(str(error))
+            return ExitCode.FATAL
+        case _:
+            _debug()
+            _report_unexpected(error)
+            return ExitCode.FATAL
 
 
 def _no_verb(args: Sequence[str]) -> ForgeError:
@@ -200,7 +219,7 @@ def _report_usage(error: click.UsageError) -> None:
         say(*error.ctx.get_usage().splitlines(), f"hint: see {error.ctx.command_path} -h", err=True)
 
 
-def _report_unexpected(error: Exception) -> None:
+def _report_unexpected(error: BaseException) -> None:
     import traceback
 
     log = _crash_log("".join(traceback.format_exception(error)))

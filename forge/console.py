@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 import click
 
+from forge import processes
 from forge.text import aligned_lines, printable
 
 T = TypeVar("T")
@@ -43,15 +44,17 @@ def note(*lines: str) -> None:
 def say(*lines: str, err: bool = False) -> None:
     """Lines on standard output, or with `err` on standard error; none at all is an empty line.
 
-    A line end within a line is shown escaped: a name that holds one cannot look like a line of ours.
+    A line end within a line is shown escaped: a name that holds one cannot look like a line of ours. Of several
+    processes the main one speaks.
     """
-    click.echo("\n".join(map(printable, lines)), err=err)
+    if processes.is_heard():
+        click.echo("\n".join(map(printable, lines)), err=err)
 
 
 @contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Advance]:
     """A progress bar on standard error for the time of the block; nothing where that is not a terminal."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not processes.is_main():
         yield _no_bar
         return
     from rich.console import Console
