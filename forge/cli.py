@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from forge import __version__
+from forge import __version__, processes
 from forge.console import say
 from forge.errors import ExitCode, ForgeError
 from forge.program import is_the_program
@@ -60,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # a character that it lacks is shown escaped, and ends nothing
             stream.reconfigure(errors="backslashreplace")
     is_the_program()
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    if not processes.join(next(iter(given), None), VERBS):
+        sys.exit(ExitCode.OK)
+    sys.exit(run(given))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -68,24 +71,36 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = _call(list(arguments))
         sys.stdout.flush()
+        if processes.count() > 1:
+            from forge.model.sharing import leave
+
+            leave()
         return result if isinstance(result, int) else ExitCode.OK
-    except ForgeError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        return _ended(error, arguments) if processes.speaks(error) else processes.SILENT
+
+
+def _ended(error: Exception | KeyboardInterrupt, arguments: Sequence[str]) -> int:
+    """Say what went wrong; the exit code."""
+    if isinstance(error, ForgeError):
         _debug()
         _report(error.message, error.hint)
         return error.exit_code
-    except KeyboardInterrupt:
+    if isinstance(error, KeyboardInterrupt):
         return _report_interrupt(arguments)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         # The reader (a pager) has gone. Python would complain again when it flushes on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.NEGATIVE
-    except Exception as error:
-        code = _code_of_click(error, arguments)
-        if code is not None:
-            return code
-        _debug()
+    code = _code_of_click(error, arguments)
+    if code is not None:
+        return code
+    _debug()
+    if isinstance(error, processes.PeerLostError):
+        _report(str(error))
+    else:
         _report_unexpected(error)
-        return ExitCode.FATAL
+    return ExitCode.FATAL
 
 
 def _call(arguments: list[str]) -> object:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
+from forge import processes
 from forge.text import aligned_lines, printable
 
 T = TypeVar("T")
@@ -41,8 +42,11 @@ def note(*lines: str) -> None:
 def say(*lines: str, err: bool = False) -> None:
     """Lines on standard output, or with `err` on standard error; none at all is an empty line.
 
-    A line end within a line is shown escaped: a name that holds one cannot look like a line of ours.
+    A line end within a line is shown escaped: a name that holds one cannot look like a line of ours. Of several
+    processes that share the work the main one speaks.
     """
+    if not processes.is_heard():
+        return
     import click  # what git starts for a file or a commit says nothing as a rule, and does without
 
     click.echo("\n".join(map(printable, lines)), err=err)
@@ -51,7 +55,7 @@ def say(*lines: str, err: bool = False) -> None:
 @contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Advance]:
     """A progress bar on standard error for the time of the block; nothing where that is not a terminal."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not processes.is_main():
         yield _no_bar
         return
     from rich.console import Console

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from forge.commands.reading import given_labels, group_by_option, label_option, picture_options, read_options
+from forge.commands.several import precision_option, processes_option
 from forge.console import emit_json, note, say
 from forge.recipe.catalogue import DISTILLATION_METHODS, default_distillation
 from forge.recipe.layout import path_of
@@ -54,6 +55,8 @@ has of DATA, is listed in the card.
 @group_by_option
 @picture_options
 @click.option("--seed", type=click.IntRange(0), help="[default: as in training]")
+@precision_option
+@processes_option
 @click.option("--restart", is_flag=True, help="Forget an interrupted run instead of continuing it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(

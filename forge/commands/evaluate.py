@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from forge.commands.reading import given_labels, label_option, picture_options, read_options
+from forge.commands.several import processes_option
 from forge.console import emit_json, note, print_table
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--labels", multiple=True, metavar="TEXT", help="A label text per class, in the classes' sorted order.")
 @label_option
 @picture_options
+@processes_option
 @click.option("--json", "as_json", is_flag=True)
 def command(
     revs: tuple[str, ...],

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from forge import processes
 from forge.console import say
 from forge.errors import ExitCode, ForgeError
 
@@ -58,6 +59,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         ctx.meta[HELP_ASKED] = not {"-h", "--help"}.isdisjoint(args)
+        ctx.meta[processes.ARGUMENTS] = tuple(args)
         verb = args[0]
         if self.get_command(ctx, verb) is None and not verb.startswith("-"):
             raise _no_verb(args, self.verbs)
@@ -74,7 +76,7 @@ def make_group(verbs: Mapping[str, str], unlisted: Sequence[str], version: str) 
     def set_up_first() -> None:
         context = click.get_current_context()
         verb = context.invoked_subcommand
-        if verb in verbs and verb not in SELF_SETTING_UP and not context.meta[HELP_ASKED]:
+        if verb in verbs and verb not in SELF_SETTING_UP and not context.meta[HELP_ASKED] and processes.is_main():
             _set_up_clone()
 
     group = LazyGroup(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from forge.commands.reading import given_labels, group_by_option, label_option, picture_options, read_options
+from forge.commands.several import precision_option, processes_option
 from forge.console import emit_json, note, say
 from forge.recipe.layout import path_of
 
@@ -50,6 +51,8 @@ from forge.recipe.layout import path_of
 @click.option("--dora", is_flag=True, help="Train a DoRA: a LoRA with a magnitude for each output feature.")
 @click.option("--horizontal-flip", is_flag=True, help="Mirror training images at random.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@precision_option
+@processes_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(
     name: str,

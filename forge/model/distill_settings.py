@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from forge.model.precision import MIXED_PRECISIONS
 from forge.recipe.catalogue import DM_DSA, distillation_method_named
 from forge.recipe.checks import check_between, check_choice, check_whole
 
@@ -32,10 +33,12 @@ class DistillSettings:
     class_depths: tuple[float, ...] = (0.75, 1.0)  # blocks whose class token is matched; 1 is the last block
     shrinkage: float = 0.2  # of the within-class covariance towards a multiple of the identity
     second_moments: float = 0.3  # their weight beside the means'
+    mixed_precision: str = "no"  # "bf16": the tower computes in 16 bits in the steps, statistics and sums stay in 32
     step_images: int = 60  # synthetic images per forward pass at most, in whole classes (one class at least)
 
     def __post_init__(self) -> None:
         check_choice(self.optimizer, "the optimizer", ("sgd", "adam"))
+        check_choice(self.mixed_precision, "the mixed precision", MIXED_PRECISIONS)
         for name in ("steps", "ipc", "redraw", "points", "judge_steps", "step_images"):
             check_whole(getattr(self, name), name, least=1)
         for name in ("real_batch", "judge_points", "adapter_steps", "seed"):

@@ -94,6 +94,7 @@ def fit_on_distilled(
     steps: int,
     seed: int,
     dora: bool = False,
+    mixed_precision: str = "no",
     advance: Callable[[], None] = lambda: None,
 ) -> Adapter:
     """A fresh LoRA (or DoRA) trained on `images` alone under augmentation: MedForge (2025), "distilled data only"."""
@@ -107,13 +108,16 @@ def fit_on_distilled(
         augmentation=lambda batch, generator: augment(batch, draw(generator)),
         advance=advance,
         dora=dora,
+        mixed_precision=mixed_precision,
     )
     return read_adapter(minimal_config(16, 16, dora=dora), tensors, base.tower, source="judging adapter")
 
 
 def judge(base: BaseModel, images: TaskImages, validation: TaskImages, settings: DistillSettings) -> Score:
     """The score on `validation` of a fresh LoRA trained on `images` alone."""
-    adapter = fit_on_distilled(base, images, steps=settings.judge_steps, seed=settings.seed)
+    adapter = fit_on_distilled(
+        base, images, steps=settings.judge_steps, seed=settings.seed, mixed_precision=settings.mixed_precision
+    )
     return score_tasks(base, plain_delta(adapter), [validation])[0]
 
 

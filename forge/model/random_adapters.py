@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from forge.model.adapters import lora_config
 from forge.model.base import BaseModel
+from forge.model.precision import precision
+from forge.model.sharing import own_part, summed_all
 
 # The settings that a method under a random theta_LoRA looks at beside those of every method.
 USES = ("real_batch", "redraw", "adapter_rate", "adapter_steps")
@@ -20,8 +22,10 @@ USES = ("real_batch", "redraw", "adapter_rate", "adapter_steps")
 class RandomAdapter:
     """The tower with a LoRA whose A and B are drawn at random, both."""
 
-    def __init__(self, base: BaseModel, model: Any, strength: float, learning_rate: float) -> None:
-        self.base, self.model, self.strength = base, model, strength
+    def __init__(
+        self, base: BaseModel, model: Any, strength: float, learning_rate: float, mixed_precision: str = "no"
+    ) -> None:
+        self.base, self.model, self.strength, self.mixed_precision = base, model, strength, mixed_precision
         self.layers = [layer for layer in model.modules() if hasattr(layer, "lora_A") and hasattr(layer, "base_layer")]
         self.parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(self.parameters, learning_rate)
@@ -46,24 +50,30 @@ class RandomAdapter:
 
     def embed(self, images: Tensor) -> Tensor:
         """psi: embeddings [n, joint width] of normalised images, not of unit length."""
-        embedded: Tensor = self.model(images)
-        return embedded
+        with precision(self.mixed_precision, self.base.device):
+            embedded: Tensor = self.model(images)
+        return embedded.float()
 
     def classification_loss(self, images: Tensor, targets: Tensor, labels: tuple[str, ...]) -> Tensor:
-        """Mean cross-entropy of normalised images on the label similarities."""
-        similarity = F.normalize(self.model(images), dim=-1)
-        return F.cross_entropy(self.base.logit_scale * similarity @ self.base.text_embeddings(labels).T, targets)
+        """Mean cross-entropy of normalised images on the label similarities; this process's part of the sum."""
+        own = own_part(len(targets))
+        similarity = F.normalize(self.embed(images[own]), dim=-1)
+        similarity = self.base.logit_scale * similarity @ self.base.text_embeddings(labels).T
+        return F.cross_entropy(similarity, targets[own], reduction="sum") / len(targets)
 
     def update(self, images: Tensor, targets: Tensor, labels: tuple[str, ...]) -> None:
         """One step of SGD of theta_LoRA on the classification loss."""
         loss = self.classification_loss(images, targets, labels)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = summed_all(torch.autograd.grad(loss, self.parameters))
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
         self.optimizer.step()
 
 
 @contextmanager
-def random_adapter(base: BaseModel, *, strength: float, learning_rate: float) -> Iterator[RandomAdapter]:
+def random_adapter(
+    base: BaseModel, *, strength: float, learning_rate: float, mixed_precision: str = "no"
+) -> Iterator[RandomAdapter]:
     """The tower with a LoRA to be drawn; the base is as it was on exit."""
     from peft import get_peft_model
 
@@ -73,7 +83,7 @@ def random_adapter(base: BaseModel, *, strength: float, learning_rate: float) ->
         )
     try:
         model.eval()
-        yield RandomAdapter(base, model, strength, learning_rate)
+        yield RandomAdapter(base, model, strength, learning_rate, mixed_precision)
     finally:
         model.unload()
         base.tower.eval().requires_grad_(False)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, Model, Parts, folded
+from forge.model.sharing import gathered, own_part
 
 # Pixels of a training step at most: 256 images of 32x32, 5 of 224x224; bounds memory whatever the image size.
 PIXELS_PER_BATCH = 256 * 32 * 32
@@ -71,14 +72,19 @@ def images_at_once(base: BaseModel, pixels: Tensor) -> int:
 
 
 def logits(base: BaseModel, pixels: Tensor, labels: tuple[str, ...]) -> Tensor:
-    """CLIP's similarities [n, classes], scaled, of images with the label texts; no gradients."""
+    """CLIP's similarities [n, classes], scaled, of images with the label texts; no gradients.
+
+    Of several processes each embeds a part of the images, and all get the whole.
+    """
     texts = base.text_embeddings(labels)
+    own = pixels[own_part(len(pixels))]
     with torch.no_grad():
         parts = [
             base.logit_scale * F.normalize(base.tower(base.prepare(batch)), dim=-1) @ texts.T
-            for (batch,) in in_batches(base, pixels)
+            for (batch,) in in_batches(base, own)
+            if len(batch)
         ]
-    return torch.cat(parts)
+        return gathered(torch.cat(parts) if parts else texts.new_zeros(0, len(labels)), len(pixels))
 
 
 def outputs(base: BaseModel, model: Model | Parts | Delta, pixels: Tensor, labels: tuple[str, ...]) -> Tensor:

@@ -1,10 +1,15 @@
-"""Training a plugin module: PEFT's LoRA or DoRA on the frozen tower, best checkpoint on validation kept."""
+"""Training a plugin module: PEFT's LoRA or DoRA on the frozen tower, best checkpoint on validation kept.
+
+A step's batch goes through the tower in the parts that a CPU's caches hold (scoring.in_batches), and several processes
+take a share of it each (sharing.py): the gradients are those of the whole batch, but for the order of their sums.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +18,10 @@ from torch.nn import functional as F
 from forge.errors import ForgeError
 from forge.model.adapters import lora_config, plain_config
 from forge.model.base import BaseModel
-from forge.model.scoring import Score, TaskImages, batch_size, score
+from forge.model.dropout import Place, use_own_dropout
+from forge.model.precision import MIXED_PRECISIONS, precision
+from forge.model.scoring import Score, TaskImages, batch_size, in_batches, score
+from forge.model.sharing import own_part, summed_all
 from forge.recipe.checks import check_between, check_choice, check_whole
 
 Advance = Callable[[str], None]
@@ -34,10 +42,12 @@ class TrainSettings:
     dropout: float = 0.1
     seed: int = 0
     dora: bool = False  # a DoRA in place of a LoRA (MedForge (2025), Table 4)
+    mixed_precision: str = "no"  # "bf16": the tower computes in 16 bits, weights and sums stay in 32
 
     def __post_init__(self) -> None:
         check_choice(self.optimizer, "the optimizer", ("sgd", "adamw"))
         check_choice(self.schedule, "the schedule", ("constant", "cosine"))
+        check_choice(self.mixed_precision, "the mixed precision", MIXED_PRECISIONS)
         check_whole(self.epochs, "epochs", least=0)
         check_whole(self.batch, "batch", least=1)
         check_whole(self.rank, "rank", least=1, most=4096)
@@ -99,20 +109,20 @@ def train_adapter(
             optimizer, scheduler = make_optimizer(
                 model, settings, settings.epochs * math.ceil(len(train.targets) / settings.batch)
             )
-            texts = base.text_embeddings(train.labels)
+            place = Place(settings.seed)
+            use_own_dropout(model, settings.dropout, place)
+            step = _Step(base, model, train.labels, settings.mixed_precision, place)
             for epoch in range(settings.epochs):
                 model.train()
                 for index in torch.split(torch.randperm(len(train.targets), generator=generator), settings.batch):
-                    images = base.prepare(train.pixels[index])
+                    pixels = train.pixels[index]
                     if horizontal_flip:
-                        images = flipped_at_random(images, generator)
-                    similarity = F.normalize(model(images), dim=-1) @ texts.T
-                    loss = F.cross_entropy(base.logit_scale * similarity, train.targets[index])
+                        pixels = flipped_at_random(pixels, generator)
                     optimizer.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss = step(pixels, train.targets[index])
                     optimizer.step()
                     scheduler.step()
-                    advance(f"epoch {epoch + 1}, loss {float(loss.detach()):.3f}")
+                    advance(f"epoch {epoch + 1}, loss {loss:.3f}")
                 model.eval()
                 reached = score(base, validation)
                 if not math.isfinite(reached.cross_entropy):
@@ -130,6 +140,49 @@ def train_adapter(
         raise ForgeError("nothing was trained", hint="--epochs must be at least 1")
     accuracy, cross_entropy, epoch, tensors = best
     return TrainedAdapter(tensors, plain_config(config), Score(cross_entropy, accuracy), epoch)
+
+
+@dataclass
+class _Step:
+    """The gradients of one step: those of the mean cross-entropy of a whole batch, added to the parameters'."""
+
+    base: BaseModel
+    model: Any
+    labels: tuple[str, ...]
+    mixed_precision: str = "no"
+    place: Place = field(default_factory=lambda: Place(0))
+
+    def __post_init__(self) -> None:
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    def __call__(self, pixels: Tensor, targets: Tensor) -> float:
+        """The loss of a batch [n, 3, h, w], uint8 or normalised."""
+        count, own = len(targets), own_part(len(targets))
+        texts = self.base.text_embeddings(self.labels)
+        total = torch.zeros((), device=self.base.device)
+        first = own.start
+        for part, answers in _parts(self.base, pixels[own], targets[own]):
+            self.place.first, self.place.images = first, len(answers)
+            with precision(self.mixed_precision, self.base.device):
+                embedded = self.model(self.base.prepare(part))
+            similarity = F.normalize(embedded.float(), dim=-1) @ texts.T
+            loss = F.cross_entropy(self.base.logit_scale * similarity, answers, reduction="sum") / count
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            first += len(answers)
+        self.place.step += 1
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        *gradients, total = summed_all([*gradients, total])
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return float(total)
+
+
+def _parts(base: BaseModel, pixels: Tensor, targets: Tensor) -> list[tuple[Tensor, ...]]:
+    """What goes through the tower at once; a GPU takes all of it. None at all of an empty share."""
+    if not len(targets):
+        return []
+    return list(in_batches(base, pixels, targets)) if base.device.type == "cpu" else [(pixels, targets)]
 
 
 def flipped_at_random(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -150,6 +203,7 @@ def fit_on_images(
     augmentation: Callable[[Tensor, torch.Generator], Tensor] = lambda images, generator: images,
     advance: Callable[[], None] = lambda: None,
     dora: bool = False,
+    mixed_precision: str = "no",
 ) -> dict[str, Tensor]:
     """A fresh LoRA (or DoRA) trained for `steps` AdamW steps on a few images; PEFT's tensors.
 
@@ -167,17 +221,14 @@ def fit_on_images(
         try:
             parameters = [p for p in model.parameters() if p.requires_grad]
             optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
-            texts = base.text_embeddings(labels)
+            train_step = _Step(base, model, labels, mixed_precision)
             limit = batch_size(pixels)
             for step in range(steps):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
                 index = torch.randperm(len(targets), generator=generator)[:limit]
-                images = augmentation(pixels[index], generator)
-                similarity = F.normalize(model(images), dim=-1) @ texts.T
-                loss = F.cross_entropy(base.logit_scale * similarity, targets[index])
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                train_step(augmentation(pixels[index], generator), targets[index])
                 optimizer.step()
                 advance()
             return {

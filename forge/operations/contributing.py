@@ -17,6 +17,7 @@ from forge.formats.safetensors import canonicalise
 from forge.git.files import is_plain_file, read_plain_file, write_whole
 from forge.git.places import WORK_TREE
 from forge.git.running import Repository, git_text, hash_object
+from forge.processes import is_main
 from forge.recipe.card import Card, check_labels, read_card, to_toml
 from forge.recipe.item import Base, under_several_names
 from forge.recipe.layout import ADAPTER_FILE, CARD_FILE, CONFIG_FILE, DISTILLED_FILE, path_of
@@ -105,6 +106,8 @@ def write_adapter(
     repo: Repository, name: str, tensors: Mapping[str, Tensor], config: Mapping[str, object], card: Card
 ) -> list[str]:
     """Write adapter and card; a distilled dataset that is there stays. What a person should know of it, in lines."""
+    if not is_main():
+        return []
     arrays = {key: value.detach().cpu().numpy() for key, value in tensors.items()}
     folder = contribution_folder(repo, name)
     files = {
@@ -124,12 +127,16 @@ def write_adapter(
 
 def write_card(repo: Repository, name: str, card: Card) -> None:
     """Write the card alone."""
+    if not is_main():
+        return
     with alone_in_work_tree(repo, "git forge train", wait=True):
         write_files(contribution_folder(repo, name), {CARD_FILE: _rewritten_card(repo, name, card)})
 
 
 def write_distilled(repo: Repository, name: str, distilled: DistilledImages, card: Card, method: str) -> list[str]:
     """Write distilled dataset and card. What a person should know of it, in lines."""
+    if not is_main():
+        return []
     arrays = {
         IMAGES: distilled.images.numpy(),
         LABELS: distilled.targets.numpy(),

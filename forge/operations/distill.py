@@ -95,8 +95,10 @@ def distill(
         check_same_task(repo, name, card, listed.labelling)
         report(*warn_of_replacing(repo, name, DISTILLED_FILE))
 
+        from forge.model import sharing
         from forge.operations.unfinished import Unfinished
 
+        sharing.start()
         trained_share, trained_seed = validation_split(card)
         validation = trained_share if validation is None else validation
         seed = trained_seed if seed is None else seed
@@ -108,9 +110,10 @@ def distill(
         private = read_listed(base, listed, task or (card.task if card else name), validation, seed)
         report(*private.lines())
         unfinished = Unfinished.of(repo, name, base, private, chosen, adapter)
-        if restart:
-            unfinished.forget()
-        distilled = _continued(base, name, private, chosen, adapter, unfinished, report)
+        resume = None if restart else unfinished.read()
+        with sharing.main_first():  # when all have read it
+            pass
+        distilled = _continued(base, name, private, chosen, adapter, resume, unfinished, report)
         assert distilled.score is not None
         accuracy = rounded(distilled.score.accuracy)
         fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
@@ -199,11 +202,11 @@ def _continued(
     private: PrivateData,
     settings: DistillSettings,
     adapter: Adapter | None,
+    resume: Progress | None,
     unfinished: Unfinished,
     report: Report,
 ) -> DistilledImages:
     """Run the method, from where an interrupted run of the same has come to."""
-    resume = unfinished.read()
     if resume is not None:
         report(f"Continuing an interrupted run at step {resume.step} of {settings.steps}.")
     try:

@@ -75,10 +75,13 @@ def evaluate_models(
     for error in messages:
         report(f"left empty: {error.message}; {error.hint}")
 
+    from forge.model import sharing
     from forge.model.scoring import evaluate
     from forge.operations.loading import files_of, load_model
 
-    fetch_promised(repo, {blob for item in items.values() for blob in files_of(item)})
+    sharing.start()
+    with sharing.main_first():
+        fetch_promised(repo, {blob for item in items.values() for blob in files_of(item)})
     models: list[tuple[str, str | None]] = [*((rev, None) for rev in revs), *((last, name) for name in alone)]
     rows: list[Row] = []
     images: dict[Path, TaskImages] = {}

@@ -75,8 +75,9 @@ def train(
         listed = list_private_data(data, given or Given(), card, options, test)  # before anything heavy is loaded
         report(*warn_of_replacing(repo, name, ADAPTER_FILE))
 
-        from forge.model import training
+        from forge.model import sharing, training
 
+        sharing.start()
         base = load_repository_base(repo, own.base)
         private = read_listed(base, listed, task or (card.task if card else name), validation, seed)
         report(*private.lines())
@@ -138,6 +139,8 @@ def _record(
     """[training] of the card, but for the epoch."""
     record: dict[str, object] = {"adapter": "DoRA" if settings.dora else "LoRA", **asdict(settings)}
     del record["dora"]
+    if settings.mixed_precision == "no":
+        del record["mixed_precision"]
     record |= {"horizontal_flip": horizontal_flip, "validation_share": validation, "images": len(private.train.targets)}
     return record | ({"group_by": group_by} if group_by is not None else {})
 

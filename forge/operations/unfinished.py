@@ -19,6 +19,7 @@ from forge.model.base import BaseModel
 from forge.model.distillation import DistilledImages, DistillSettings, Progress, used_settings
 from forge.model.scoring import Score
 from forge.operations.private_data import PrivateData
+from forge.processes import is_main
 
 SECONDS_BETWEEN_SAVES = 10.0  # the paper's run on ViT-B/16 would write 48 MB at each of 5000 steps otherwise
 
@@ -72,7 +73,9 @@ class Unfinished:
         return Progress(int(record["step"]), tensors["pixels"], moments, best)
 
     def write(self, progress: Progress) -> None:
-        """Save the state in one step."""
+        """Save the state in one step; of several processes the main one does."""
+        if not is_main():
+            return
         from safetensors.torch import save_file
 
         tensors = {"pixels": progress.pixels, **{_MOMENT + key: value for key, value in progress.moments.items()}}
@@ -95,6 +98,8 @@ class Unfinished:
 
     def forget(self) -> None:
         """Remove the saved state."""
+        if not is_main():
+            return
         self.path.unlink(missing_ok=True)
 
     @contextmanager

@@ -17,6 +17,7 @@ from forge.console import say
 from forge.errors import ForgeError
 from forge.git.files import share_as
 from forge.git.running import Repository
+from forge.processes import is_main
 from forge.recipe.checks import check_name
 
 FOLDER = "locks"
@@ -51,8 +52,12 @@ def only_one(file: Path, doing: str, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock `file` during the block.
 
     doing: what others are told, such as "git forge commit". Where another process holds it, raises ForgeError
-    naming that process, or with `wait` says so and waits.
+    naming that process, or with `wait` says so and waits. Of several processes that share the work, the main one
+    holds it.
     """
+    if not is_main():
+        yield
+        return
     descriptor = _open(file)
     try:
         if not _try(descriptor, shared=False):

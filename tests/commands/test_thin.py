@@ -16,7 +16,7 @@ from forge import cli
 FORGE = Path(cli.__file__).parent
 VERBS = [verb.replace("-", "_") for verb in (*cli.VERBS, *cli.PLUMBING)]
 # What several commands have in common.
-SHARED = {"__init__", "group", "model_json", "push_options", "reading", "settled", "tables"}
+SHARED = {"__init__", "group", "model_json", "push_options", "reading", "settled", "several", "tables"}
 # A verb without an operation, and why.
 WITHOUT_OPERATION = {"textconv": "it is one function of forge.formats, which git calls for a file and not for a model"}
 # What a command may import beside its operation: what prints, words for people, and values to hand on.
@@ -26,6 +26,7 @@ ALLOWED = (
     "forge.console",
     "forge.errors",
     "forge.operations",
+    "forge.processes",  # whether others share the work
     "forge.text",
     "forge.recipe.catalogue",  # the choices and their help
     "forge.recipe.layout",  # names of files

@@ -36,6 +36,8 @@ def method_of(settings: DistillSettings) -> DistillMethod:
 def used_settings(settings: DistillSettings) -> dict[str, Any]:
     """The settings that the method looks at, in a fixed order; the others cannot change the result."""
     names = {*ALWAYS_USED, *method_of(settings).uses}
+    if settings.mixed_precision != "no":
+        names.add("mixed_precision")
     used = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name in names}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in used.items()}
 

@@ -23,7 +23,8 @@ from forge.model.distill_methods.real_batches import class_members, pick
 from forge.model.distill_settings import DistillSettings
 from forge.model.pixel_steps import Advance
 from forge.model.random_adapters import USES, RandomAdapter, random_adapter
-from forge.model.scoring import TaskImages
+from forge.model.scoring import TaskImages, in_batches
+from forge.model.sharing import gathered, own_part, summed
 from forge.recipe.catalogue import DM, DM_DSA
 
 
@@ -41,7 +42,12 @@ def matching_loss(real_means: Tensor, synthetic_means: Tensor) -> Tensor:
 @contextmanager
 def distribution_matcher(base: BaseModel, real: TaskImages, settings: DistillSettings) -> Iterator[DistributionMatcher]:
     """The steps of Algorithm 1 on `real`; the base is as it was on exit."""
-    with random_adapter(base, strength=settings.strength, learning_rate=settings.adapter_rate) as network:
+    with random_adapter(
+        base,
+        strength=settings.strength,
+        learning_rate=settings.adapter_rate,
+        mixed_precision=settings.mixed_precision,
+    ) as network:
         yield DistributionMatcher(base, real, settings, network)
 
 
@@ -62,12 +68,18 @@ class DistributionMatcher:
         batch = torch.cat([pick(m, self.settings.real_batch, generator) for m in self.members])
         self.operation = draw(generator) if self.settings.augments else IDENTITY
         with torch.no_grad():
-            embedded = self.network.embed(augment(self.base.prepare(self.real.pixels[batch]), self.operation))
-            real_means = class_means(embedded, self.real.targets[batch], self.classes)
-        means = class_means(self.network.embed(augment(pixels, self.operation)), self.targets, self.classes)
-        loss = matching_loss(real_means, means)
+            real_means = class_means(self._embedded(batch), self.real.targets[batch], self.classes)
+        own = own_part(len(pixels))
+        embedded = gathered(self.network.embed(augment(pixels[own], self.operation)), len(pixels))
+        loss = matching_loss(real_means, class_means(embedded, self.targets, self.classes))
         (gradient,) = torch.autograd.grad(loss, [pixels])
-        return float(loss.detach()), gradient
+        return float(loss.detach()), summed(gradient)
+
+    def _embedded(self, batch: Tensor) -> Tensor:
+        """Embeddings of these real images, in the parts that go through the tower at once."""
+        own = in_batches(self.base, self.real.pixels[batch[own_part(len(batch))]])
+        parts = [self.network.embed(augment(self.base.prepare(part), self.operation)) for (part,) in own]
+        return gathered(torch.cat(parts), len(batch))
 
     def follow(self, pixels: Tensor) -> None:
         for _ in range(self.settings.adapter_steps):

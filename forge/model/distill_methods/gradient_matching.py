@@ -24,6 +24,7 @@ from forge.model.distill_settings import DistillSettings
 from forge.model.pixel_steps import Advance
 from forge.model.random_adapters import USES, RandomAdapter, random_adapter
 from forge.model.scoring import TaskImages
+from forge.model.sharing import summed, summed_all
 from forge.recipe.catalogue import DC_DSA
 
 # Keeps rows without a gradient from dividing by zero. The authors' code has 1e-6, which would hide a LoRA's gradients:
@@ -46,7 +47,12 @@ def gradient_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Te
 @contextmanager
 def gradient_matcher(base: BaseModel, real: TaskImages, settings: DistillSettings) -> Iterator[GradientMatcher]:
     """The steps of gradient matching on `real`; the base is as it was on exit."""
-    with random_adapter(base, strength=settings.strength, learning_rate=settings.adapter_rate) as network:
+    with random_adapter(
+        base,
+        strength=settings.strength,
+        learning_rate=settings.adapter_rate,
+        mixed_precision=settings.mixed_precision,
+    ) as network:
         yield GradientMatcher(base, real, settings, network)
 
 
@@ -78,12 +84,14 @@ class GradientMatcher:
                 gradient += torch.autograd.grad(loss, [pixels])[0]
             total += float(loss.detach())
         self.generator = generator
-        return total, gradient
+        return total, summed(gradient)
 
-    def _gradients(self, images: Tensor, targets: Tensor, *, again: bool) -> tuple[Tensor, ...]:
-        """Gradients of the classification loss per A and B; `again`: they can be differentiated."""
+    def _gradients(self, images: Tensor, targets: Tensor, *, again: bool) -> Sequence[Tensor]:
+        """Gradients of the classification loss per A and B; `again`: this process's part can be differentiated."""
         loss = self.network.classification_loss(images, targets, self.real.labels)
-        return torch.autograd.grad(loss, self.network.parameters, create_graph=again)
+        own = torch.autograd.grad(loss, self.network.parameters, create_graph=again)
+        every = [gradient.detach() for gradient in summed_all(own)]
+        return [whole + (part - part.detach()) for whole, part in zip(every, own, strict=True)] if again else every
 
     def follow(self, pixels: Tensor) -> None:
         for _ in range(self.settings.adapter_steps):

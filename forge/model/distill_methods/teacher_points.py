@@ -29,7 +29,9 @@ from forge.model.composing import Delta, folded
 from forge.model.distill_methods.method import DistillMethod, Open
 from forge.model.distill_settings import DistillSettings
 from forge.model.pixel_steps import Advance, generator_of
-from forge.model.scoring import TaskImages, batch_size
+from forge.model.precision import precision
+from forge.model.scoring import TaskImages, batch_size, in_batches
+from forge.model.sharing import gathered, own_part, summed
 from forge.recipe.catalogue import DM_DSA, TEACHER_POINTS
 
 NOISE_RANK = 16  # of the random dW of a point, as the adapters have
@@ -95,7 +97,11 @@ def statistics_loss(
 
 @contextmanager
 def feature_extractor(
-    base: BaseModel, token_depths: Sequence[float], class_depths: Sequence[float], labels: tuple[str, ...]
+    base: BaseModel,
+    token_depths: Sequence[float],
+    class_depths: Sequence[float],
+    labels: tuple[str, ...],
+    mixed_precision: str = "no",
 ) -> Iterator[Callable[[Tensor], list[Tensor]]]:
     """A function from normalised images to features [n, d] of the tower as it stands.
 
@@ -117,16 +123,17 @@ def feature_extractor(
 
     def hook(number: int) -> Callable[..., None]:
         def record(module: object, arguments: object, output: Tensor) -> None:
-            seen[number] = output
+            seen[number] = output.float()
 
         return record
 
     def extract(images: Tensor) -> list[Tensor]:
-        pooled = trunk(images)
+        with precision(mixed_precision, base.device):
+            pooled = trunk(images).float()
         features = []
         for number in of_tokens:
             tokens = seen[number][:, 1:]
-            features += [tokens.mean(1), tokens.std(1)]
+            features += [tokens.mean(1), deviation(tokens)]
         features += [seen[number][:, 0] for number in of_class]
         seen.clear()
         embedded = F.normalize(base.tower.projection(pooled), dim=-1)
@@ -143,6 +150,12 @@ def feature_extractor(
             handle.remove()
         if isinstance(last, ClassTokenBlock):
             last.every_token = False
+
+
+def deviation(tokens: Tensor) -> Tensor:
+    """Standard deviation [n, d] of tokens [n, k, d] over k; a third of the time of torch's std and its gradient."""
+    apart = tokens - tokens.mean(1, keepdim=True)
+    return (apart.square().sum(1) / (tokens.shape[1] - 1)).clamp_min(1e-20).sqrt()
 
 
 def blocks_at(depths: Sequence[float], count: int) -> list[int]:
@@ -187,12 +200,12 @@ class TeacherPoints:
         """Over all real images, in batches; the features of one point are held at a time (on the CPU)."""
         batches: list[list[Tensor]] = []
         with torch.no_grad(), folded(self.base.tower, self._delta(point)), self._features() as extract:
-            for batch in torch.split(real.pixels, batch_size(real.pixels)):
+            for (batch,) in in_batches(self.base, real.pixels[own_part(len(real.pixels))]):
                 images = augment(self.base.prepare(batch), point.operation)
                 batches.append([feature.cpu() for feature in extract(images)])
             statistics = []
             for parts in zip(*batches, strict=True):
-                features = torch.cat(parts).to(self.base.device)
+                features = gathered(torch.cat(parts), len(real.pixels)).to(self.base.device)
                 statistics.append(whitened_statistics(features, real.targets, self.classes, self.settings.shrinkage))
         return statistics
 
@@ -203,7 +216,9 @@ class TeacherPoints:
         }
 
     def _features(self) -> AbstractContextManager[Callable[[Tensor], list[Tensor]]]:
-        return feature_extractor(self.base, self.settings.token_depths, self.settings.class_depths, self.labels)
+        settings = self.settings
+        depths = (settings.token_depths, settings.class_depths)
+        return feature_extractor(self.base, *depths, self.labels, settings.mixed_precision)
 
     def redraw(self, generator: torch.Generator) -> None:
         """Nothing is carried from step to step."""
@@ -217,12 +232,14 @@ class TeacherPoints:
             for chosen in torch.split(torch.arange(self.classes), limit):
                 classes = chosen.tolist()
                 images = pixels.view(self.classes, self.settings.ipc, *pixels.shape[1:])[classes].flatten(0, 1)
-                features = extract(augment(images, point.operation))
+                own = extract(augment(images[own_part(len(images))], point.operation))
+                whole = gathered(torch.cat(own, dim=1), len(images))
+                features = torch.split(whole, [feature.shape[1] for feature in own], dim=1)
                 loss = statistics_loss(features, self.statistics[number], classes, self.settings.second_moments)
                 loss = loss * (len(classes) / self.classes)
                 gradient += torch.autograd.grad(loss, [pixels])[0]
                 total += float(loss.detach())
-        return total, gradient
+        return total, summed(gradient)
 
     def follow(self, pixels: Tensor) -> None:
         """There is no network to train."""
