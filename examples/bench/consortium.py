@@ -51,8 +51,11 @@ _SEARCH = Search(
 )  # fmt: skip
 
 
-def make_consortium(top: Path, contributions: int) -> None:
-    """Make a model repository in the new folder `top` with as many versions as contributions, checked out."""
+def make_consortium(top: Path, contributions: int, versions: int = 0) -> None:
+    """Make a model repository in the new folder `top`, checked out, with a version for each contribution that joins.
+
+    versions: how many there are to be at least; those beyond weigh everybody anew.
+    """
     top.mkdir(parents=True)
     _git(top, "init", "--quiet", "--initial-branch=main")
     importing = subprocess.Popen(
@@ -60,7 +63,7 @@ def make_consortium(top: Path, contributions: int) -> None:
     )
     assert importing.stdin is not None
     with importing.stdin as stream:
-        for piece in _history(contributions):
+        for piece in _history(contributions, max(versions, contributions)):
             stream.write(piece)
     if importing.wait() != 0:
         raise RuntimeError("git fast-import failed")
@@ -68,7 +71,7 @@ def make_consortium(top: Path, contributions: int) -> None:
     _git(top, "repack", "-adq")  # as a server or a gc would have it: deltas between all items
 
 
-def _history(contributions: int) -> Iterator[bytes]:
+def _history(contributions: int, versions: int) -> Iterator[bytes]:
     """What fast-import reads: payloads first, then the items one after the other (deltas are short), then commits."""
     names = [f"site-{number:05}" for number in range(contributions)]
     files = [_files(name, number) for number, name in enumerate(names)]
@@ -81,10 +84,12 @@ def _history(contributions: int) -> Iterator[bytes]:
         Entry(name, blob_id(own[ADAPTER_FILE]), blob_id(own[CONFIG_FILE]), blob_id(own[DISTILLED_FILE]), 0.5)
         for name, own in zip(names, files, strict=True)
     ]
-    for count in range(contributions + 1):
-        yield b"blob\nmark :%d\n" % (first_item + count) + _data(to_json(_item(entries[:count])).encode())
-    for count in range(contributions + 1):
-        yield _commit(count, names[count - 1] if count else "the model")
+    for count in range(versions + 1):
+        yield b"blob\nmark :%d\n" % (first_item + count) + _data(to_json(_item(entries[:count], count)).encode())
+    for count in range(versions + 1):
+        yield _commit(
+            count, "new coefficients" if count > contributions else names[count - 1] if count else "the model"
+        )
         yield b"M 100644 :%d %s\n" % (first_item + count, ITEM_FILE.encode())
         if count == 0:
             for path, text in (
@@ -92,7 +97,7 @@ def _history(contributions: int) -> Iterator[bytes]:
                 (ATTRIBUTES_FILE, "".join(f"{line}\n" for line in attribute_lines())),
             ):
                 yield b"M 100644 inline %s\n" % path.encode() + _data(text.encode())
-        else:
+        elif count <= contributions:
             for file, content in files[count - 1].items():
                 yield b"M 100644 :%d %s\n" % (marks[content], path_of(names[count - 1], file).encode())
 
@@ -122,14 +127,14 @@ def _files(name: str, number: int) -> dict[str, bytes]:
     }
 
 
-def _item(entries: list[Entry]) -> ForgeItem:
+def _item(entries: list[Entry], version: int) -> ForgeItem:
     """A forge item with figures that every version has otherwise, as every merge weighs all contributions anew."""
     count = len(entries)
     if not count:
         return ForgeItem(BASE, "mixture")
 
     def share(number: int) -> float:
-        return round(0.5 + ((number * 7919 + count * 104_729) % 500_000) / 1e6, 6)
+        return round(0.5 + ((number * 7919 + version * 104_729) % 500_000) / 1e6, 6)
 
     tasks = sorted({number % TASKS for number in range(count)})
     return ForgeItem(
