@@ -14,7 +14,6 @@ from itertools import zip_longest
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from forge.errors import ForgeError
 from forge.formats.adapter import LORA_A, LORA_B, key_of
@@ -24,7 +23,7 @@ from forge.model.composing import Parts
 from forge.model.scoring import Score, TaskImages, score, score_tasks
 from forge.model.searches.gradient_free import SearchResult, search
 from forge.model.strategies import compose
-from forge.model.training import Advance, TrainedAdapter, TrainSettings, make_optimizer
+from forge.model.training import Advance, TrainedAdapter, TrainSettings, TrainStep, make_optimizer
 from forge.recipe.catalogue import FUSION
 from forge.recipe.settings import SearchSettings
 
@@ -152,17 +151,15 @@ def pooled_adapter(
         try:
             steps = settings.epochs * sum(math.ceil(len(task.targets) / settings.batch) for task in train)
             optimizer, scheduler = make_optimizer(model, settings, steps)
+            step = TrainStep(base, model, settings.mixed_precision, settings.dropout, settings.seed)
             for epoch in range(settings.epochs):
                 model.train()
                 for task, index in batches_in_turn(train, settings.batch, generator):
-                    embedded = F.normalize(model(base.prepare(task.pixels[index])), dim=-1)
-                    similarity = embedded @ base.text_embeddings(task.labels).T
-                    loss = F.cross_entropy(base.logit_scale * similarity, task.targets[index])
                     optimizer.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss = step(task.pixels[index], task.targets[index], task.labels)
                     optimizer.step()
                     scheduler.step()
-                    advance(f"epoch {epoch + 1}, loss {float(loss.detach()):.3f}")
+                    advance(f"epoch {epoch + 1}, loss {loss:.3f}")
                 model.eval()
                 reached = [score(base, task) for task in validation]
                 accuracy = sum(each.accuracy for each in reached) / len(reached)

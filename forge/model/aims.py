@@ -64,13 +64,13 @@ def teacher_aims(
             for labels in dict.fromkeys(teachers[each][1].labels for each in asking):  # in their own order
                 here = [each for each in asking if teachers[each][1].labels == labels]
                 pixels = torch.cat([teachers[each][1].pixels for each in here])
-                said = outputs(base, plain_delta(teachers[number][0]), pixels, labels).softmax(-1)
+                spoken = outputs(base, plain_delta(teachers[number][0]), pixels, labels).softmax(-1)
                 sizes = [len(teachers[each][1].targets) for each in here]
-                for each, part in zip(here, torch.split(said, sizes), strict=True):
+                for each, part in zip(here, torch.split(spoken, sizes), strict=True):
                     answers[each].append(part)
     aims = []
-    for (_, images), said_of in zip(teachers, answers, strict=True):
-        probabilities = soft_targets(images.targets, said_of, LABEL_SHARE if label_share is None else label_share)
+    for (_, images), taught in zip(teachers, answers, strict=True):
+        probabilities = soft_targets(images.targets, taught, LABEL_SHARE if label_share is None else label_share)
         aims.append(Aim(images.labels, images.pixels, probabilities, 1 / len(teachers), _entropy(probabilities)))
     return aims
 

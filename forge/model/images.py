@@ -23,6 +23,7 @@ from forge.data.pixels import FULL, Grey, Picture, picture_of, read_picture
 from forge.data.reasons import Reason
 from forge.errors import ForgeError
 from forge.model.base import BaseModel
+from forge.model.pixel_store import empty_pixels, some_pixels
 from forge.model.scoring import TaskImages
 
 Progress = Callable[[Iterable[Path], int], Iterable[Path]]
@@ -58,7 +59,7 @@ class LabelledImages:
     def subset(self, index: Tensor) -> LabelledImages:
         chosen = torch.arange(len(self))[index].tolist()
         patients = None if self.patients is None else tuple(self.patients[number] for number in chosen)
-        pixels, targets = self.pixels[index], self.targets[index]
+        pixels, targets = some_pixels(self.pixels, index), self.targets[index]
         return LabelledImages(pixels, targets, self.classes, self.source, patients, self.left_out, self.depth)
 
 
@@ -84,7 +85,7 @@ def read_listing(
         targets = torch.tensor(listing.targets)
         return LabelledImages(pixels, targets, listing.classes, listing.source, left_out=listing.left_out)
     reader = Reader(base, options)
-    pixels = torch.empty((len(listing.files), 3, *base.image_size), dtype=torch.uint8)
+    pixels = empty_pixels(len(listing.files), base.image_size)
     read: list[int] = []
     for index, path in enumerate(progress(listing.files, len(listing.files))):
         picture = reader.read(path)
@@ -121,7 +122,7 @@ def load_pictures(
 ) -> Tensor:
     """Pictures as uint8 [n, 3, h, w] at the base's size; `crop` takes and gives an RGB PIL image, before the resize."""
     reader = Reader(base, ReadOptions(), crop)
-    pixels = torch.empty((len(paths), 3, *base.image_size), dtype=torch.uint8)
+    pixels = empty_pixels(len(paths), base.image_size)
     for index, (_, picture) in enumerate(reader.each(progress(paths, len(paths)))):
         pixels[index] = picture
     return pixels
@@ -295,7 +296,7 @@ def _resizer(base: BaseModel) -> Callable[[Any], Any]:
 def _read_archive(archive: Archive, base: BaseModel) -> Tensor:
     images = read_arrays(archive)
     resize = _resizer(base)
-    pixels = torch.empty((len(images), 3, *base.image_size), dtype=torch.uint8)
+    pixels = empty_pixels(len(images), base.image_size)
     for index, image in enumerate(images):
         pixels[index] = _to_tensor(_checked_size(resize, Image.fromarray(image).convert("RGB"), base))
     return pixels

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -109,9 +109,7 @@ def train_adapter(
             optimizer, scheduler = make_optimizer(
                 model, settings, settings.epochs * math.ceil(len(train.targets) / settings.batch)
             )
-            place = Place(settings.seed)
-            use_own_dropout(model, settings.dropout, place)
-            step = _Step(base, model, train.labels, settings.mixed_precision, place)
+            step = TrainStep(base, model, settings.mixed_precision, settings.dropout, settings.seed)
             for epoch in range(settings.epochs):
                 model.train()
                 for index in torch.split(torch.randperm(len(train.targets), generator=generator), settings.batch):
@@ -119,7 +117,7 @@ def train_adapter(
                     if horizontal_flip:
                         pixels = flipped_at_random(pixels, generator)
                     optimizer.zero_grad()
-                    loss = step(pixels, train.targets[index])
+                    loss = step(pixels, train.targets[index], train.labels)
                     optimizer.step()
                     scheduler.step()
                     advance(f"epoch {epoch + 1}, loss {loss:.3f}")
@@ -143,22 +141,27 @@ def train_adapter(
 
 
 @dataclass
-class _Step:
-    """The gradients of one step: those of the mean cross-entropy of a whole batch, added to the parameters'."""
+class TrainStep:
+    """The gradients of one step: those of the mean cross-entropy of a whole batch, added to the parameters'.
+
+    model: PEFT's, whose LoRA layers get dropout of our own, drawn from the seed.
+    """
 
     base: BaseModel
     model: Any
-    labels: tuple[str, ...]
     mixed_precision: str = "no"
-    place: Place = field(default_factory=lambda: Place(0))
+    dropout: float = 0.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
+        self.place = Place(self.seed)
+        use_own_dropout(self.model, self.dropout, self.place)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
 
-    def __call__(self, pixels: Tensor, targets: Tensor) -> float:
-        """The loss of a batch [n, 3, h, w], uint8 or normalised."""
+    def __call__(self, pixels: Tensor, targets: Tensor, labels: tuple[str, ...]) -> float:
+        """The loss of a batch [n, 3, h, w], uint8 or normalised; targets [n] index into the label texts."""
         count, own = len(targets), own_part(len(targets))
-        texts = self.base.text_embeddings(self.labels)
+        texts = self.base.text_embeddings(labels)
         total = torch.zeros((), device=self.base.device)
         first = own.start
         for part, answers in _parts(self.base, pixels[own], targets[own]):
@@ -221,14 +224,14 @@ def fit_on_images(
         try:
             parameters = [p for p in model.parameters() if p.requires_grad]
             optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
-            train_step = _Step(base, model, labels, mixed_precision)
+            train_step = TrainStep(base, model, mixed_precision)
             limit = batch_size(pixels)
             for step in range(steps):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
                 index = torch.randperm(len(targets), generator=generator)[:limit]
                 optimizer.zero_grad()
-                train_step(augmentation(pixels[index], generator), targets[index])
+                train_step(augmentation(pixels[index], generator), targets[index], labels)
                 optimizer.step()
                 advance()
             return {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from forge.clone import hooks as hook_files
+from forge.clone import set_up_stamp
 from forge.clone import setup as clone_setup
 from forge.clone.hooks import Place
 from forge.clone.server import ServerSetting, set_rules
@@ -52,6 +53,7 @@ def install(repo: Repository, scope: Scope = "local", force: bool = False) -> In
         protected = read_server_settings(repo).protected
     else:
         chained = clone_setup.install(repo, "local", force)
+        set_up_stamp.remember(repo)
     hooks_off = hook_files.hooks_folder(repo) is None
     return Installed(
         top=repo.top,

@@ -46,7 +46,8 @@ class Unfinished:
         known = [base.fingerprint, private.labels, used_settings(settings), adapter and adapter_digest(adapter)]
         digest = hashlib.sha256(json.dumps(known).encode())
         for part in (private.train, private.validation):
-            digest.update(part.pixels.cpu().numpy().tobytes())
+            for some in torch.split(part.pixels, 256):
+                digest.update(some.cpu().numpy().tobytes())
             digest.update(part.targets.cpu().numpy().tobytes())
         return Unfinished(state_dir(repo) / "distilling" / f"{name}.safetensors", digest.hexdigest())
 

@@ -18,7 +18,8 @@ SHOWING = (
     "format-patch", "reflog", "stash",
 )  # fmt: skip
 # Where a program is started: git by git.py; git-lfs and a push, which speak to a person or stream; recorded programs.
-STARTING = ("git/running.py", "git/lfs.py", "operations/push.py", "clone/programs.py")
+# git, git-lfs, what a push goes through, a recorded program, and git forge itself for --processes.
+STARTING = ("git/running.py", "git/lfs.py", "operations/push.py", "clone/programs.py", "operations/launching.py")
 SOURCE = Path(forge.__file__).parent
 # A section of the user's own settings each.
 HOSTILE = {

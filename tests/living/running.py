@@ -11,7 +11,7 @@ from story.hospitals import forge
 
 
 def everything(top: Path) -> dict[str, bytes]:
-    """Work tree, settings, hooks, refs and index of a repository; not its objects."""
+    """Work tree, settings, hooks, refs and index of a repository; not its objects, nor the note of how it is set up."""
 
     def git(*args: str) -> bytes:
         return subprocess.run(["git", *args], cwd=top, capture_output=True, check=True).stdout
@@ -19,7 +19,7 @@ def everything(top: Path) -> dict[str, bytes]:
     found = {
         path.relative_to(top).as_posix(): path.read_bytes()
         for path in top.rglob("*")
-        if path.is_file() and not {"objects", "index"} & set(path.relative_to(top).parts)
+        if path.is_file() and not {"objects", "index", "set-up"} & set(path.relative_to(top).parts)
     }
     return found | {"status": git("status", "--porcelain", "-uall"), "staged": git("ls-files", "--stage")}
 

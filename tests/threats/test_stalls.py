@@ -82,7 +82,7 @@ def described(content: bytes) -> dict[str, str]:
 def git_pack(site: Path, commits: str) -> bytes:
     """What a push of these commits sends."""
     return subprocess.run(
-        ["git", "pack-objects", "--revs", "--stdout", "--quiet"],
+        ["git", "-c", "pack.compression=9", "pack-objects", "--revs", "--stdout", "--quiet"],
         cwd=site, input=f"{commits}\n".encode(), check=True, capture_output=True,
     ).stdout  # fmt: skip
 
