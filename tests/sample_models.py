@@ -55,6 +55,16 @@ def distilled(task: str, labels: Sequence[str] = LABELS, version: int = 1) -> by
     return safetensors_format.to_bytes(tensors, {"task": task, "labels": json.dumps(labels), "method": "dm"})
 
 
+def no_settings() -> str:
+    """An empty file of the test's home in the place of a user's settings.
+
+    Not the null device: `git config --global` renames a new file over what it writes to, and root may do that in /dev.
+    """
+    file = Path.home() / "no-settings"
+    file.touch()
+    return str(file)
+
+
 class SampleModel:
     """A model repository in `top`, made by hand: no command of git forge and none of its filters runs."""
 
@@ -85,7 +95,7 @@ class SampleModel:
         for role in ("AUTHOR", "COMMITTER"):
             variables |= {f"GIT_{role}_NAME": "Ada", f"GIT_{role}_EMAIL": "ada@example.org"}
             variables[f"GIT_{role}_DATE"] = date
-        variables |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+        variables |= {"GIT_CONFIG_GLOBAL": no_settings(), "GIT_CONFIG_NOSYSTEM": "1"}
         command = ["git", *args]
         done = subprocess.run(command, cwd=self.top, env=variables, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sample_models import LABELS, SampleModel
+from sample_models import LABELS, SampleModel, no_settings
 from story.hospitals import Said, forge
 from story.snapshots import Snapshot
 from story.snapshots import snapshot as snapshot_of
@@ -67,7 +67,7 @@ class SettledModel(SampleModel):
         )
 
     def variables(self) -> dict[str, str]:
-        return {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_EDITOR": "true"} | {
+        return {**os.environ, "GIT_CONFIG_GLOBAL": no_settings(), "GIT_EDITOR": "true"} | {
             f"GIT_{role}_{part}": value
             for role in ("AUTHOR", "COMMITTER")
             for part, value in (("NAME", "Ada"), ("EMAIL", "ada@example.org"), ("DATE", "2026-01-01T00:00:00+00:00"))
