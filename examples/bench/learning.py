@@ -12,9 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from statistics import median
 
@@ -22,27 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from examples.bench.plain_way import every_token, timed
 from examples.generated.tasks import make_task
 from forge.model.adapters import Adapter, lora_config, plain_config, plain_delta, read_adapter
-from forge.model.attention import ClassTokenBlock
 from forge.model.base import BaseModel, load_base
 from forge.model.scoring import TaskImages, evaluate
 from forge.model.training import default_settings, train_adapter
 from forge.text import aligned
 
 TASK, EPOCHS = "breast", 3
-
-
-@contextmanager
-def every_token(base: BaseModel) -> Iterator[None]:
-    """The tower as open_clip has it, whose last block computes tokens that nobody reads."""
-    last = base.tower.trunk.transformer.resblocks[-1]
-    assert isinstance(last, ClassTokenBlock)
-    last.every_token = True
-    try:
-        yield
-    finally:
-        last.every_token = False
 
 
 def plain_training(base: BaseModel, train: TaskImages, validation: TaskImages) -> Adapter:
@@ -100,13 +85,6 @@ def _images(split: str, count: int) -> TaskImages:
     )
 
 
-def _timed(function: Callable[[], object], seconds: list[float]) -> object:
-    started = time.process_time()
-    result = function()
-    seconds.append(time.process_time() - started)
-    return result
-
-
 def main() -> None:
     """Parse the command line, run in turn and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -122,17 +100,14 @@ def main() -> None:
     reached = {}
     for turn in range(chosen.rounds):
         with every_token(base):
-            adapter = _timed(lambda: plain_training(base, train, validation), seconds["train", "plain"])
-        assert isinstance(adapter, dict)
+            adapter = timed(lambda: plain_training(base, train, validation), seconds["train", "plain"])
         reached["train", "plain"] = evaluate(base, plain_delta(adapter), test).accuracy
-        adapter = _timed(lambda: our_training(base, train, validation), seconds["train", "git forge"])
-        assert isinstance(adapter, dict)
+        adapter = timed(lambda: our_training(base, train, validation), seconds["train", "git forge"])
         reached["train", "git forge"] = evaluate(base, plain_delta(adapter), test).accuracy
         with every_token(base):
-            said = _timed(lambda: _bare(base, test), seconds["evaluate", "plain"])
-        assert isinstance(said, Tensor)
+            said = timed(lambda: _bare(base, test), seconds["evaluate", "plain"])
         reached["evaluate", "plain"] = float((said.argmax(-1) == test.targets).float().mean())
-        _timed(lambda: evaluate(base, {}, test), seconds["evaluate", "git forge"])
+        timed(lambda: evaluate(base, {}, test), seconds["evaluate", "git forge"])
         reached["evaluate", "git forge"] = evaluate(base, {}, test).accuracy
         print(f"round {turn + 1} of {chosen.rounds}", file=sys.stderr)
     rows = [

@@ -16,8 +16,7 @@ import argparse
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,8 +30,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from examples.bench.learnt import Learnt, make_contributions
+from examples.bench.plain_way import every_token, timed
 from forge.model.adapters import Adapter, read_adapter
-from forge.model.attention import ClassTokenBlock
 from forge.model.base import BaseModel, load_base
 from forge.model.composing import Members, folded
 from forge.model.merging import Member, merge_members, pooled_tasks
@@ -48,10 +47,7 @@ OUTPUT = "mixture-output"
 def released(base: BaseModel, strategy: str, files: Sequence[Path], like: Sequence[Learnt]) -> list[float]:
     """Coefficients by the released way."""
     tasks = pooled_tasks(_images(base, like))
-    last = base.tower.trunk.transformer.resblocks[-1]
-    assert isinstance(last, ClassTokenBlock)
-    last.every_token = True
-    try:
+    with every_token(base):
         space = ng.p.Array(init=np.full(len(files), 0.5)).set_bounds(-1.5, 1.5)
         space.random_state.seed(0)
         optimizer = ng.optimizers.NGOpt(space, budget=EVALUATIONS, num_workers=1)
@@ -60,8 +56,6 @@ def released(base: BaseModel, strategy: str, files: Sequence[Path], like: Sequen
             loss = sum(float(_loss(base, strategy, files, like, asked.value, task)) for task in tasks) / len(tasks)
             optimizer.tell(asked, loss + 0.05 * float(np.abs(asked.value).mean()))
         return [float(value) for value in optimizer.provide_recommendation().value]
-    finally:
-        last.every_token = False
 
 
 def _loss(
@@ -124,13 +118,6 @@ def _images(base: BaseModel, like: Sequence[Learnt]) -> list[TaskImages]:
     return [replace(each.images, pixels=base.normalise(each.images.pixels)) for each in like]
 
 
-def _timed(function: Callable[[], list[float]], seconds: list[float]) -> list[float]:
-    started = time.process_time()
-    result = function()
-    seconds.append(time.process_time() - started)
-    return result
-
-
 def main() -> None:
     """Parse the command line, search in turn and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -153,11 +140,11 @@ def main() -> None:
             losses = {}
             for turn in range(chosen.rounds):
                 if turn == 0 or count < 10:  # ten contributions the released way take minutes, always as many
-                    way = _timed(partial(released, base, strategy, files[:count], like), seconds["released"])
+                    way = timed(partial(released, base, strategy, files[:count], like), seconds["released"])
                     losses["released"] = reached(base, strategy, way, like)
                 for key, settings in searches.items():
                     base._texts.clear()  # what the labels are embedded as is part of the work
-                    found = _timed(partial(ours, base, strategy, settings, like), seconds[key])
+                    found = timed(partial(ours, base, strategy, settings, like), seconds[key])
                     losses[key] = reached(base, strategy, found, like)
                 print(f"{strategy} of {count}: round {turn + 1} of {chosen.rounds}", file=sys.stderr)
             unit = median(seconds["released"])

@@ -11,7 +11,7 @@ brings for file://, which copies files.
 
 Nothing is set for anybody that the tool's own set-up does not set. "git forge, server" is a bare repository in which
 `git forge install --server` was run, which checks every push; the others are bare repositories as `git init` makes
-them. git-theta is not among them: it needs another Python.
+them. git-theta is not among them: it was not tried.
 """
 
 from __future__ import annotations

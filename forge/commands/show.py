@@ -45,7 +45,6 @@ def command(rev: str, as_json: bool) -> None:
 
 
 def _as_json(shown: Shown) -> dict[str, Any]:
-
     from forge.commands.model_json import item_as_json
 
     version, model = shown.version, item_as_json(shown.item)

@@ -27,8 +27,13 @@ def empty_pixels(count: int, size: tuple[int, int]) -> Tensor:
         return torch.empty(shape, dtype=torch.uint8)
     with tempfile.TemporaryFile(prefix="git-forge-pixels-") as file:
         try:
-            # A file with holes that the disk cannot fill would end the process in the middle of a picture.
-            os.posix_fallocate(file.fileno(), 0, needed)
+            # A file with holes that the disk cannot fill would end the process in the middle of a picture. macOS has
+            # no such call: there the holes stay.
+            reserve = getattr(os, "posix_fallocate", None)
+            if reserve is not None:
+                reserve(file.fileno(), 0, needed)
+            else:
+                file.truncate(needed)
         except OSError as error:
             raise ForgeError(
                 f"{count:,} images need {needed / 1e9:.1f} GB in {tempfile.gettempdir()}: {error.strerror}",

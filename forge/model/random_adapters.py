@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from forge.model.adapters import lora_config
 from forge.model.base import BaseModel
+from forge.model.distill_settings import DistillSettings
 from forge.model.precision import precision
 from forge.model.sharing import own_part, summed_all
 
@@ -22,26 +23,24 @@ USES = ("real_batch", "redraw", "adapter_rate", "adapter_steps")
 class RandomAdapter:
     """The tower with a LoRA whose A and B are drawn at random, both."""
 
-    def __init__(
-        self, base: BaseModel, model: Any, strength: float, learning_rate: float, mixed_precision: str = "no"
-    ) -> None:
-        self.base, self.model, self.strength, self.mixed_precision = base, model, strength, mixed_precision
+    def __init__(self, base: BaseModel, model: Any, settings: DistillSettings) -> None:
+        self.base, self.model, self.settings = base, model, settings
         self.layers = [layer for layer in model.modules() if hasattr(layer, "lora_A") and hasattr(layer, "base_layer")]
         self.parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.SGD(self.parameters, learning_rate)
+        self.optimizer = torch.optim.SGD(self.parameters, settings.adapter_rate)
 
     def redraw(self, generator: torch.Generator) -> None:
         """Draw theta_LoRA anew, with B A away from zero.
 
         PEFT starts B at zero, where B A is zero whatever A is and theta is the base itself; so A and B are both
-        drawn, and scaled until |dW| is a random share (up to `strength`) of |W|.
+        drawn, and scaled until |dW| is a random share (up to settings.strength) of |W|.
         """
         for layer in self.layers:
             a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
             with torch.no_grad():
                 a.copy_(torch.randn(a.shape, generator=generator))
                 b.copy_(torch.randn(b.shape, generator=generator))
-                share = self.strength * float(torch.rand((), generator=generator))
+                share = self.settings.strength * float(torch.rand((), generator=generator))
                 norm = (layer.scaling["default"] * b @ a).norm()
                 b.mul_(share * layer.base_layer.weight.norm() / norm)
                 root = (a.norm() / b.norm().clamp_min(1e-12)).sqrt()  # the same product from factors of one size
@@ -50,7 +49,7 @@ class RandomAdapter:
 
     def embed(self, images: Tensor) -> Tensor:
         """psi: embeddings [n, joint width] of normalised images, not of unit length."""
-        with precision(self.mixed_precision, self.base.device):
+        with precision(self.settings.mixed_precision, self.base.device):
             embedded: Tensor = self.model(images)
         return embedded.float()
 
@@ -71,9 +70,7 @@ class RandomAdapter:
 
 
 @contextmanager
-def random_adapter(
-    base: BaseModel, *, strength: float, learning_rate: float, mixed_precision: str = "no"
-) -> Iterator[RandomAdapter]:
+def random_adapter(base: BaseModel, settings: DistillSettings) -> Iterator[RandomAdapter]:
     """The tower with a LoRA to be drawn; the base is as it was on exit."""
     from peft import get_peft_model
 
@@ -83,7 +80,7 @@ def random_adapter(
         )
     try:
         model.eval()
-        yield RandomAdapter(base, model, strength, learning_rate, mixed_precision)
+        yield RandomAdapter(base, model, settings)
     finally:
         model.unload()
         base.tower.eval().requires_grad_(False)

@@ -19,7 +19,7 @@ from forge.model import distillation
 from forge.model.adapters import Adapter
 from forge.model.augmentation import IDENTITY
 from forge.model.base import BaseModel
-from forge.model.distill_methods import distribution_matching
+from forge.model.distill_methods import default_settings, distribution_matching
 from forge.model.distill_methods.distribution_matching import class_means, matching_loss
 from forge.model.distill_methods.method import start_from_noise
 from forge.model.distillation import (
@@ -98,7 +98,7 @@ def layers_of(model: torch.nn.Module) -> list[Any]:
 @pytest.mark.parametrize("strength", [0.05, 0.3])
 def test_a_random_adapter_moves_every_layer_and_none_too_far(base: BaseModel, strength: float) -> None:
     shares: list[float] = []
-    with random_adapter(base, strength=strength, learning_rate=0.1) as drawn:
+    with random_adapter(base, replace(default_settings("small", "dm-dsa"), strength=strength)) as drawn:
         model, redraw = drawn.model, drawn.redraw
         assert len(layers_of(model)) == 5
         assert all(float(layer.get_delta_weight("default").detach().norm()) == 0 for layer in layers_of(model))

@@ -65,6 +65,17 @@ def test_the_file_has_no_name_and_is_not_memory(tmp_path: Path, monkeypatch: pyt
     assert some_pixels(pixels, torch.tensor([4, 1]))[:, 0, 0, 0].tolist() == [4, 1]
 
 
+def test_where_the_system_cannot_reserve_room_it_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk(monkeypatch, tmp_path / "temporary")
+    monkeypatch.delattr(os, "posix_fallocate")  # macOS
+    pixels = empty_pixels(2, (3, 4))
+    assert pixels.shape == (2, 3, 3, 4) and int(pixels.sum()) == 0
+    pixels[1] = 7
+    assert int(pixels.sum()) == 7 * 36
+
+
 def test_few_images_lie_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "not there"))
     assert empty_pixels(2, (8, 8)).shape == (2, 3, 8, 8)

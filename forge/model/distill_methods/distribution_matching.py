@@ -42,12 +42,7 @@ def matching_loss(real_means: Tensor, synthetic_means: Tensor) -> Tensor:
 @contextmanager
 def distribution_matcher(base: BaseModel, real: TaskImages, settings: DistillSettings) -> Iterator[DistributionMatcher]:
     """The steps of Algorithm 1 on `real`; the base is as it was on exit."""
-    with random_adapter(
-        base,
-        strength=settings.strength,
-        learning_rate=settings.adapter_rate,
-        mixed_precision=settings.mixed_precision,
-    ) as network:
+    with random_adapter(base, settings) as network:
         yield DistributionMatcher(base, real, settings, network)
 
 

@@ -47,12 +47,7 @@ def gradient_distance(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Te
 @contextmanager
 def gradient_matcher(base: BaseModel, real: TaskImages, settings: DistillSettings) -> Iterator[GradientMatcher]:
     """The steps of gradient matching on `real`; the base is as it was on exit."""
-    with random_adapter(
-        base,
-        strength=settings.strength,
-        learning_rate=settings.adapter_rate,
-        mixed_precision=settings.mixed_precision,
-    ) as network:
+    with random_adapter(base, settings) as network:
         yield GradientMatcher(base, real, settings, network)
 
 

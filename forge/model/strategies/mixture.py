@@ -16,8 +16,9 @@ class Mixture(OneModel):
     def directions(self, members: Members) -> Directions:
         def change(name: str, some: range) -> Tensor:
             modules = [members[number][0].get(name) for number in some]
-            shape = next(adapter[name] for adapter, _ in members if name in adapter).shape
-            return torch.stack([torch.zeros(shape) if module is None else module.delta() for module in modules])
+            one = next(adapter[name] for adapter, _ in members if name in adapter)
+            nothing = torch.zeros(one.shape, device=one.a.device)
+            return torch.stack([nothing if module is None else module.delta() for module in modules])
 
         return change
 
