@@ -46,7 +46,13 @@ def is_heard() -> bool:
 
 def is_one_of_several() -> bool:
     """Whether somebody has started this process as one of several."""
-    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+    return _number("WORLD_SIZE", 1) > 1
+
+
+def _number(variable: str, otherwise: int) -> int:
+    """What a launcher has put into an environment variable; what is no number was put there by somebody else."""
+    value = os.environ.get(variable, "")
+    return int(value) if value.isascii() and value.isdigit() else otherwise
 
 
 def join(verb: str | None, others: Collection[str]) -> bool:
@@ -56,10 +62,10 @@ def join(verb: str | None, others: Collection[str]) -> bool:
     wherever git starts them, each for itself.
     """
     global _rank, _count
-    several, number = is_one_of_several(), os.environ.get("RANK", "0")
+    several, number = is_one_of_several(), _number("RANK", 0)
     if verb in SHARED_VERBS:
         if several:
-            _rank, _count = int(number), int(os.environ["WORLD_SIZE"])
+            _rank, _count = number, _number("WORLD_SIZE", 1)
         if _rank > 0:
             import signal
 
@@ -69,7 +75,7 @@ def join(verb: str | None, others: Collection[str]) -> bool:
         return True
     for name in VARIABLES if several else ():  # else what loads torch would wait for the others
         os.environ.pop(name, None)
-    return not (several and number != "0" and verb in others)
+    return not (several and number > 0 and verb in others)
 
 
 def speaks(error: BaseException) -> bool:

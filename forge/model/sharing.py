@@ -21,7 +21,7 @@ def start() -> None:
         return
     from accelerate import PartialState
 
-    with _together():
+    with _together("the processes of this run could not meet"):
         state = PartialState(cpu=not torch.accelerator.is_available())
     if state.num_processes != processes.count():
         raise processes.PeerLostError(f"{state.num_processes} of {processes.count()} processes have met")
@@ -86,9 +86,9 @@ def summed_all(parts: Sequence[Tensor]) -> list[Tensor]:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """What torch says where another process has gone becomes one error."""
+def _together(what: str = "another process of this run has ended") -> Iterator[None]:
+    """What torch says where another process has gone, or has not come, becomes one error."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        raise processes.PeerLostError(f"another process of this run has ended: {error}") from error
+        raise processes.PeerLostError(f"{what}: {error}") from error

@@ -86,6 +86,31 @@ def test_what_is_wrong_is_said_once(models: tuple[Path, Path]) -> None:
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [{"WORLD_SIZE": "many"}, {"WORLD_SIZE": "1", "RANK": ""}, {"WORLD_SIZE": "2", "RANK": "first"}],
+    ids=str,
+)
+def test_what_is_no_number_was_set_by_no_launcher(
+    models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    failed = forge(models[0], "train", "lung", "--data", "nowhere")
+    assert failed.returncode == 128 and "no such data: nowhere" in failed.stderr, failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_processes_that_cannot_meet_say_so(
+    models: tuple[Path, Path], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")  # and no address
+    failed = forge(models[0], "train", "lung", "--data", str(data), "--epochs", "1")
+    assert failed.returncode == 128
+    assert "error: the processes of this run could not meet" in failed.stderr and "MASTER_ADDR" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
 def test_a_process_that_is_killed_ends_all_with_one_message(models: tuple[Path, Path], data: Path) -> None:
     args = ["train", "lung", "--data", str(data), "--epochs", "100000", "--processes", "2"]
     running = subprocess.Popen(
