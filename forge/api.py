@@ -151,7 +151,6 @@ class ModelRepository:
         test: str | Path | None = None,
         validation: float = 0.2,
         seed: int = 0,
-        horizontal_flip: bool = False,
         options: ReadOptions | None = None,
         **settings: Any,
     ) -> Trained:
@@ -171,7 +170,6 @@ class ModelRepository:
             test=None if test is None else Path(test),
             validation=validation,
             options=options,
-            horizontal_flip=horizontal_flip,
             seed=seed,
             settings=settings,
             report=self.report,

@@ -210,8 +210,8 @@ def test_settings_that_there_are_not(model: Path, pictures: Path) -> None:  # no
     with pytest.raises(ForgeError, match="no setting of training called 'epoch'") as caught:
         repository.train("shade", pictures, epoch=1)
     assert "epochs" in (caught.value.hint or "")
-    with pytest.raises(ForgeError, match="real_batch means nothing to the method teacher-points"):
-        repository.distill("shade", pictures, method="teacher-points", real_batch=2)
+    with pytest.raises(ForgeError, match="redraw means nothing to the method teacher-points"):
+        repository.distill("shade", pictures, method="teacher-points", redraw=2)
     with pytest.raises(ForgeError, match="one text"):
         repository.train("shade", pictures, labels="dark")
     with pytest.raises(ForgeError, match="no form of an export is called 'onnx'"):

@@ -25,6 +25,7 @@ from forge.model.adapters import Adapter, lora_config, plain_config, plain_delta
 from forge.model.base import BaseModel, load_base
 from forge.model.scoring import TaskImages, evaluate
 from forge.model.training import default_settings, train_adapter
+from forge.recipe.catalogue import AUGMENT_NONE
 from forge.text import aligned
 
 TASK, EPOCHS = "breast", 3
@@ -67,7 +68,9 @@ def plain_training(base: BaseModel, train: TaskImages, validation: TaskImages) -
 
 def our_training(base: BaseModel, train: TaskImages, validation: TaskImages) -> Adapter:
     """The same by git forge."""
-    trained = train_adapter(base, train, validation, replace(default_settings("small"), epochs=EPOCHS))
+    trained = train_adapter(
+        base, train, validation, replace(default_settings("small"), epochs=EPOCHS, steps=0, augment=AUGMENT_NONE)
+    )
     return read_adapter(trained.config, trained.tensors, base.tower, source="git forge")
 
 

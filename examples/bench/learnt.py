@@ -90,7 +90,7 @@ def make_contributions(base: BaseModel, count: int) -> list[Learnt]:
 
 def _trained(base: BaseModel, number: int) -> Learnt:
     task = TASKS[number % len(TASKS)]
-    settings = replace(default_settings("small"), epochs=4, seed=number)
+    settings = replace(default_settings("small"), epochs=4, steps=0, seed=number)
     train, validation = _images(task, "train", 300, number), _images(task, "validation", 60, number)
     adapter = train_adapter(base, train, validation, settings)
     return Learnt(task, adapter.config, adapter.tensors, _distilled(task, number))

@@ -11,6 +11,7 @@ from forge.model.adapters import Adapter, read_adapter
 from forge.model.base import BaseModel
 from forge.model.training import TrainSettings, default_settings
 from forge.operations.train import fit_adapter
+from forge.recipe.catalogue import AUGMENT_MIRROR, AUGMENT_NONE
 
 
 def participant_adapter(
@@ -18,12 +19,12 @@ def participant_adapter(
 ) -> Adapter:
     """The adapter that `git forge train` would make of a participant's images with the defaults for this base."""
     wanted = replace(settings or default_settings(base.settings_family), seed=participant.seed)
+    if participant.horizontal_flip and wanted.augment == AUGMENT_NONE:
+        wanted = replace(wanted, augment=AUGMENT_MIRROR)
     data = [images_digest(participant.train), images_digest(participant.validation)]
-    data += ["horizontal flip"] * participant.horizontal_flip
 
     def make() -> tuple[dict, dict]:  # type: ignore[type-arg]
-        images, flip = (participant.train, participant.validation), participant.horizontal_flip
-        trained = fit_adapter(base, participant.name, *images, wanted, horizontal_flip=flip)
+        trained = fit_adapter(base, participant.name, participant.train, participant.validation, wanted)
         return trained.tensors, {"config": trained.config, "validation": asdict(trained.validation)}
 
     tensors, notes = keep(folder, "adapter", [base.fingerprint, asdict(wanted), data], make)

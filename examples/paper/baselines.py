@@ -23,7 +23,8 @@ from forge.model.composing import Parts
 from forge.model.scoring import Score, TaskImages, score, score_tasks
 from forge.model.searches.gradient_free import SearchResult, search
 from forge.model.strategies import compose
-from forge.model.training import Advance, TrainedAdapter, TrainSettings, TrainStep, make_optimizer
+from forge.model.training import Advance, TrainedAdapter, TrainSettings, TrainStep, is_better, make_optimizer
+from forge.model.training_augmentation import chosen_augmentation, varied_at_random
 from forge.recipe.catalogue import FUSION
 from forge.recipe.settings import SearchSettings
 
@@ -138,7 +139,8 @@ def pooled_adapter(
     from peft import get_peft_model, get_peft_model_state_dict
 
     generator = torch.Generator().manual_seed(settings.seed)
-    best: tuple[float, float, int, dict[str, Tensor]] | None = None
+    varied = {task.task: chosen_augmentation(base, task, settings.augment, settings.seed) for task in train}
+    best: tuple[Score, int, dict[str, Tensor]] | None = None
     with torch.random.fork_rng(devices=[]):  # PEFT's initialisation and dropout draw from the global generator
         torch.manual_seed(settings.seed)
         config = lora_config(
@@ -149,14 +151,16 @@ def pooled_adapter(
         )
         model = get_peft_model(base.tower, config)
         try:
-            steps = settings.epochs * sum(math.ceil(len(task.targets) / settings.batch) for task in train)
+            epochs = settings.epochs_of(*train)
+            steps = epochs * sum(settings.steps_of(task) for task in train)
             optimizer, scheduler = make_optimizer(model, settings, steps)
             step = TrainStep(base, model, settings.mixed_precision, settings.dropout, settings.seed)
-            for epoch in range(settings.epochs):
+            for epoch in range(epochs):
                 model.train()
                 for task, index in batches_in_turn(train, settings.batch, generator):
                     optimizer.zero_grad()
-                    loss = step(task.pixels[index], task.targets[index], task.labels)
+                    pixels = varied_at_random(task.pixels[index], varied[task.task], generator)
+                    loss = step(pixels, task.targets[index], task.labels)
                     optimizer.step()
                     scheduler.step()
                     advance(f"epoch {epoch + 1}, loss {loss:.3f}")
@@ -166,16 +170,19 @@ def pooled_adapter(
                 cross_entropy = sum(each.cross_entropy for each in reached) / len(reached)
                 if not math.isfinite(cross_entropy):
                     raise ForgeError(f"training on all raw images diverged in epoch {epoch + 1}")
-                if best is None or (accuracy, -cross_entropy) > (best[0], -best[1]):
+                mean, count = Score(cross_entropy, accuracy), sum(len(task.targets) for task in validation)
+                last = epoch + 1 == epochs and settings.schedule == "cosine"
+                if best is None or is_better(mean, best[0], count, last):
                     found = get_peft_model_state_dict(model, save_embedding_layers=False)
-                    best = (accuracy, cross_entropy, epoch + 1, {k: v.detach().cpu().clone() for k, v in found.items()})
+                    tensors = {k: v.detach().cpu().clone() for k, v in found.items()}
+                    best = (mean, epoch + 1, tensors)
         finally:
             model.unload()
             base.tower.eval().requires_grad_(False)
     if best is None:
         raise ForgeError("nothing was trained", hint="the number of epochs must be at least 1")
-    accuracy, cross_entropy, epoch, tensors = best
-    return TrainedAdapter(tensors, plain_config(config), Score(cross_entropy, accuracy), epoch)
+    mean, epoch, tensors = best
+    return TrainedAdapter(tensors, plain_config(config), mean, epoch)
 
 
 def batches_in_turn(

@@ -94,7 +94,7 @@ class Experiment:
         """Settings of git forge train for this base, as LoRA or DoRA."""
         settings = training.default_settings(self.base.settings_family)
         if self.settings.epochs is not None:
-            settings = replace(settings, epochs=self.settings.epochs)
+            settings = replace(settings, epochs=self.settings.epochs, steps=0)
         return replace(settings, dora=True) if kind == "dora" else settings
 
     def adapters(self, kind: str = "lora") -> dict[str, Adapter]:
@@ -116,7 +116,7 @@ class Experiment:
         digests = [images_digest(each) for each in (*train, *self.scenario.validation)]
 
         def make() -> tuple[dict[str, Any], dict[str, Any]]:
-            steps = settings.epochs * sum(-(-len(task.targets) // settings.batch) for task in train)
+            steps = settings.epochs_of(*train) * sum(settings.steps_of(task) for task in train)
             with progress("training on all raw images", steps) as advance:
                 made = pooled_adapter(
                     self.base, train, self.scenario.validation, settings, advance=lambda note: advance(1, at=note)

@@ -40,7 +40,11 @@ has of DATA, is listed in the card.
 )
 @click.option("--ipc", type=click.IntRange(1), help="Synthetic images per class. [default: 20]")
 @click.option("--steps", type=click.IntRange(1))
-@click.option("--real-batch", type=click.IntRange(1), help="Real images per class and step.")
+@click.option(
+    "--real-batch",
+    type=click.IntRange(1),
+    help="Real images per class and step; of teacher-points per class and point.",
+)
 @click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="Of the pixels.")
 @click.option("--pixel-rate", type=click.FloatRange(0, min_open=True))
 @click.option("--redraw", type=click.IntRange(1), help="Steps between draws of the random adapter; the paper's is 1.")

@@ -14,7 +14,7 @@ class DistillSettings:
     """Settings of a distillation; the published ones and ours for small towers are with the method."""
 
     steps: int
-    real_batch: int  # real images per class and step
+    real_batch: int  # real images per class and step; of teacher-points per class and point, 0: all
     optimizer: str  # of the pixels: "sgd" with momentum .5, or "adam" under a cosine
     pixel_rate: float
     ipc: int = 20  # synthetic images per class
@@ -29,7 +29,7 @@ class DistillSettings:
     adapter_steps: int = 1  # updates of theta_LoRA per step
     points: int = 12  # u * (the adapter's dW) + a random dW, each under one augmentation of its own
     reach: float = 1.1  # the largest u is just under this
-    token_depths: tuple[float, ...] = (0.5, 0.75, 1.0)  # blocks whose tokens' mean and deviation are matched
+    token_depths: tuple[float, ...] = (0.5, 0.75)  # blocks whose tokens' mean and deviation are matched
     class_depths: tuple[float, ...] = (0.75, 1.0)  # blocks whose class token is matched; 1 is the last block
     shrinkage: float = 0.2  # of the within-class covariance towards a multiple of the identity
     second_moments: float = 0.3  # their weight beside the means'

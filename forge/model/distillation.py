@@ -38,6 +38,8 @@ __all__ = [
     "used_settings",
 ]
 
+LEAST_BATCH = 24  # distilled images in a step of a fresh adapter
+
 
 def distil(
     base: BaseModel,
@@ -97,13 +99,17 @@ def fit_on_distilled(
     mixed_precision: str = "no",
     advance: Callable[[], None] = lambda: None,
 ) -> Adapter:
-    """A fresh LoRA (or DoRA) trained on `images` alone under augmentation: MedForge (2025), "distilled data only"."""
+    """A fresh LoRA (or DoRA) trained on `images` alone under augmentation: MedForge (2025), "distilled data only".
+
+    Half of the images are in a step, LEAST_BATCH at least: as good as with all of them in each, in half of the time.
+    """
     tensors = fit_on_images(
         base,
         images.pixels,
         images.targets,
         images.labels,
         steps=steps,
+        batch=max(LEAST_BATCH, len(images.targets) // 2),
         seed=seed,
         augmentation=lambda batch, generator: augment(batch, draw(generator)),
         advance=advance,

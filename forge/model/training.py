@@ -1,5 +1,9 @@
 """Training a plugin module: PEFT's LoRA or DoRA on the frozen tower, best checkpoint on validation kept.
 
+The best is the one with the lowest cross-entropy there (of a dozen images accuracy hardly tells epochs apart, and
+adapters are merged that should be as sure as they are right); under a cosine the last, where the steps have come to
+rest, unless validation clearly speaks against it.
+
 A step's batch goes through the tower in the parts that a CPU's caches hold (scoring.in_batches), and several processes
 take a share of it each (sharing.py): the gradients are those of the whole batch, but for the order of their sums.
 """
@@ -22,14 +26,21 @@ from forge.model.dropout import Place, use_own_dropout
 from forge.model.precision import MIXED_PRECISIONS, precision
 from forge.model.scoring import Score, TaskImages, batch_size, in_batches, score
 from forge.model.sharing import own_part, summed_all
+from forge.model.training_augmentation import chosen_augmentation, varied_at_random
+from forge.recipe.catalogue import AUGMENT_AUTO, AUGMENT_CHOICES, AUGMENT_NONE
 from forge.recipe.checks import check_between, check_choice, check_whole
 
 Advance = Callable[[str], None]
+FEW_CLASSES = 3
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a plugin module is trained; `default_settings` gives the two sets of defaults."""
+    """How a plugin module is trained; `default_settings` gives the two sets of defaults.
+
+    A training lasts `epochs` or `steps`, whichever is more: few images need many epochs to be learnt at all. `steps`
+    are for up to three classes; more take more, as the square root of their number.
+    """
 
     optimizer: str  # "sgd" with momentum .9, or "adamw"; both under a cosine to zero for "cosine"
     learning_rate: float
@@ -37,18 +48,22 @@ class TrainSettings:
     weight_decay: float
     epochs: int
     batch: int
+    steps: int = 0
     rank: int = 16
     alpha: float = 16.0
     dropout: float = 0.1
     seed: int = 0
     dora: bool = False  # a DoRA in place of a LoRA (MedForge (2025), Table 4)
     mixed_precision: str = "no"  # "bf16": the tower computes in 16 bits, weights and sums stay in 32
+    augment: str = AUGMENT_NONE  # of training images, at random; "auto": as far as the base tells classes apart as well
 
     def __post_init__(self) -> None:
         check_choice(self.optimizer, "the optimizer", ("sgd", "adamw"))
         check_choice(self.schedule, "the schedule", ("constant", "cosine"))
         check_choice(self.mixed_precision, "the mixed precision", MIXED_PRECISIONS)
+        check_choice(self.augment, "augment", AUGMENT_CHOICES)
         check_whole(self.epochs, "epochs", least=0)
+        check_whole(self.steps, "steps", least=0)
         check_whole(self.batch, "batch", least=1)
         check_whole(self.rank, "rank", least=1, most=4096)
         check_whole(self.seed, "seed", least=0)
@@ -57,21 +72,32 @@ class TrainSettings:
         check_between(self.weight_decay, "weight_decay", 0)
         check_between(self.dropout, "dropout", 0, 1, open_ends="]")
 
+    def epochs_of(self, *tasks: TaskImages) -> int:
+        """How many epochs a training on these tasks at once lasts: each takes the steps that it would take alone."""
+        in_one = sum(self.steps_of(task) for task in tasks)
+        steps = sum(self.steps * math.sqrt(max(1, len(task.labels) / FEW_CLASSES)) for task in tasks)
+        return max(self.epochs, math.ceil(steps / in_one)) if in_one else 0
+
+    def steps_of(self, task: TaskImages) -> int:
+        """How many steps an epoch of a task has."""
+        return math.ceil(len(task.targets) / self.batch)
+
 
 @dataclass(frozen=True)
 class TrainedAdapter:
-    """PEFT's tensors and configuration, the score on validation and the epoch it was reached in."""
+    """PEFT's tensors and configuration, the score on validation, the epoch it was reached in, the variations used."""
 
     tensors: dict[str, Tensor]
     config: dict[str, object]
     validation: Score
     epoch: int
+    variations: tuple[str, ...] = ()
 
 
 def default_settings(family: str) -> TrainSettings:
     """The paper's settings for ViT-B/16 (MedForge (2025), implementation details); ours for small towers."""
     if family == "small":
-        return TrainSettings("adamw", 2e-3, "cosine", 0.01, epochs=10, batch=64)
+        return TrainSettings("adamw", 2e-3, "cosine", 0.01, epochs=3, batch=32, steps=160, augment=AUGMENT_AUTO)
     return TrainSettings("sgd", 0.01, "constant", 5e-4, epochs=100, batch=64)
 
 
@@ -81,20 +107,20 @@ def train_adapter(
     validation: TaskImages,
     settings: TrainSettings,
     *,
-    horizontal_flip: bool = False,
     advance: Advance = lambda note: None,
 ) -> TrainedAdapter:
     """Train a LoRA or DoRA on W_q, W_v and the visual projection by cross-entropy on the label similarities.
 
-    Keeps the epoch with the best validation accuracy, the lower cross-entropy among equals. `advance` is
-    called after every batch with a note for a progress bar. `horizontal_flip` mirrors every other training image at
-    random, as the paper does for MedFMC-Colon. The base is left as it was, also on Ctrl-C.
-    Raises ForgeError where training diverges.
+    Keeps the best epoch on validation (`is_better`), the earlier among equals. `advance` is called after
+    every batch with a note for a progress bar. The base is left as it was, also on Ctrl-C. Raises ForgeError where
+    training diverges.
     """
     from peft import get_peft_model, get_peft_model_state_dict
 
     generator = torch.Generator().manual_seed(settings.seed)
-    best: tuple[float, float, int, dict[str, Tensor]] | None = None
+    best: tuple[Score, int, dict[str, Tensor]] | None = None
+    variations = chosen_augmentation(base, train, settings.augment, settings.seed)
+    epochs = settings.epochs_of(train)
     with torch.random.fork_rng(devices=[]):  # PEFT's initialisation and dropout draw from the global generator
         torch.manual_seed(settings.seed)
         config = lora_config(
@@ -106,16 +132,12 @@ def train_adapter(
         )
         model = get_peft_model(base.tower, config)
         try:
-            optimizer, scheduler = make_optimizer(
-                model, settings, settings.epochs * math.ceil(len(train.targets) / settings.batch)
-            )
+            optimizer, scheduler = make_optimizer(model, settings, epochs * settings.steps_of(train))
             step = TrainStep(base, model, settings.mixed_precision, settings.dropout, settings.seed)
-            for epoch in range(settings.epochs):
+            for epoch in range(epochs):
                 model.train()
                 for index in torch.split(torch.randperm(len(train.targets), generator=generator), settings.batch):
-                    pixels = train.pixels[index]
-                    if horizontal_flip:
-                        pixels = flipped_at_random(pixels, generator)
+                    pixels = varied_at_random(train.pixels[index], variations, generator)
                     optimizer.zero_grad()
                     loss = step(pixels, train.targets[index], train.labels)
                     optimizer.step()
@@ -125,19 +147,32 @@ def train_adapter(
                 reached = score(base, validation)
                 if not math.isfinite(reached.cross_entropy):
                     raise ForgeError(f"training diverged in epoch {epoch + 1}", hint="try a smaller --learning-rate")
-                if best is None or (reached.accuracy, -reached.cross_entropy) > (best[0], -best[1]):
+                last = epoch + 1 == epochs and settings.schedule == "cosine"
+                if best is None or is_better(reached, best[0], len(validation.targets), last):
                     state = {
                         k: v.detach().cpu().clone()
                         for k, v in get_peft_model_state_dict(model, save_embedding_layers=False).items()
                     }
-                    best = (reached.accuracy, reached.cross_entropy, epoch + 1, state)
+                    best = (reached, epoch + 1, state)
         finally:
             model.unload()
             base.tower.eval().requires_grad_(False)
     if best is None:
         raise ForgeError("nothing was trained", hint="--epochs must be at least 1")
-    accuracy, cross_entropy, epoch, tensors = best
-    return TrainedAdapter(tensors, plain_config(config), Score(cross_entropy, accuracy), epoch)
+    reached, epoch, tensors = best
+    return TrainedAdapter(tensors, plain_config(config), reached, epoch, variations)
+
+
+def is_better(score: Score, best: Score, images: int, last: bool) -> bool:
+    """Whether an epoch takes the place of the best so far, by their scores on so many images of validation.
+
+    The last of a cosine does unless its accuracy is lower by two standard deviations of what so many images can tell;
+    any other where its cross-entropy is lower.
+    """
+    if last and math.isfinite(score.cross_entropy):
+        deviation = math.sqrt(best.accuracy * (1 - best.accuracy) / images)
+        return score.accuracy >= best.accuracy - 2 * deviation
+    return score.cross_entropy < best.cross_entropy
 
 
 @dataclass
@@ -188,12 +223,6 @@ def _parts(base: BaseModel, pixels: Tensor, targets: Tensor) -> list[tuple[Tenso
     return list(in_batches(base, pixels, targets)) if base.device.type == "cpu" else [(pixels, targets)]
 
 
-def flipped_at_random(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images [n, 3, h, w], each mirrored left to right with probability one half."""
-    chosen = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
-    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
-
-
 def fit_on_images(
     base: BaseModel,
     pixels: Tensor,
@@ -201,6 +230,7 @@ def fit_on_images(
     labels: tuple[str, ...],
     *,
     steps: int,
+    batch: int | None = None,
     learning_rate: float = 2e-3,
     seed: int = 0,
     augmentation: Callable[[Tensor, torch.Generator], Tensor] = lambda images, generator: images,
@@ -210,9 +240,9 @@ def fit_on_images(
 ) -> dict[str, Tensor]:
     """A fresh LoRA (or DoRA) trained for `steps` AdamW steps on a few images; PEFT's tensors.
 
-    A step takes all images, or as many at random as one forward pass takes (`batch_size`). This is how a distilled
-    set is judged (MedForge (2025), "distilled data only"): counted in steps, because a set of 60 images has no
-    meaningful epochs.
+    A step takes `batch` images at random, all if not given, and never more than one forward pass takes (`batch_size`).
+    This is how a distilled set is judged (MedForge (2025), "distilled data only"): counted in steps, because a set of
+    60 images has no meaningful epochs.
     """
     from peft import get_peft_model, get_peft_model_state_dict
 
@@ -225,7 +255,7 @@ def fit_on_images(
             parameters = [p for p in model.parameters() if p.requires_grad]
             optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
             train_step = TrainStep(base, model, mixed_precision)
-            limit = batch_size(pixels)
+            limit = min(batch or len(targets), batch_size(pixels))
             for step in range(steps):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))

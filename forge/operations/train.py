@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from forge.operations.contributing import (
 )
 from forge.operations.private_data import PrivateData, check_split, list_private_data, read_listed
 from forge.operations.reading import complete_options
+from forge.recipe.catalogue import AUGMENT_NONE
 from forge.recipe.layout import ADAPTER_FILE, path_of
 from forge.repo.locks import contribution_lock, only_one
 from forge.repo.settings_file import load_settings
@@ -55,7 +55,6 @@ def train(
     test: Path | None = None,
     validation: float = 0.2,
     options: ReadOptions | None = None,
-    horizontal_flip: bool = False,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     report: Report = silent,
@@ -83,15 +82,15 @@ def train(
         report(*private.lines())
         defaults = training.default_settings(base.settings_family)
         chosen = replace(defaults, seed=seed, **_known(settings or {}))
-        trained = fit_adapter(base, name, private.train, private.validation, chosen, horizontal_flip=horizontal_flip)
+        trained = fit_adapter(base, name, private.train, private.validation, chosen)
         fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
-        record = _record(chosen, private, validation, horizontal_flip, options.group_by)
+        record = _record(chosen, trained, private, validation, options.group_by)
         metrics: dict[str, object] = {
             "validation_accuracy": rounded(trained.validation.accuracy),
             "validation_images": len(private.validation.targets),
         }
         kept = {key: value for key, value in fresh.metrics.items() if key.startswith("distilled_")}
-        fresh = replace(fresh, training={**record, "best_epoch": trained.epoch}, metrics={**metrics, **kept})
+        fresh = replace(fresh, training=record, metrics={**metrics, **kept})
         report(*write_adapter(repo, name, trained.tensors, trained.config, fresh))
         if private.test is not None:  # measured when the adapter is safe
             metrics |= _measured(base, name, trained, private)
@@ -105,43 +104,49 @@ def fit_adapter(
     images: TaskImages,
     validation: TaskImages,
     settings: TrainSettings,
-    *,
-    horizontal_flip: bool = False,
 ) -> TrainedAdapter:
     """forge.model.training.train_adapter with its progress on a terminal; `name` is whose adapter it is."""
     from forge.model.training import train_adapter
 
-    steps = settings.epochs * math.ceil(len(images.targets) / settings.batch)
+    steps = settings.epochs_of(images) * settings.steps_of(images)
     with progress(f"training {name}", steps) as advance:
         return train_adapter(
             base,
             images,
             validation,
             settings,
-            horizontal_flip=horizontal_flip,
             advance=lambda note: advance(1, at=note),
         )
 
 
 def _known(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`settings`, all of which there are. Raises ForgeError for any other."""
+    """`settings`, all of which there are. Raises ForgeError for any other.
+
+    A length that is given in epochs or in steps alone is that, whatever the default says of the other.
+    """
     from forge.model.training import TrainSettings
 
     names = [field.name for field in fields(TrainSettings)]
     for name in settings.keys() - names:
         raise ForgeError(f"there is no setting of training called {name!r}", hint=f"there are: {', '.join(names)}")
-    return settings
+    lengths = {"epochs", "steps"}
+    return {name: 0 for name in lengths - settings.keys() if lengths & settings.keys()} | dict(settings)
 
 
 def _record(
-    settings: TrainSettings, private: PrivateData, validation: float, horizontal_flip: bool, group_by: str | None
+    settings: TrainSettings, trained: TrainedAdapter, private: PrivateData, validation: float, group_by: str | None
 ) -> dict[str, object]:
-    """[training] of the card, but for the epoch."""
+    """[training] of the card."""
     record: dict[str, object] = {"adapter": "DoRA" if settings.dora else "LoRA", **asdict(settings)}
-    del record["dora"]
+    del record["dora"], record["steps"]  # what they came to is in "epochs"
     if settings.mixed_precision == "no":
         del record["mixed_precision"]
-    record |= {"horizontal_flip": horizontal_flip, "validation_share": validation, "images": len(private.train.targets)}
+    record |= {
+        "epochs": settings.epochs_of(private.train),
+        "best_epoch": trained.epoch,
+        "augment": ", ".join(trained.variations) or AUGMENT_NONE,
+    }
+    record |= {"validation_share": validation, "images": len(private.train.targets)}
     return record | ({"group_by": group_by} if group_by is not None else {})
 
 

@@ -220,3 +220,7 @@ def check_one_model(strategy: str, consequence: str, hint: str) -> None:
 def described(choices: Iterable[Strategy | SearchMethod | Granularity | Objective | DistillationMethod]) -> str:
     """Choices in a sentence for an option's help: `mixture adds up ...; fusion adds up ...`."""
     return "; ".join(f"{each.name} {each.help}" for each in choices)
+
+
+# How training images are varied at random; "auto": as far as the base tells their classes apart as well.
+AUGMENT_AUTO, AUGMENT_NONE, AUGMENT_MIRROR, AUGMENT_ALL = AUGMENT_CHOICES = ("auto", "none", "mirror", "all")

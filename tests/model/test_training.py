@@ -101,10 +101,10 @@ def test_a_step_of_sgd_is_the_one_by_hand(base: BaseModel, bright_or_dark: MakeT
 @pytest.mark.parametrize(
     ("scores", "best"),
     [
-        ([(0.5, 1.0), (0.9, 2.0), (0.8, 0.1)], 2),
+        ([(0.5, 1.0), (0.9, 2.0), (0.8, 0.1)], 3),
         ([(0.5, 1.0), (0.5, 0.9), (0.5, 0.95)], 2),
         ([(0.7, 0.5), (0.7, 0.5), (0.7, 0.5)], 1),
-        ([(0.1, 9.0), (0.2, 9.0), (0.3, 9.0)], 3),
+        ([(0.1, 9.0), (0.2, 9.0), (0.3, 9.0)], 1),
     ],
 )
 def test_the_best_epoch_is_kept(
@@ -114,7 +114,7 @@ def test_the_best_epoch_is_kept(
     scores: list[tuple[float, float]],
     best: int,
 ) -> None:
-    """Higher accuracy on validation, then lower cross-entropy, then the earlier; the weights of that very epoch."""
+    """The lowest cross-entropy on validation, then the earlier; the weights of that very epoch."""
     task = bright_or_dark(8)
     seen: list[torch.Tensor] = []
 
@@ -125,7 +125,7 @@ def test_the_best_epoch_is_kept(
         return Score(cross_entropy, accuracy)
 
     monkeypatch.setattr(training, "score", recorded)
-    trained = train_adapter(base, task, task, QUICK)
+    trained = train_adapter(base, task, task, replace(QUICK, schedule="constant"))
     assert trained.epoch == best
     assert trained.validation == Score(scores[best - 1][1], scores[best - 1][0])
     assert torch.equal(trained.tensors["base_model.model.projection.lora_B.weight"], seen[best - 1])
@@ -248,21 +248,51 @@ def test_a_few_images_are_learnt_by_a_dora(base: BaseModel, bright_or_dark: Make
         assert score(base, test).accuracy > 0.9
 
 
-def test_about_every_other_image_is_mirrored() -> None:
-    images = torch.arange(200.0).view(200, 1, 1, 1) + torch.tensor([0.0, 0.25, 0.5])  # [200, 1, 1, 3], none symmetric
-    found = training.flipped_at_random(images, torch.Generator().manual_seed(3))
-    mirrored = 0
-    for before, after in zip(images[:, 0, 0].tolist(), found[:, 0, 0].tolist(), strict=True):
-        assert after in (before, before[::-1])
-        mirrored += after == before[::-1]
-    assert 70 < mirrored < 130
-    assert torch.equal(found, training.flipped_at_random(images, torch.Generator().manual_seed(3)))
-
-
-def test_mirroring_is_for_training_only_where_asked(base: BaseModel, bright_or_dark: MakeTask) -> None:
+def test_variations_are_for_training_only_where_asked(base: BaseModel, bright_or_dark: MakeTask) -> None:
     task = bright_or_dark(16)
     settings = TrainSettings("sgd", 0.05, "constant", 0.0, epochs=1, batch=8, rank=2, dropout=0.0)
-    plain, mirrored = (
-        train_adapter(base, task, task, settings, horizontal_flip=flip).tensors for flip in (False, True)
-    )
-    assert any(not torch.equal(plain[name], mirrored[name]) for name in plain)
+    plain, varied = (train_adapter(base, task, task, replace(settings, augment=choice)) for choice in ("none", "all"))
+    assert (plain.variations, varied.variations) == ((), ("mirror", "upside-down", "transpose"))
+    assert any(not torch.equal(plain.tensors[name], varied.tensors[name]) for name in plain.tensors)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "images", "classes", "lasts"),
+    [
+        (100, 0, [1000], 2, 100),
+        (3, 160, [40], 2, 80),
+        (3, 160, [400], 3, 13),
+        (3, 160, [800], 2, 7),
+        (3, 160, [5000], 2, 3),
+        (0, 160, [5000], 2, 2),
+        (0, 160, [320], 12, 32),  # sqrt(12 / 3) times the steps
+        (0, 0, [5000], 2, 0),
+        (3, 160, [800, 800], 2, 7),
+        (3, 160, [20, 20, 20], 2, 160),
+        (3, 160, [], 2, 0),
+    ],
+)
+def test_a_training_lasts_epochs_or_steps(epochs: int, steps: int, images: list[int], classes: int, lasts: int) -> None:
+    settings = TrainSettings("adamw", 1e-3, "cosine", 0.0, epochs=epochs, steps=steps, batch=32)
+    labels = tuple(f"class {number}" for number in range(classes))
+    tasks = [TaskImages("t", labels, torch.zeros(n, 3, 1, 1), torch.zeros(n, dtype=torch.long)) for n in images]
+    assert settings.epochs_of(*tasks) == lasts
+
+
+@pytest.mark.parametrize(
+    ("now", "best", "images", "last", "better"),
+    [
+        ((0.8, 0.4), (0.9, 0.5), 100, False, True),
+        ((0.9, 0.5), (0.9, 0.5), 100, False, False),
+        ((0.85, 0.9), (0.9, 0.5), 100, True, True),  # two deviations are .06
+        ((0.83, 0.1), (0.9, 0.5), 100, True, False),
+        ((0.83, 0.9), (0.9, 0.5), 25, True, True),
+        ((0.99, math.nan), (0.9, 0.5), 100, True, False),
+    ],
+)
+def test_which_epoch_is_better(
+    now: tuple[float, float], best: tuple[float, float], images: int, last: bool, better: bool
+) -> None:
+    """(accuracy, cross-entropy) each."""
+    scores = [Score(cross_entropy, accuracy) for accuracy, cross_entropy in (now, best)]
+    assert training.is_better(scores[0], scores[1], images, last) is better

@@ -50,7 +50,7 @@ def test_the_card_tells_what_each_method_releases(trained: Path, data: Path) -> 
     forge_ok(trained, "distill", "mine", "--data", data, *QUICK, "--points", "2")
     first = card_of(trained)
     assert first["distillation"]["method"] == "teacher-points"
-    assert first["distillation"]["points"] == 2 and "real_batch" not in first["distillation"]
+    assert first["distillation"]["points"] == 2 and "redraw" not in first["distillation"]
     assert COLOURS in first["privacy"]["released"] and COLOURS in first["privacy"]["start"]
     card = trained / "contributions" / "mine" / "card.toml"
     card.write_text(card.read_text().replace("none: no differential privacy was applied", "see our report"))
@@ -69,9 +69,7 @@ def test_the_card_tells_what_each_method_releases(trained: Path, data: Path) -> 
     forge_ok(trained, "commit")
 
 
-@pytest.mark.parametrize(
-    ("method", "option"), [("teacher-points", "--real-batch"), ("teacher-points", "--redraw"), ("dm-dsa", "--points")]
-)
+@pytest.mark.parametrize(("method", "option"), [("teacher-points", "--redraw"), ("dm-dsa", "--points")])
 def test_options_of_another_method(model: Path, data: Path, method: str, option: str) -> None:
     before = snapshot(model)
     said = forge(model, "distill", "mine", "--data", data, "--method", method, option, "3")

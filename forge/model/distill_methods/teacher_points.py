@@ -1,10 +1,10 @@
 """Whitened class statistics at points on the way to the contributor's adapter: the method "teacher-points".
 
 A point is the base with u * (the adapter's dW) + a small random dW folded in, and one siamese augmentation. At every
-point the real images' statistics are computed once: per feature, the class means and the class second moments
-about them, whitened by the within-class covariance. A step takes a point at random and moves the synthetic
-images towards its statistics. Features are of several blocks, so that the images carry more
-than the last layer sees; whitening gives directions in which a class hardly varies their due weight.
+point the statistics of real images are computed once (of at most real_batch a class, drawn anew for each point): per
+feature, the class means and the class second moments about them, whitened by the within-class covariance. A step takes
+a point at random and moves the synthetic images towards its statistics. Features are of several blocks, so that the
+images carry more than the last layer sees; whitening gives directions in which a class hardly varies their due weight.
 
 The images start from noise with the training set's channel statistics, which are released by that.
 """
@@ -27,6 +27,7 @@ from forge.model.augmentation import Augmentation, augment, draw
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, folded
 from forge.model.distill_methods.method import DistillMethod, Open
+from forge.model.distill_methods.real_batches import class_members, pick
 from forge.model.distill_settings import DistillSettings
 from forge.model.pixel_steps import Advance, generator_of
 from forge.model.precision import precision
@@ -194,10 +195,20 @@ class TeacherPoints:
         self.statistics: list[list[Statistics]] = []
         for number, point in enumerate(self.points):
             advance(0, f"statistics {number + 1} of {len(self.points)}")
-            self.statistics.append(self._statistics(point, real))
+            self.statistics.append(self._statistics(point, self._drawn(real, number)))
+
+    def _drawn(self, real: TaskImages, number: int) -> TaskImages:
+        """The real images of point `number`: all of a class, or as many at random as settings.real_batch says."""
+        most = self.settings.real_batch
+        members = class_members(real)
+        if not most or all(len(each) <= most for each in members):
+            return real
+        generator = generator_of(self.settings.seed, -2 - self.settings.points - number)
+        chosen = torch.cat([pick(each, most, generator) for each in members]).sort().values
+        return replace(real, pixels=real.pixels[chosen], targets=real.targets[chosen], groups=None)
 
     def _statistics(self, point: Point, real: TaskImages) -> list[Statistics]:
-        """Over all real images, in batches; the features of one point are held at a time (on the CPU)."""
+        """Over these real images, in batches; the features of one point are held at a time (on the CPU)."""
         batches: list[list[Tensor]] = []
         with torch.no_grad(), folded(self.base.tower, self._delta(point)), self._features() as extract:
             for (batch,) in in_batches(self.base, real.pixels[own_part(len(real.pixels))]):
@@ -276,8 +287,8 @@ def _prepare(
 
 
 _SMALL_BASES = DistillSettings(
-    steps=300,
-    real_batch=0,
+    steps=150,
+    real_batch=100,
     optimizer="adam",
     pixel_rate=0.1,
     final_rate=0.005,
@@ -288,7 +299,8 @@ _SMALL_BASES = DistillSettings(
 METHOD = DistillMethod(
     defaults={"small": _SMALL_BASES, "paper": replace(_SMALL_BASES, judge_steps=1000)},
     uses=(
-        "final_rate", "points", "reach", "token_depths", "class_depths", "shrinkage", "second_moments", "step_images",
+        "real_batch", "final_rate", "points", "reach", "token_depths", "class_depths", "shrinkage", "second_moments",
+        "step_images",
     ),
     prepare=_prepare,
     start=channel_noise,

@@ -215,6 +215,24 @@ def test_statistics_are_of_all_real_images_at_the_point(
     torch.testing.assert_close(found.seconds, expected.seconds, rtol=1e-3, atol=1e-3)
 
 
+def test_of_many_images_each_point_looks_at_some(base: BaseModel, adapter: Adapter, bright_or_dark: MakeTask) -> None:
+    """As many of every class as real_batch says, other ones at other points, the same ones for a seed."""
+    real = bright_or_dark(30)
+    drawn = [
+        TeacherPoints(base, adapter, real, replace(POINTS, real_batch=5, seed=seed), unwatched) for seed in (0, 0, 1)
+    ]
+    parts = [[points._drawn(real, number) for number in range(3)] for points in drawn]
+    for part in (each for of_seed in parts for each in of_seed):
+        assert part.targets.bincount().tolist() == [5, 5]
+        for image, target in zip(part.pixels, part.targets, strict=True):
+            assert any(torch.equal(image, other) for other in real.pixels[real.targets == target])
+    same = [[torch.equal(a.pixels, b.pixels) for a in parts[0]] for b in parts[0]]
+    assert same == torch.eye(3, dtype=torch.bool).tolist()
+    assert [torch.equal(a.pixels, b.pixels) for a, b in zip(parts[0], parts[1], strict=True)] == [True] * 3
+    assert [torch.equal(a.pixels, b.pixels) for a, b in zip(parts[0], parts[2], strict=True)] == [False] * 3
+    assert drawn[0]._drawn(bright_or_dark(8), 0).pixels.shape[0] == 8  # few are looked at whole
+
+
 @pytest.mark.parametrize("number", range(4))
 def test_the_gradient_by_differences(base: BaseModel, adapter: Adapter, bright_or_dark: MakeTask, number: int) -> None:
     points = TeacherPoints(base, adapter, bright_or_dark(10), POINTS, unwatched)
