@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from forge.data.archive import Archive, read_arrays
 from forge.data.listing import Listing, ReadOptions, list_images
-from forge.data.pixels import FULL, Grey, Picture, picture_of, read_picture
+from forge.data.pixels import FULL, Grey, Picture, picture_of, read_pictures
 from forge.data.reasons import Reason
 from forge.errors import ForgeError
 from forge.model.base import BaseModel
@@ -87,8 +88,8 @@ def read_listing(
     reader = Reader(base, options)
     pixels = empty_pixels(len(listing.files), base.image_size)
     read: list[int] = []
-    for index, path in enumerate(progress(listing.files, len(listing.files))):
-        picture = reader.read(path)
+    pictures = zip(progress(listing.files, len(listing.files)), reader.read(listing.files), strict=True)
+    for index, (_, picture) in enumerate(pictures):
         if picture is not None:
             pixels[len(read)] = picture
             read.append(index)
@@ -129,7 +130,7 @@ def load_pictures(
 
 
 class Reader:
-    """Reads pictures one by one, and remembers what it left out and which values the deep ones had."""
+    """Reads pictures, and remembers what it left out and which values the deep ones had."""
 
     def __init__(
         self, base: BaseModel, options: ReadOptions, crop: Callable[[Any], Any] = lambda picture: picture
@@ -141,17 +142,18 @@ class Reader:
         self.pictures = self.dark = 0
         self.values: Grey | None = None
 
-    def read(self, path: Path) -> Tensor | None:
-        """A picture as uint8 [3, h, w]; None where it cannot be read and may be skipped."""
-        try:
-            picture = read_picture(path, self.options.grey, self.change)
-        except ForgeError:
-            if not self.options.skip_unreadable:
-                raise
-            self.left_out[Reason("cannot be read")] += 1
-            return None
-        self._see(picture)
-        return _to_tensor(picture.image)
+    def read(self, paths: Iterable[Path]) -> Iterator[Tensor | None]:
+        """Pictures as uint8 [3, h, w], read on as many cores as torch uses; None for one that may be skipped."""
+        threads = torch.get_num_threads()
+        for picture in read_pictures(paths, self.options.grey, self.change, threads=threads):
+            if isinstance(picture, Picture):
+                self._see(picture)
+                yield _to_tensor(picture.image)
+            elif self.options.skip_unreadable:
+                self.left_out[Reason("cannot be read")] += 1
+                yield None
+            else:
+                raise picture
 
     def image(self, image: Any, source: str) -> Tensor:
         """A PIL image as uint8 [3, h, w]. Raises ForgeError naming `source` for one that is none."""
@@ -173,8 +175,8 @@ class Reader:
     def each(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Tensor]]:
         """Those that can be read. Raises ForgeError at the end where their range is not known after all."""
         last = None
-        for last in paths:
-            picture = self.read(last)
+        listed, read = tee(paths)
+        for last, picture in zip(listed, self.read(read), strict=True):
             if picture is not None:
                 yield last, picture
         self.depth(str(last))

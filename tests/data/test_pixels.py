@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,18 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from pydicom.uid import ExplicitVRLittleEndian
 
-from forge.data.pixels import FULL, check_grey, picture_of, read_picture, to_levels
+from forge.data import pixels
+from forge.data.pixels import FULL, Picture, check_grey, picture_of, read_pictures, to_levels
 from forge.errors import ForgeError
 
 RAMP = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
+
+
+def read_picture(path: Path, grey: tuple[float, float] | None = None) -> Picture:
+    (picture,) = read_pictures([path], grey)
+    if isinstance(picture, ForgeError):
+        raise picture
+    return picture
 
 
 def seen(path: Path, grey: tuple[float, float] | None = None) -> np.ndarray:
@@ -241,3 +250,30 @@ def test_a_picture_made_in_memory_is_read_as_one_from_a_file(tmp_path: Path, mod
     made.save(tmp_path / "picture.png")
     expected = np.asarray(read_picture(tmp_path / "picture.png").image)
     assert (np.asarray(picture_of(made).image) == expected).all()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_many_pictures_in_their_order_with_the_errors_in_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """More than are read ahead; the limit of a picture's size holds in every thread, and filters are as before."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(pixels, "AT_ONCE", 16)
+    paths = []
+    for number in range(50):
+        paths.append(tmp_path / f"{number}.png")
+        side = 11 if number % 7 == 3 else 4  # of 121 pixels PIL only warns
+        save(paths[-1], np.full((side, side, 3), number, np.uint8))
+    paths[20].write_bytes(b"no picture")
+    paths[40] = tmp_path / "missing.png"
+    filters = list(warnings.filters)
+    read = list(read_pictures(paths, threads=threads, change=lambda image: image.resize((2, 2))))
+    assert warnings.filters == filters
+    assert len(read) == 50
+    for number, picture in enumerate(read):
+        if number % 7 == 3 or number in (20, 40):
+            assert isinstance(picture, ForgeError)
+            assert paths[number].name in picture.message
+        else:
+            assert isinstance(picture, Picture)
+            assert np.array_equal(np.asarray(picture.image), np.full((2, 2, 3), number, np.uint8))
