@@ -15,6 +15,10 @@ from forge.model.distill_settings import DistillSettings
 from forge.model.synthetic import DistilledImages
 
 
+# Runs have few steps: a second moment over a thousand of them would still know of the noise that they began with.
+ADAM_BETAS = (0.9, 0.99)
+
+
 @dataclass(frozen=True)
 class Progress:
     """A run that can be continued: pixels [classes * ipc, 3, h, w], the optimiser's moments, steps done."""
@@ -100,7 +104,7 @@ def _pixel_optimizer(pixels: Tensor, settings: DistillSettings, state: Progress)
     if settings.optimizer == "sgd":
         optimizer = torch.optim.SGD([pixels], settings.pixel_rate, momentum=0.5)
     else:
-        optimizer = torch.optim.Adam([pixels], settings.pixel_rate)
+        optimizer = torch.optim.Adam([pixels], settings.pixel_rate, betas=ADAM_BETAS)
     for name, value in state.moments.items():  # Adam's count of steps is a scalar and stays on the CPU
         optimizer.state[pixels][name] = value.clone().to(pixels.device if value.shape else "cpu")
     return optimizer

@@ -287,10 +287,10 @@ def _prepare(
 
 
 _SMALL_BASES = DistillSettings(
-    steps=150,
+    steps=180,
     real_batch=100,
     optimizer="adam",
-    pixel_rate=0.1,
+    pixel_rate=0.2,
     final_rate=0.005,
     strength=0.05,
     judge_steps=150,
