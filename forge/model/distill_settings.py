@@ -21,7 +21,7 @@ class DistillSettings:
     redraw: int = 1  # steps between draws of theta_LoRA; it is updated on the synthetic set in between
     adapter_rate: float = 0.01  # of theta_LoRA's updates
     strength: float = 0.3  # Frobenius norm of a random dW, at most this share of its W's
-    judge_steps: int = 150  # of the fresh LoRA that judges the result
+    judge_steps: int = 100  # of the fresh LoRA that judges the result
     judge_points: int = 1  # how many moments of the run are judged, the best is kept; 0: none is
     seed: int = 0
     method: str = DM_DSA.name

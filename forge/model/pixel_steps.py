@@ -14,7 +14,6 @@ from forge.errors import ForgeError
 from forge.model.distill_settings import DistillSettings
 from forge.model.synthetic import DistilledImages
 
-
 # Runs have few steps: a second moment over a thousand of them would still know of the noise that they began with.
 ADAM_BETAS = (0.9, 0.99)
 

@@ -25,7 +25,7 @@ FLIPS: Mapping[str, Callable[[Tensor], Tensor]] = {
     UPSIDE_DOWN: lambda images: images.flip(-2),
     TRANSPOSE: lambda images: images.transpose(-1, -2),  # with the other two: every turn by ninety degrees
 }
-MOST_LOOKED_AT = 600  # images that "auto" looks at, five times each: 5 CPU seconds on the embedded base
+MOST_LOOKED_AT = 240  # images that "auto" looks at, five times each: 2 CPU seconds on the embedded base
 LEAST_LOOKED_AT = 40  # of fewer images "auto" varies none: thirty digits would not show that they are digits
 CLEARLY = 3.0  # standard deviations by which a variation must do harm to be left out
 

@@ -94,7 +94,7 @@ def _prepare(
 # "paper" is MedForge (2025): 5000 steps, SGD 10 with momentum .5, 256 real images a class.
 AUGMENTED = DistillMethod(
     defaults={
-        "small": DistillSettings(100, 48, "adam", 0.1, judge_steps=150, method=DM_DSA.name),
+        "small": DistillSettings(100, 48, "adam", 0.1, judge_steps=100, method=DM_DSA.name),
         "paper": DistillSettings(5000, 256, "sgd", 10.0, judge_steps=1000, method=DM_DSA.name),
     },
     uses=USES,

@@ -107,7 +107,7 @@ def _prepare(
 # "paper" is Zhao et al. (2021) for 20 images a class, for as many steps as MedForge (2025) has.
 METHOD = DistillMethod(
     defaults={
-        "small": DistillSettings(60, 24, "adam", 0.1, redraw=4, judge_steps=150, method=DC_DSA.name),
+        "small": DistillSettings(60, 24, "adam", 0.1, redraw=4, judge_steps=100, method=DC_DSA.name),
         "paper": DistillSettings(
             5000, 256, "sgd", 0.1, redraw=20, adapter_steps=25, judge_steps=1000, method=DC_DSA.name
         ),

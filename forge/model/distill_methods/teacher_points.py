@@ -293,7 +293,7 @@ _SMALL_BASES = DistillSettings(
     pixel_rate=0.2,
     final_rate=0.005,
     strength=0.05,
-    judge_steps=150,
+    judge_steps=100,
     method=TEACHER_POINTS.name,
 )
 METHOD = DistillMethod(
