@@ -1,10 +1,11 @@
 """What training and measuring cost: git forge beside the plain way of doing the same, in turn, in one process.
 
-    python -m examples.bench.learning
+    python -m examples.bench.learning [--base ViT-B-16=FILE.safetensors --images 32]
 
 Training is held against a plain loop over the same base with stock PEFT and torch's own dropout, a whole batch at once;
-evaluating against the bare tower as open_clip has it, 512 images at once. The embedded base, generated tissue. Printed
-are CPU seconds (medians of the rounds), the ratio, and what each reaches on test images.
+evaluating against the bare tower as open_clip has it, 512 images of 32 pixels at once. The embedded base or another,
+generated tissue at its size. Printed are CPU seconds (medians of the rounds), the ratio, and what each reaches on test
+images.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from forge.recipe.catalogue import AUGMENT_NONE
 from forge.text import aligned
 
 TASK, EPOCHS = "breast", 3
+AT_ONCE = 512 * 32 * 32  # pixels of the bare tower's batch
 
 
 def plain_training(base: BaseModel, train: TaskImages, validation: TaskImages) -> Adapter:
@@ -77,26 +79,35 @@ def our_training(base: BaseModel, train: TaskImages, validation: TaskImages) -> 
 def _bare(base: BaseModel, task: TaskImages) -> Tensor:
     """Logits, 512 images at once."""
     with torch.no_grad():
-        embedded = torch.cat([base.tower(base.normalise(part)) for part in torch.split(task.pixels, 512)])
+        embedded = torch.cat(
+            [
+                base.tower(base.normalise(part))
+                for part in torch.split(task.pixels, max(32, AT_ONCE // (base.image_size[0] * base.image_size[1])))
+            ]
+        )
         return base.logit_scale * F.normalize(embedded, dim=-1) @ base.text_embeddings(task.labels).T
 
 
-def _images(split: str, count: int) -> TaskImages:
+def _images(base: BaseModel, split: str, count: int) -> TaskImages:
     images, classes, labels = make_task(TASK, split, count, 0)
-    return TaskImages(
-        TASK, labels, torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(classes)
-    )
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    if tuple(pixels.shape[-2:]) != base.image_size:
+        pixels = F.interpolate(pixels.float(), base.image_size, mode="bilinear").round().to(torch.uint8)
+    return TaskImages(TASK, labels, pixels, torch.from_numpy(classes))
 
 
 def main() -> None:
     """Parse the command line, run in turn and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    parser.add_argument("--base", default="embedded", help="as for git forge init")
+    parser.add_argument("--images", type=int, default=512, metavar="N", help="training images; as many again are tests")
     chosen = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
-    base = load_base("embedded")
-    train, validation, test = _images("train", 512), _images("validation", 128), _images("test", 1024)
+    base, count = load_base(chosen.base), chosen.images
+    counts = {"train": count, "validation": count // 4, "test": 2 * count}
+    train, validation, test = (_images(base, split, number) for split, number in counts.items())
     seconds: dict[tuple[str, str], list[float]] = {
         (work, way): [] for work in ("train", "evaluate") for way in ("plain", "git forge")
     }

@@ -8,13 +8,14 @@ varied, the variation does no harm.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from forge.model.base import BaseModel
-from forge.model.scoring import TaskImages, in_batches
+from forge.model.prototypes import class_means, embeddings, nearest
+from forge.model.scoring import TaskImages
 from forge.recipe.catalogue import AUGMENT_ALL, AUGMENT_MIRROR, AUGMENT_NONE
 
 STAIN_GAIN = 0.2  # of each channel's optical density, up to this share either way
@@ -53,13 +54,13 @@ def harmless(base: BaseModel, images: TaskImages, variations: list[str], seed: i
         return ()
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randperm(count, generator=generator)[:MOST_LOOKED_AT]
-    pixels, targets = images.pixels[drawn], images.targets[drawn].cpu()
-    plain = _features(base, pixels)
-    right = _right(plain, plain, targets, len(images.labels))
+    some = replace(images, pixels=images.pixels[drawn], targets=images.targets[drawn], groups=None)
+    plain = embeddings(base, some)
+    right = _right(plain, plain, some)
     kept = []
     for name in variations:
-        varied = FLIPS[name](pixels) if name in FLIPS else stained(pixels, generator)
-        still = _right(plain, _features(base, varied), targets, len(images.labels))
+        varied = FLIPS[name](some.pixels) if name in FLIPS else stained(some.pixels, generator)
+        still = _right(plain, embeddings(base, replace(some, pixels=varied)), some)
         lost, won = int((right & ~still).sum()), int((still & ~right).sum())
         if lost == won or lost - won < CLEARLY * (lost + won) ** 0.5:
             kept.append(name)
@@ -84,20 +85,13 @@ def stained(images: Tensor, generator: torch.Generator) -> Tensor:
     return (torch.exp(-density * gain.to(images.device)) * 255).round().to(torch.uint8)
 
 
-def _features(base: BaseModel, pixels: Tensor) -> Tensor:
-    """Embeddings [n, d] of unit length."""
-    with torch.no_grad():
-        parts = [base.tower(base.prepare(batch)).float().cpu() for (batch,) in in_batches(base, pixels)]
-    return F.normalize(torch.cat(parts), dim=-1)
-
-
-def _right(plain: Tensor, features: Tensor, targets: Tensor, classes: int) -> Tensor:
-    """Which images [n] are nearest to the mean of their own class, made of the `plain` features of the other half."""
+def _right(plain: Tensor, embedded: Tensor, images: TaskImages) -> Tensor:
+    """Which images [n] are nearest to the mean of their own class, made of the `plain` embeddings of the other half."""
+    targets = images.targets.cpu()
     half = torch.arange(len(targets)) % 2
     right = torch.zeros(len(targets), dtype=torch.bool)
     for this in (0, 1):
         others, own = half != this, half == this
-        members = F.one_hot(targets[others], classes).to(plain.dtype)
-        means = members.T @ plain[others] / members.sum(0).clamp_min(1).unsqueeze(1)
-        right[own] = torch.cdist(features[own], means).argmin(1) == targets[own]
+        means = class_means(plain[others], targets[others], len(images.labels))
+        right[own] = nearest(embedded[own], means) == targets[own]
     return right

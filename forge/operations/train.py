@@ -75,6 +75,7 @@ def train(
         report(*warn_of_replacing(repo, name, ADAPTER_FILE))
 
         from forge.model import sharing, training
+        from forge.model.prototypes import prototype_accuracy
 
         sharing.start()
         base = load_repository_base(repo, own.base)
@@ -82,13 +83,16 @@ def train(
         report(*private.lines())
         defaults = training.default_settings(base.settings_family)
         chosen = replace(defaults, seed=seed, **_known(settings or {}))
+        prototypes = prototype_accuracy(base, private.train, private.validation, seed)
         trained = fit_adapter(base, name, private.train, private.validation, chosen)
         fresh = card_for(base, private.task, private.labels, card, private.classes, private.summary.for_card())
         record = _record(chosen, trained, private, validation, options.group_by)
         metrics: dict[str, object] = {
             "validation_accuracy": rounded(trained.validation.accuracy),
             "validation_images": len(private.validation.targets),
+            "prototype_validation_accuracy": rounded(prototypes),
         }
+        report(*_under_the_floor(trained.validation.accuracy, prototypes))
         kept = {key: value for key, value in fresh.metrics.items() if key.startswith("distilled_")}
         fresh = replace(fresh, training=record, metrics={**metrics, **kept})
         report(*write_adapter(repo, name, trained.tensors, trained.config, fresh))
@@ -131,6 +135,17 @@ def _known(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ForgeError(f"there is no setting of training called {name!r}", hint=f"there are: {', '.join(names)}")
     lengths = {"epochs", "steps"}
     return {name: 0 for name in lengths - settings.keys() if lengths & settings.keys()} | dict(settings)
+
+
+def _under_the_floor(reached: float, prototypes: float) -> list[str]:
+    """What to say of an adapter that does worse on validation than class means of the untrained base."""
+    if reached >= prototypes:
+        return []
+    return [
+        f"The adapter reads {reached:.3f} of the validation images right, where class means of the untrained base read "
+        f"{prototypes:.3f}.",
+        "Try more --steps, another --learning-rate, or --augment none.",
+    ]
 
 
 def _record(

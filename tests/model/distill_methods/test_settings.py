@@ -30,7 +30,7 @@ def test_every_default_can_be_judged(family: str, method: str) -> None:
     assert found.method == method
     assert found.needs_adapter == (method == "teacher-points")
     assert found.augments == (method != "dm")
-    assert found.judge_steps >= 150
+    assert found.judge_steps >= 100
     assert found.judge_points == 1
 
 
