@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from forge.model.augmentation import KINDS
 from forge.model.base import BaseModel
 from forge.model.prototypes import class_means, embeddings, nearest
 from forge.model.scoring import TaskImages
@@ -65,6 +66,15 @@ def harmless(base: BaseModel, images: TaskImages, variations: list[str], seed: i
         if lost == won or lost - won < CLEARLY * (lost + won) ** 0.5:
             kept.append(name)
     return tuple(kept)
+
+
+def siamese_kinds(base: BaseModel, images: TaskImages, seed: int = 0) -> tuple[str, ...]:
+    """The kinds of siamese augmentation (augmentation.py) for these images: mirrored only where that does no harm.
+
+    Too few images to see that get all of them, as in the paper.
+    """
+    few = len(images.targets) < LEAST_LOOKED_AT
+    return KINDS if few or harmless(base, images, [MIRROR], seed) else tuple(kind for kind in KINDS if kind != "flip")
 
 
 def varied_at_random(images: Tensor, variations: tuple[str, ...], generator: torch.Generator) -> Tensor:

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from examples.generated.tasks import make_task
+from forge.model.augmentation import KINDS
 from forge.model.base import BaseModel, load_base
 from forge.model.scoring import TaskImages
-from forge.model.training_augmentation import STAIN_GAIN, chosen_augmentation, stained, varied_at_random
+from forge.model.training_augmentation import STAIN_GAIN, chosen_augmentation, siamese_kinds, stained, varied_at_random
 
 EVERY = ("mirror", "upside-down", "transpose")
 
@@ -54,6 +55,12 @@ def test_tissue_may_be_turned_over_and_stained(embedded: BaseModel, task: str, v
 
 def test_digits_may_not_be_turned_over(embedded: BaseModel) -> None:
     assert not set(chosen_augmentation(embedded, made("digits", 100), "auto")) & set(EVERY)
+
+
+def test_digits_are_not_mirrored_where_they_are_distilled(embedded: BaseModel) -> None:
+    assert siamese_kinds(embedded, made("digits", 100)) == ("colour", "crop", "cutout", "scale", "rotate")
+    assert siamese_kinds(embedded, made("lung", 100)) == KINDS
+    assert siamese_kinds(embedded, made("digits", 20)) == KINDS  # too few to see it
 
 
 def test_a_stain_is_a_gain_of_optical_density() -> None:

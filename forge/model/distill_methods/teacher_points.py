@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from forge.errors import ForgeError
 from forge.model.adapters import PAPER_MODULES, Adapter, plain_delta
 from forge.model.attention import ClassTokenBlock
-from forge.model.augmentation import Augmentation, augment, draw
+from forge.model.augmentation import KINDS, Augmentation, augment, draw
 from forge.model.base import BaseModel
 from forge.model.composing import Delta, folded
 from forge.model.distill_methods.method import DistillMethod, Open
@@ -33,6 +33,7 @@ from forge.model.pixel_steps import Advance, generator_of
 from forge.model.precision import precision
 from forge.model.scoring import TaskImages, batch_size, in_batches
 from forge.model.sharing import gathered, own_part, summed
+from forge.model.training_augmentation import siamese_kinds
 from forge.recipe.catalogue import DM_DSA, TEACHER_POINTS
 
 NOISE_RANK = 16  # of the random dW of a point, as the adapters have
@@ -191,7 +192,8 @@ class TeacherPoints:
     ) -> None:
         self.base, self.settings, self.labels, self.classes = base, settings, real.labels, len(real.labels)
         self.teacher: Delta = plain_delta(adapter)
-        self.points = [draw_point(base, self.teacher, settings, number) for number in range(settings.points)]
+        kinds = siamese_kinds(base, real, settings.seed)
+        self.points = [draw_point(base, self.teacher, settings, number, kinds) for number in range(settings.points)]
         self.statistics: list[list[Statistics]] = []
         for number, point in enumerate(self.points):
             advance(0, f"statistics {number + 1} of {len(self.points)}")
@@ -256,10 +258,12 @@ class TeacherPoints:
         """There is no network to train."""
 
 
-def draw_point(base: BaseModel, teacher: Delta, settings: DistillSettings, number: int) -> Point:
+def draw_point(
+    base: BaseModel, teacher: Delta, settings: DistillSettings, number: int, kinds: tuple[str, ...] = KINDS
+) -> Point:
     """Point `number` of a run: u in the middle of its share of [0, reach], noise and augmentation from the seed.
 
-    The noise of a module is up to `strength` of its W in Frobenius norm.
+    The noise of a module is up to `strength` of its W in Frobenius norm; the augmentation is one of `kinds`.
     """
     generator = generator_of(settings.seed, -2 - number)
     modules = dict(base.tower.named_modules())
@@ -271,7 +275,7 @@ def draw_point(base: BaseModel, teacher: Delta, settings: DistillSettings, numbe
         weight = modules[name].weight
         assert isinstance(weight, Tensor)
         noise[name] = (b * (share * weight.norm() / (b @ a).norm()), a)
-    return Point(settings.reach * (number + 0.5) / settings.points, noise, draw(generator))
+    return Point(settings.reach * (number + 0.5) / settings.points, noise, draw(generator, kinds))
 
 
 def _prepare(
