@@ -36,7 +36,7 @@ from forge.recipe.layout import path_of
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.2,
     show_default=True,
-    help="Share of DATA held back to choose the best epoch, unless DATA has a val split.",
+    help="Share of DATA held back to measure every epoch on, unless DATA has a val split.",
 )
 @group_by_option
 @picture_options
@@ -77,10 +77,11 @@ def command(
 ) -> None:
     """Train a LoRA, or with --dora a DoRA, on DATA into contributions/NAME.
 
-    The adapter changes W_q and W_v of every visual layer and the visual projection; the epoch that does best on
-    the validation split is kept. Settings that are not given are the paper's for ViT-B/16, and for small bases such
-    as the embedded one 160 steps or 3 epochs, whichever is more, on images varied where that does no harm.
-    The data never leave this machine. Classes are matched by name with those of an earlier training and of --test.
+    The adapter changes W_q and W_v of every visual layer and the visual projection. Settings that are not given are
+    the paper's for ViT-B/16, whose best epoch on the validation split is kept; for small bases such as the embedded
+    one they are 160 steps or 3 epochs, whichever is more, on images varied where that does no harm, and the last
+    epoch is kept unless validation clearly speaks against it. The data never leave this machine. Classes are matched
+    by name with those of an earlier training and of --test.
     """
     from forge.operations.opening import open_repository
     from forge.operations.train import train
