@@ -23,8 +23,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from examples.bench.plain_way import every_token, timed
-from examples.generated.tasks import make_task
+from examples.bench.plain_way import every_token, generated_images, timed
 from forge.model.adapters import Adapter, plain_delta, read_adapter
 from forge.model.augmentation import augment, draw
 from forge.model.base import BaseModel, load_base
@@ -95,7 +94,7 @@ def main() -> None:
     base = load_base("embedded")
     rows = []
     for task in chosen.tasks:
-        train, validation, test = (_images(task, split) for split in IMAGES)
+        train, validation, test = (generated_images(task, split, count) for split, count in IMAGES.items())
         rows += _equal_steps(base, task, train, validation)
         rows += _by_result(base, task, train, validation, test)
         print(f"{task} is done", file=sys.stderr)
@@ -118,6 +117,11 @@ def _equal_steps(base: BaseModel, task: str, train: TaskImages, validation: Task
     ]
 
 
+def _for_seconds(seconds: float) -> Callable[[int], bool]:
+    until = time.process_time() + seconds
+    return lambda done: time.process_time() < until
+
+
 def _by_result(
     base: BaseModel, task: str, train: TaskImages, validation: TaskImages, test: TaskImages
 ) -> list[list[str]]:
@@ -132,20 +136,13 @@ def _by_result(
     targets = torch.arange(len(train.labels)).repeat_interleave(settings.ipc)
     for times in LONGER:
         with every_token(base):
-            until = time.process_time() + times * seconds[0]
-            pixels = released(base, train, settings, lambda done, until=until: time.process_time() < until)  # type: ignore[misc]
+            pixels = released(base, train, settings, _for_seconds(times * seconds[0]))
         reached = judged(base, quantise(base, pixels, targets), train, test)
         rows.append(
             [task, "released way, small settings", f"{times * seconds[0]:.1f}", f"{times:.1f}",
              f"{reached.accuracy:.3f}", f"{reached.auc:.3f}"]
         )  # fmt: skip
     return rows
-
-
-def _images(task: str, split: str) -> TaskImages:
-    images, classes, labels = make_task(task, split, IMAGES[split], 0)
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    return TaskImages(task, labels, pixels, torch.from_numpy(classes))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from examples.bench.plain_way import every_token, timed
-from examples.generated.tasks import make_task
+from examples.bench.plain_way import every_token, generated_images, timed
 from forge.model.adapters import Adapter, lora_config, plain_config, plain_delta, read_adapter
 from forge.model.base import BaseModel, load_base
 from forge.model.scoring import TaskImages, evaluate
@@ -77,23 +76,19 @@ def our_training(base: BaseModel, train: TaskImages, validation: TaskImages) -> 
 
 
 def _bare(base: BaseModel, task: TaskImages) -> Tensor:
-    """Logits, 512 images at once."""
+    """Logits, AT_ONCE pixels at once."""
+    size = max(32, AT_ONCE // (base.image_size[0] * base.image_size[1]))
     with torch.no_grad():
-        embedded = torch.cat(
-            [
-                base.tower(base.normalise(part))
-                for part in torch.split(task.pixels, max(32, AT_ONCE // (base.image_size[0] * base.image_size[1])))
-            ]
-        )
+        embedded = torch.cat([base.tower(base.normalise(part)) for part in torch.split(task.pixels, size)])
         return base.logit_scale * F.normalize(embedded, dim=-1) @ base.text_embeddings(task.labels).T
 
 
 def _images(base: BaseModel, split: str, count: int) -> TaskImages:
-    images, classes, labels = make_task(TASK, split, count, 0)
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    if tuple(pixels.shape[-2:]) != base.image_size:
-        pixels = F.interpolate(pixels.float(), base.image_size, mode="bilinear").round().to(torch.uint8)
-    return TaskImages(TASK, labels, pixels, torch.from_numpy(classes))
+    images = generated_images(TASK, split, count)
+    if tuple(images.pixels.shape[-2:]) == base.image_size:
+        return images
+    pixels = F.interpolate(images.pixels.float(), base.image_size, mode="bilinear").round().to(torch.uint8)
+    return replace(images, pixels=pixels)
 
 
 def main() -> None:
@@ -101,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--base", default="embedded", help="as for git forge init")
-    parser.add_argument("--images", type=int, default=512, metavar="N", help="training images; as many again are tests")
+    parser.add_argument("--images", type=int, default=512, metavar="N", help="training images; twice as many are tests")
     chosen = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)

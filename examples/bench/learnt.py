@@ -20,7 +20,8 @@ from subprocess import run
 import torch
 
 from examples.bench.consortium import blob_id
-from examples.generated.tasks import make_task, task_labels
+from examples.bench.plain_way import generated_images
+from examples.generated.tasks import task_labels
 from forge.formats.adapter import config_bytes, weights_bytes
 from forge.formats.distilled import IMAGES, LABELS, OFFSET, SCALE, distilled_bytes
 from forge.model.adapters import Adapter, read_adapter
@@ -109,11 +110,8 @@ def _contribution(like: Learnt, number: int) -> Learnt:
 
 
 def _images(task: str, split: str, count: int, number: int) -> TaskImages:
-    """`count` images of the hospital of this number, of each class as many."""
-    images, classes, labels = make_task(task, split, count, number + 1, number)
-    return TaskImages(
-        task, labels, torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(classes)
-    )
+    """`count` images of the hospital of this number."""
+    return generated_images(task, split, count, number + 1, number)
 
 
 def _distilled(task: str, number: int) -> TaskImages:

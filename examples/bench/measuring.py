@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -114,7 +113,6 @@ def main() -> None:
         labels = [part for path in sorted((folder / "data").iterdir()) for part in ("--labels", path.name)]
         bare = [sys.executable, "-c", BARE, *bare_arguments(folder, chosen.base), str(folder / "data")]
         ours = [*forge, "evaluate", "--data", str(folder / "data"), *labels, "--json"]
-        os.environ.setdefault("GIT_CONFIG_NOSYSTEM", "1")
         for _ in range(chosen.rounds):
             reached["open_clip, bare"] = float(run(bare, folder, figures["open_clip, bare"]))
             said = json.loads(run(ours, model, figures["git forge evaluate"]))

@@ -63,7 +63,7 @@ def harmless(base: BaseModel, images: TaskImages, variations: list[str], seed: i
         varied = FLIPS[name](some.pixels) if name in FLIPS else stained(some.pixels, generator)
         still = _right(plain, embeddings(base, replace(some, pixels=varied)), some)
         lost, won = int((right & ~still).sum()), int((still & ~right).sum())
-        if lost == won or lost - won < CLEARLY * (lost + won) ** 0.5:
+        if lost - won <= CLEARLY * (lost + won) ** 0.5:
             kept.append(name)
     return tuple(kept)
 
